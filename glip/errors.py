@@ -1,0 +1,30 @@
+"""Every error that a user of glip can cause, in one family.
+
+`except glip.GlipError` catches them all. Each message names the value or file that is wrong and the way
+out. The second base class is what a Python programmer would expect of the same mistake, so that code
+which already handles `ValueError` or `OSError` keeps working.
+"""
+
+
+class GlipError(Exception):
+    """Base of all errors that glip raises on purpose."""
+
+
+class PromptError(GlipError, ValueError):
+    """A prompt that cannot be encoded: empty, spans outside the text, a phrase longer than the encoder."""
+
+
+class ImageError(GlipError, OSError):
+    """A picture that cannot be used: missing, unreadable, not an image, too large, NaN pixels."""
+
+
+class ConfigError(GlipError, ValueError):
+    """An option or configuration value that is unknown or out of range."""
+
+
+class CheckpointError(GlipError, RuntimeError):
+    """A weights file that is missing, damaged, unsafe, or made for another model."""
+
+
+class DeviceError(GlipError, RuntimeError):
+    """A device or number format that this machine cannot run."""
