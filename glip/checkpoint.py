@@ -1,0 +1,260 @@
+"""Weights on disk: our safetensors files with the config inside, and official checkpoints.
+
+Nothing here ever runs code from a file: pickles are opened with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from glip.config import ModelConfig, from_dict
+from glip.convert import convert, is_official, recognise
+from glip.errors import CheckpointError, ConfigError
+from glip.model.glip import GLIP
+from glip.model.presets import PRESETS, build_empty, preset
+
+DEFAULT_MODEL = "glip_nano"
+FORMAT = 1
+METADATA = "glip"  # key of the safetensors header under which the config is stored
+HUB_REPOSITORY = "GLIPModel/GLIP"
+OFFICIAL_FILES = {
+    "glip_tiny_a": "glip_a_tiny_o365.pth",
+    "glip_tiny_b": "glip_tiny_model_o365.pth",
+    "glip_tiny_c": "glip_tiny_model_o365_goldg.pth",
+    "glip_tiny": "glip_tiny_model_o365_goldg_cc_sbu.pth",
+    "glip_large": "glip_large_model.pth",
+}
+_PACKAGED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds: tensors under our names and the config that fits them."""
+
+    config: ModelConfig
+    state: Mapping[str, Tensor]
+    tokenizer_json: str | None = None
+    """The tokenizer, if it is not the packaged one."""
+
+
+def weights_folder() -> Path:
+    """Where named weights are looked for: `$GLIP_HOME`, or `~/.cache/glip`."""
+    return Path(os.environ.get("GLIP_HOME") or Path.home() / ".cache" / "glip")
+
+
+def find(source: str | os.PathLike[str] | None = None) -> Path:
+    """The file of a name or path.
+
+    A path is taken as it is. The name of a model is looked for in the working folder, in
+    `weights_folder()`, in the package, and then on the Hugging Face Hub.
+
+    Args:
+        source: A path, the name of a model, or None for the model that ships with the package.
+    Raises:
+        CheckpointError: Nothing there; the message says which file to put where.
+    """
+    name = os.fspath(source) if source is not None else DEFAULT_MODEL
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the weights file inside it")
+    if name not in PRESETS:
+        raise CheckpointError(
+            f"there is no weights file '{name}', and no model of that name; "
+            f"models: {', '.join(PRESETS)}"
+        )
+    official = OFFICIAL_FILES.get(name)
+    files = [f"{name}.safetensors", f"{name}.pth", *([official] if official else [])]
+    for folder in (Path(), weights_folder(), _PACKAGED):
+        for file in files:
+            if (folder / file).is_file():
+                return folder / file
+    if official is None:
+        raise CheckpointError(
+            f"this installation has no weights of {name} yet: put {files[0]} into "
+            f"{weights_folder()}, or name another model or file ({', '.join(OFFICIAL_FILES)})"
+        )
+    return _download(name, official)
+
+
+def _download(name: str, file: str) -> Path:
+    """A released checkpoint from the Hub, with a progress bar, or from the Hub's own cache."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(HUB_REPOSITORY, file))
+    except Exception as error:  # the client raises a different family with each transport it uses
+        raise CheckpointError(
+            f"could not download {file} for {name} from {HUB_REPOSITORY} on the Hugging Face Hub "
+            f"({type(error).__name__}). Fetch that file on a machine with a connection and put it "
+            f"into {weights_folder()} or the working folder"
+        ) from error
+
+
+def read(path: str | os.PathLike[str]) -> Weights:
+    """Read one of our files or an official checkpoint; the content tells which.
+
+    Raises:
+        CheckpointError: Missing, empty, truncated, unsafe, or of a model that is not known here.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"cannot read weights {path}: {error.strerror}") from error
+    if len(head) < 9:
+        raise CheckpointError(f"{path} is {'empty' if not head else 'truncated'}; fetch it again")
+    if head[8:9] == b"{":
+        return _read_safetensors(path)
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        return _from_official(_read_pickle(path), path)
+    raise CheckpointError(f"{path} is neither a safetensors file nor a PyTorch checkpoint")
+
+
+def _read_safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or truncated ({error}); fetch it again") from error
+    if METADATA not in metadata:
+        return _from_official(state, path)
+    try:
+        header = json.loads(metadata[METADATA])
+        config = from_dict(ModelConfig, header["config"], where=f"{path}: config")
+    except (ValueError, KeyError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its config cannot be read: {error}") from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {header.get('format')}, this version of glip reads {FORMAT}; "
+            "update glip"
+        )
+    return Weights(config, state, metadata.get("tokenizer"))
+
+
+def _read_pickle(path: Path) -> Mapping[str, Any]:
+    try:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # files from before torch 1.6 cannot be mapped into memory
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} was refused: it holds more than tensors and could run code while it is opened "
+            f"({str(error).splitlines()[0]}). If you trust its source, convert it on a machine you "
+            "can afford to lose: state = torch.load(path, weights_only=False)['model']; "
+            "torch.save({'model': dict(state)}, 'tensors_only.pth'), and load that file here"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is damaged or truncated ({reason}); fetch it again") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    # official: results were published for `model`; `model_ema` beside it is another model
+    state = content.get("model", content)
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path}: its 'model' entry is a {type(state).__name__}, not weights")
+    return state
+
+
+def _from_official(state: Mapping[str, Any], path: Path) -> Weights:
+    stripped = {str(key).removeprefix("module."): value for key, value in state.items()}
+    if not is_official(stripped):
+        some = ", ".join(list(stripped)[:3]) or "nothing"
+        raise CheckpointError(f"{path} holds no GLIP model (its keys begin with {some})")
+    wrong = [key for key, value in stripped.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]} is not a tensor")
+    try:
+        name = recognise({key: tuple(value.shape) for key, value in stripped.items()})
+        config = preset(name)
+        by_file = {file: name for name, file in OFFICIAL_FILES.items()}.get(path.name)
+        if by_file is not None and preset(by_file) == replace(config, name=by_file):
+            config = preset(by_file)  # the file's name says which training data it saw
+        return Weights(config, convert(stripped))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def assemble(weights: Weights, dtype: torch.dtype = torch.float32) -> GLIP:
+    """A model with the weights in it, in evaluation mode on the CPU.
+
+    Args:
+        weights: Floating-point tensors of any precision.
+        dtype: Of the parameters; the output layers stay in float32.
+    Raises:
+        ConfigError: The config names parts that this installation does not have.
+        CheckpointError: Tensors missing, left over, or of the wrong shape.
+    """
+    model = build_empty(weights.config)
+    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    problems = [f"missing {key}" for key in expected if key not in weights.state]
+    problems += [f"unexpected {key}" for key in weights.state if key not in expected]
+    problems += [
+        f"{key} is {tuple(tensor.shape)} instead of {expected[key]}"
+        for key, tensor in weights.state.items()
+        if key in expected and tuple(tensor.shape) != expected[key]
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(
+            f"weights do not fit {weights.config.name}: {'; '.join(problems[:5])}{more}"
+        )
+
+    def cast(key: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        return tensor.to(torch.float32 if key.startswith("head.outputs.") else dtype)
+
+    model.load_state_dict({key: cast(key, t) for key, t in weights.state.items()}, assign=True)
+    return model.requires_grad_(True).eval()
+
+
+def save(path: str | os.PathLike[str], weights: Weights, dtype: torch.dtype | None = None) -> None:
+    """Write a safetensors file with the config in its header; all of it or nothing.
+
+    Args:
+        path: Of the new file; its folder must exist. A file of that name is replaced at the end.
+        weights: What to write.
+        dtype: Precision of floating-point tensors in the file; as they are by default.
+    Raises:
+        CheckpointError: The folder is missing or the disk is full.
+    """
+    path = Path(path)
+    metadata = {METADATA: json.dumps({"format": FORMAT, "config": weights.config.to_dict()})}
+    if weights.tokenizer_json is not None:
+        metadata["tokenizer"] = weights.tokenizer_json
+    # clones: safetensors wants each tensor to own its memory
+    state = {
+        key: tensor.detach()
+        .to("cpu", dtype if tensor.is_floating_point() else None)
+        .clone(memory_format=torch.contiguous_format)
+        for key, tensor in weights.state.items()
+    }
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            temporary = file.name
+        save_file(state, temporary, metadata)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise CheckpointError(f"cannot write weights to {path}: {error}") from error

@@ -1,0 +1,51 @@
+"""One square anchor per cell and level, as in ATSS (arXiv 1912.02424).
+
+Knows nothing about pictures or predictions: it turns map sizes into boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+ANCHOR_STRIDES = 8  # side of an anchor in strides of its level
+
+
+def cell_anchor(stride: int) -> Tensor:
+    """(4,) xyxy of the anchor at the first cell of a level, in pixels of the padded picture.
+
+    official: corners are pixel-inclusive, so a side of `8 * stride` spans `8 * stride - 1`, and the
+    centre lies at `(stride - 1) / 2`, half a pixel before the middle of the cell.
+    """
+    half, centre = (ANCHOR_STRIDES * stride - 1) / 2, (stride - 1) / 2
+    return torch.tensor([centre - half, centre - half, centre + half, centre + half])
+
+
+@lru_cache(maxsize=32)
+def _cached(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: str) -> Tensor:
+    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
+        levels = []
+        for (height, width), stride in zip(shapes, strides, strict=True):
+            y, x = torch.meshgrid(
+                torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij"
+            )
+            shift = torch.stack([x, y, x, y], -1).reshape(-1, 4)  # row-major cells
+            levels.append(shift + cell_anchor(stride))
+        return torch.cat(levels).to(device)
+
+
+def grid_anchors(
+    shapes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device | str = "cpu"
+) -> Tensor:
+    """Anchors of all levels, finest first, row-major inside a level.
+
+    Args:
+        shapes: (height, width) of each level's map.
+        strides: Pixels between neighbouring cells of each level.
+    Returns:
+        (A, 4) xyxy float32, pixels of the padded picture. Shared between calls: do not write to it.
+    """
+    return _cached(tuple(shapes), tuple(strides), str(device))

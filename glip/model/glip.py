@@ -1,0 +1,95 @@
+"""GLIP (arXiv 2112.03857): pixels and tokens in, region-word alignment and boxes out.
+
+The paper's Figure 2 in one file: a visual encoder, a language encoder, deep fusion, and dot products
+where a detector has a classifier. Knows nothing about sentences, pictures on disk, scores or pixels of
+the original picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
+
+from torch import Tensor, nn
+
+from glip.errors import ConfigError
+from glip.model.anchors import grid_anchors
+from glip.model.backbone import Backbone
+from glip.model.fpn import FPN, LEVEL_STRIDES
+from glip.model.head import Head, HeadOutput, Tower
+from glip.model.text_encoder import TextEncoder, Tokens, Words
+
+
+class Pyramid(NamedTuple):
+    """Visual features of a batch before they meet any word; computed once for any number of prompts."""
+
+    levels: tuple[Tensor, ...]
+    """(B, C, H_l, W_l), finest first."""
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each level."""
+        return tuple(cast(tuple[int, int], tuple(level.shape[-2:])) for level in self.levels)
+
+
+class GLIP(nn.Module):
+    """The model. One `forward` serves training and prediction, detection and grounding.
+
+    Args:
+        backbone: Three maps of a picture, strides 8, 16, 32.
+        neck: Five levels of them.
+        text: Token states of a prompt.
+        head: Everything after the two encoders.
+    """
+
+    def __init__(self, backbone: Backbone, neck: FPN, text: TextEncoder, head: Head) -> None:
+        super().__init__()
+        if head.outputs.project.in_features != text.width:
+            raise ConfigError(
+                f"the head takes words of width {head.outputs.project.in_features}, the text encoder "
+                f"gives {text.width}"
+            )
+        self.backbone = backbone
+        self.neck = neck
+        self.text = text
+        self.head = head
+
+    def forward(self, pixels: Tensor, tokens: Tokens) -> HeadOutput:
+        """Ground the tokens of each prompt in its picture.
+
+        Args:
+            pixels: (B, 3, H, W), normalised, padded with zeros to multiples of 32.
+            tokens: B prompts; a single one is used for all pictures.
+        """
+        (output,) = self.ground(self.see(pixels), [self.read(tokens)])
+        return output
+
+    def see(self, pixels: Tensor) -> Pyramid:
+        """The visual half up to the first meeting with words."""
+        return Pyramid(tuple(self.neck(self.backbone(pixels))))
+
+    def read(self, tokens: Tokens) -> Words:
+        """The language half up to the first meeting with regions."""
+        return cast(Words, self.text(tokens))
+
+    def ground(self, pyramid: Pyramid, prompts: Sequence[Words]) -> Iterator[HeadOutput]:
+        """One output for each of several prompts over the same pictures, as they are asked for.
+
+        Without fusion the words do not touch the tower, so it runs once for all prompts.
+        """
+        sizes = tuple(height * width for height, width in pyramid.shapes)
+        anchors = grid_anchors(pyramid.shapes, LEVEL_STRIDES, pyramid.levels[0].device)
+        batch = pyramid.levels[0].shape[0]
+        outputs = self.head.outputs
+        shared: Tower | None = None
+        for words in prompts:
+            if words.mask.shape[0] != batch:
+                words = Words(
+                    words.states.expand(batch, -1, -1), words.mask.expand(batch, -1)
+                )
+            if shared is None or self.head.fused:
+                shared = self.head.tower(pyramid.levels, words)
+                deltas, centerness = outputs.locate(shared.regions, sizes)
+            final = shared.words if self.head.fused else words
+            logits = outputs.align(shared.regions, final)
+            yield HeadOutput(logits, deltas, centerness, anchors, sizes)

@@ -1,0 +1,131 @@
+"""The text encoder, through transformers' public classes only, and the layer that the head repeats.
+
+Sees token ids, not sentences: prompts and tokenizers live in `glip/text`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel
+
+from glip.errors import ConfigError
+
+
+class Tokens(NamedTuple):
+    """Prompts of a batch, padded to the longest one only.
+
+    Padding changes no result: no real token and no region ever attends to it.
+    """
+
+    ids: Tensor
+    """(B, T) int64."""
+    mask: Tensor
+    """(B, T) bool, True on real tokens, [CLS] and [SEP] included."""
+
+    @classmethod
+    def pad(cls, sequences: list[tuple[int, ...]], pad_id: int = 0) -> Tokens:
+        """Token ids of several prompts as one batch."""
+        longest = max(map(len, sequences))
+        ids = torch.full((len(sequences), longest), pad_id, dtype=torch.int64)
+        mask = torch.zeros(len(sequences), longest, dtype=torch.bool)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
+            mask[row, : len(sequence)] = True
+        return cls(ids, mask)
+
+    def to(self, device: torch.device | str) -> Tokens:
+        """The same tokens on another device."""
+        return Tokens(self.ids.to(device), self.mask.to(device))
+
+
+class Words(NamedTuple):
+    """Token states on their way through the head."""
+
+    states: Tensor
+    """(B, T, D)."""
+    mask: Tensor
+    """(B, T) bool, True on real tokens."""
+
+
+class TextEncoder(nn.Module):
+    """Last hidden states of a BERT-like encoder (arXiv 1810.04805) without its pooler.
+
+    Args:
+        model_type: `model_type` of a transformers configuration, such as "bert".
+        options: Overrides of that configuration's defaults.
+    Raises:
+        ConfigError: transformers does not know the type or an option is wrong.
+    """
+
+    def __init__(self, model_type: str, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        try:
+            config = AutoConfig.for_model(model_type, **options)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"text encoder '{model_type}': {error}") from error
+        try:
+            self.model = AutoModel.from_config(config, add_pooling_layer=False)
+        except TypeError:  # types without a pooler do not know the option
+            self.model = AutoModel.from_config(config)
+        self.width = int(config.hidden_size)
+
+    def forward(self, tokens: Tokens) -> Words:
+        """States of each token, zero on padding.
+
+        Returns:
+            (B, T, D) and the mask of the tokens. The official code keeps what it computes at padded
+            positions; nothing reads it, so here it is zero in every variant.
+        """
+        states = self.model(input_ids=tokens.ids, attention_mask=tokens.mask.long())[0]
+        return Words(states * tokens.mask[..., None], tokens.mask)
+
+
+class TextLayer(nn.Module):
+    """One post-norm transformer layer with BERT's arrangement, as the head has before each block.
+
+    Its weights keep torch's default initialisation, unlike BERT's own (official).
+
+    Args:
+        width: D, channels of a token.
+        heads: Attention heads.
+        hidden: Channels inside the feed-forward part.
+        dropout: On attention weights and on both residual branches, while training.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(f"text layer: width {width} is not divisible by {heads} heads")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, eps=1e-12)
+        self.expand = nn.Linear(width, hidden)
+        self.shrink = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, words: Words) -> Words:
+        """New states of the same shape; no token attends to padding."""
+        x, mask = words
+
+        def split(projected: Tensor) -> Tensor:
+            return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        mixed = F.scaled_dot_product_attention(
+            split(self.query(x)),
+            split(self.key(x)),
+            split(self.value(x)),
+            attn_mask=mask[:, None, None, :],
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )
+        x = self.attention_norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
+        x = self.norm(x + self.dropout(self.shrink(F.gelu(self.expand(x)))))
+        return Words(x, mask)

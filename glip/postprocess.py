@@ -1,0 +1,157 @@
+"""From the model's output to detections: phrase scores, the best of each level, boxes, suppression.
+
+One matrix product turns token probabilities into phrase scores; there is no loop over phrases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from glip.boxes import clip_boxes, decode_boxes, nms_per_label
+from glip.errors import ConfigError
+from glip.model.head import HeadOutput
+
+Aggregate = Literal["mean", "max", "first"]
+
+
+@dataclass(frozen=True)
+class PostprocessOptions:
+    """How outputs become detections; the defaults are the official test settings."""
+
+    probability: float = 0.05
+    """A phrase's probability at a region must exceed this before its centerness counts."""
+    score: float = 0.0
+    """Detections must score above this; 0 keeps whatever passed `probability`."""
+    nms: float = 0.6
+    """Of two boxes of one phrase that overlap by more than this IoU, the better one stays."""
+    candidates_per_level: int = 1000
+    max_detections: int = 100
+    aggregate: Aggregate = "mean"
+    """A phrase's probability from its tokens' probabilities."""
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "score", "nms"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} must lie between 0 and 1, got {value}")
+        for name in ("candidates_per_level", "max_detections"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.aggregate not in get_args(Aggregate):
+            raise ConfigError(f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}")
+
+
+class Found(NamedTuple):
+    """Detections of one picture as plain tensors, best first."""
+
+    boxes: Tensor
+    """(N, 4) float32 xyxy; the frame is that of the call that made them."""
+    scores: Tensor
+    """(N,) float32."""
+    labels: Tensor
+    """(N,) int64, row of the token map."""
+
+
+def phrase_probabilities(
+    logits: Tensor, token_map: Tensor, aggregate: Aggregate = "mean"
+) -> Tensor:
+    """Probability of each phrase at each region.
+
+    Args:
+        logits: (..., A, T) alignment logits.
+        token_map: (P, T) bool, the tokens of each phrase, at least one each.
+        aggregate: official: the mean of the tokens' probabilities.
+    Returns:
+        (..., A, P) in [0, 1].
+    """
+    if aggregate == "max":
+        counts = token_map.sum(-1, keepdim=True)  # (P, 1)
+        tokens = token_map.int().argsort(-1, descending=True, stable=True)  # its own tokens first
+        slot = torch.arange(int(counts.max()), device=logits.device)
+        tokens = tokens.gather(1, torch.where(slot < counts, slot, 0))  # short phrases repeat one
+        return logits[..., tokens].amax(-1).sigmoid()
+    weights = token_map.to(logits.dtype)
+    if aggregate == "first":
+        weights = weights * (weights.cumsum(-1) == 1)
+    weights = weights / weights.sum(-1, keepdim=True)
+    return logits.sigmoid() @ weights.mT
+
+
+def select_candidates(
+    output: HeadOutput,
+    index: int,
+    token_map: Tensor,
+    image_hw: tuple[int, int],
+    options: PostprocessOptions,
+) -> Found:
+    """What goes into non-maximum suppression for one picture, level after level, best first in each.
+
+    Args:
+        output: Of a batch.
+        index: Row of the picture in it.
+        token_map: (P, T') bool with T' at most the output's T.
+        image_hw: Height and width of the resized picture before padding; boxes are clipped to it.
+        options: See there.
+    Returns:
+        Boxes in pixels of the resized picture. official: boxes of no extent at the border are kept.
+    """
+    logits = output.logits[index, :, : token_map.shape[1]]
+    probability = phrase_probabilities(logits, token_map, options.aggregate)  # (A, P)
+    # A score is sqrt(probability · centerness), so what is below its square cannot reach it.
+    floor = max(options.probability, options.score**2)
+    boxes, scores, labels = [], [], []
+    start = 0
+    for size in output.level_sizes:
+        stop = start + size
+        level = probability[start:stop]
+        region, label = (level > floor).nonzero(as_tuple=True)
+        centerness = output.centerness[index, start:stop].sigmoid()
+        ranked = level[region, label] * centerness[region]
+        best, order = ranked.topk(min(len(ranked), options.candidates_per_level))
+        region = region[order] + start
+        deltas, anchors = output.deltas[index, region], output.anchors[region]
+        boxes.append(clip_boxes(decode_boxes(deltas, anchors), image_hw))
+        scores.append(best.sqrt())
+        labels.append(label[order])
+        start = stop
+    return Found(torch.cat(boxes), torch.cat(scores), torch.cat(labels))
+
+
+def suppress(found: Found, options: PostprocessOptions) -> Found:
+    """Per-phrase non-maximum suppression and the cap on the number of detections, best first."""
+    if options.score > 0:
+        found = Found(*(part[found.scores > options.score] for part in found))
+    kept = nms_per_label(found.boxes, found.scores, found.labels, options.nms)
+    return cap(Found(*(part[kept] for part in found)), options.max_detections)
+
+
+def cap(found: Found, limit: int) -> Found:
+    """The `limit` best of detections that are sorted by falling score.
+
+    official: all that equal the last of them in score stay as well.
+    """
+    if len(found.scores) <= limit:
+        return found
+    return Found(*(part[found.scores >= found.scores[limit - 1]] for part in found))
+
+
+def merge(parts: Sequence[Found], limit: int) -> Found:
+    """Detections of several passes over one picture, their labels already rows of the whole prompt.
+
+    A phrase belongs to one pass only, so suppression inside each pass equals suppression over all.
+    """
+    boxes, scores, labels = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    order = scores.argsort(descending=True, stable=True)
+    return cap(Found(boxes[order], scores[order], labels[order]), limit)
+
+
+def rescale(boxes: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:
+    """(N, 4) boxes of a picture of one size in pixels of the same picture at another size."""
+    y, x = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
+    return boxes * boxes.new_tensor([x, y, x, y])
