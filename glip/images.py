@@ -1,9 +1,9 @@
 """Any picture a user may hand in -> an upright 8-bit RGB image; folders and batches -> flat lists.
 
 This is the border for pixels: whatever cannot be used is refused here, with an `ImageError` that
-names the file or array and the way out. Every picture leaves in one form, so that nobody behind this
-door asks about palettes, alpha, sixteen bits or EXIF. Knows nothing about resizing, normalisation or
-boxes.
+names the file or array and the way out. Every picture leaves in one form, so that nobody behind
+this door asks about palettes, alpha, sixteen bits or EXIF. Knows nothing about resizing,
+normalisation or boxes.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ from glip.errors import ConfigError, ImageError
 logger = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
-"""One picture: a path, a Pillow image, an array (H, W[, 1|3|4]) or a tensor ([1|3|4,] H, W), in RGB."""
+"""One picture: a path, a Pillow image, an array (H, W[, C]) or a tensor ([C,] H, W), in RGB order."""
 
 ImageLikes: TypeAlias = ImageLike | Iterable[ImageLike | Iterable[ImageLike]]
 """One picture, a folder, a 4-D batch, or an iterable of any of them."""
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: as RGB it takes half a gibibyte. Pillow
-refuses the same size. The environment variable GLIP_MAX_PIXELS and the argument `max_pixels` replace
-it."""
+refuses the same size. The environment variable GLIP_MAX_PIXELS and the argument `max_pixels`
+replace it."""
 
 FORMATS = frozenset(
     {"AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI"}
     | {"TIFF", "WEBP"}
 )
 """Pillow's names of the raster formats that are read and written here. The rest of its list is left
-out: drawings that start other programs (EPS, WMF), and formats so loosely marked that text passes for
-them. HEIF is read once a plug-in such as pillow-heif has registered itself."""
+out: drawings that start other programs (EPS, WMF), and formats so loosely marked that text passes
+for them. HEIF is read once a plug-in such as pillow-heif has registered itself."""
 
 FLOAT_TOLERANCE = 1e-3
-"""How far a float pixel may leave [0, 1]: interpolation overshoots by a rounding, a wrong unit by more."""
+"""How far a float pixel may leave [0, 1]: resizing overshoots by a rounding, a wrong unit by more."""
 
 _URL = re.compile(r"^(https?|ftp|s3|gs|file|data):", re.IGNORECASE)
 
@@ -74,8 +74,8 @@ def load_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
 
     Args:
         source: a path, a Pillow image, an array or tensor. Arrays have shape (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4), tensors (H, W), (1, H, W), (3, H, W) or (4, H, W); both in RGB or
-            RGBA order, uint8, uint16, bool or floating point, on any device.
+            (H, W, 3) or (H, W, 4), tensors (H, W), (1, H, W), (3, H, W) or (4, H, W); both in RGB
+            or RGBA order, uint8, uint16, bool or floating point, on any device.
         max_pixels: largest width times height of a file or Pillow image, checked before it is
             decoded; by default the environment variable GLIP_MAX_PIXELS, or else `MAX_PIXELS`.
     Returns:
@@ -98,7 +98,7 @@ def load_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
-    """The pictures of a folder, told by suffix, in natural order (2.png before 10.png); no hidden ones.
+    """The pictures of a folder, told by suffix, in natural order: 2.png before 10.png; hidden ones not.
 
     Raises:
         ImageError: the folder is missing, cannot be read, or holds no picture.
@@ -317,7 +317,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _from_unbounded(values: npt.NDArray[Any], mode: str, name: str) -> Image.Image:
-    """Pillow's modes I and F, which carry no range: the smallest usual one that holds the values."""
+    """Modes I and F, which carry no range: it is the smallest usual one that holds the values."""
     low, high = _extremes(values, name)
     ranges = (255, 65535) if mode == "I" else (1, 255, 65535)
     full = next((full for full in ranges if high <= full), None)
