@@ -132,7 +132,9 @@ def _read_safetensors(path: Path) -> Weights:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or truncated ({error}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is damaged or truncated ({error}); fetch it again"
+        ) from error
     if METADATA not in metadata:
         return _from_official(state, path)
     try:
@@ -163,7 +165,9 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or truncated ({reason}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is damaged or truncated ({reason}); fetch it again"
+        ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     # official: results were published for `model`; `model_ema` beside it is another model

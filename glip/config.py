@@ -145,7 +145,9 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], *, where: str = "co
     for key, value in values.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
+            hint = (
+                f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
+            )
             raise ConfigError(f"{where}: unknown key '{key}'{hint}")
         arguments[key] = _coerce(hints[key], value, f"{where}.{key}")
     try:

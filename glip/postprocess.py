@@ -15,6 +15,7 @@ from torch import Tensor
 from glip.boxes import clip_boxes, decode_boxes, nms_per_label
 from glip.errors import ConfigError
 from glip.model.head import HeadOutput
+from glip.text.prompt import first_token, mean_weights
 
 Aggregate = Literal["mean", "max", "first"]
 
@@ -44,7 +45,9 @@ class PostprocessOptions:
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if self.aggregate not in get_args(Aggregate):
-            raise ConfigError(f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}")
+            raise ConfigError(
+                f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}"
+            )
 
 
 class Found(NamedTuple):
@@ -72,14 +75,13 @@ def phrase_probabilities(
     """
     if aggregate == "max":
         counts = token_map.sum(-1, keepdim=True)  # (P, 1)
-        tokens = token_map.int().argsort(-1, descending=True, stable=True)  # its own tokens first
+        tokens = token_map.int().argsort(
+            stable=True, dim=-1, descending=True
+        )  # its own tokens first
         slot = torch.arange(int(counts.max()), device=logits.device)
         tokens = tokens.gather(1, torch.where(slot < counts, slot, 0))  # short phrases repeat one
         return logits[..., tokens].amax(-1).sigmoid()
-    weights = token_map.to(logits.dtype)
-    if aggregate == "first":
-        weights = weights * (weights.cumsum(-1) == 1)
-    weights = weights / weights.sum(-1, keepdim=True)
+    weights = first_token(token_map) if aggregate == "first" else mean_weights(token_map)
     return logits.sigmoid() @ weights.mT
 
 

@@ -5,6 +5,8 @@ Knows nothing about text, boxes or training.
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 from torch import Tensor, nn
 
@@ -40,7 +42,7 @@ class Backbone(nn.Module):
             self.channels = self.body.channels[1:]
             return
         try:
-            body = timm.create_model(
+            body: Any = timm.create_model(
                 name, pretrained=False, features_only=True, drop_path_rate=drop_path
             )
         except (TypeError, RuntimeError, AttributeError) as error:

@@ -164,7 +164,9 @@ class DyHeadBlock(nn.Module):
         factor, offset = factor.flatten(1), offset.flatten(1)
         return _Candidate(raw, factor, offset, mean * factor + offset)
 
-    def _enlarged(self, raw: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> _Candidate:
+    def _enlarged(
+        self, raw: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]
+    ) -> _Candidate:
         """A coarser neighbour's map: normalised at its own size, then resized to the level's.
 
         official: bilinear with corners aligned, unlike the pyramid's nearest neighbour.

@@ -7,7 +7,7 @@ the original picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class GLIP(nn.Module):
         """The language half up to the first meeting with regions."""
         return cast(Words, self.text(tokens))
 
-    def ground(self, pyramid: Pyramid, prompts: Sequence[Words]) -> Iterator[HeadOutput]:
+    def ground(self, pyramid: Pyramid, prompts: Iterable[Words]) -> Iterator[HeadOutput]:
         """One output for each of several prompts over the same pictures, as they are asked for.
 
         Without fusion the words do not touch the tower, so it runs once for all prompts.
@@ -84,9 +84,7 @@ class GLIP(nn.Module):
         shared: Tower | None = None
         for words in prompts:
             if words.mask.shape[0] != batch:
-                words = Words(
-                    words.states.expand(batch, -1, -1), words.mask.expand(batch, -1)
-                )
+                words = Words(words.states.expand(batch, -1, -1), words.mask.expand(batch, -1))
             if shared is None or self.head.fused:
                 shared = self.head.tower(pyramid.levels, words)
                 deltas, centerness = outputs.locate(shared.regions, sizes)

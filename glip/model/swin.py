@@ -10,6 +10,7 @@ Knows nothing about pyramids or pictures: pixels in, four maps out.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import timm
 import torch
@@ -65,11 +66,12 @@ def _from_windows(x: Tensor, window: int, height: int, width: int) -> Tensor:
     return x.transpose(2, 3).reshape(-1, height, width, x.shape[-1])
 
 
-def window_attention(attention: nn.Module, x: Tensor, window: int, shift: int) -> Tensor:
+def window_attention(attention: Any, x: Tensor, window: int, shift: int) -> Tensor:
     """Attention inside (shifted) windows of a map, with the weights of one of timm's attention layers.
 
     Args:
-        attention: Has `qkv`, `proj`, `num_heads` and `relative_position_bias_table`.
+        attention: One of timm's `WindowAttention`; its `qkv`, `proj`, `num_heads` and
+            `relative_position_bias_table` are used.
         x: (B, H, W, C), normalised; any H and W.
         window: Side of a window. official: it does not shrink on maps smaller than itself.
         shift: Cells by which the windows are moved down and right; 0 for none.
@@ -83,21 +85,19 @@ def window_attention(attention: nn.Module, x: Tensor, window: int, shift: int) -
     if shift:
         x = torch.roll(x, (-shift, -shift), (1, 2))
     windows = _to_windows(x, window)
-    heads: int = attention.num_heads  # type: ignore[assignment]
+    heads: int = attention.num_heads
     area = window * window
-    qkv = attention.qkv(windows).view(-1, area, 3, heads, channels // heads)  # type: ignore[operator]
+    qkv = attention.qkv(windows).view(-1, area, 3, heads, channels // heads)
     query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B · windows, heads, area, C / heads)
-    table: Tensor = attention.relative_position_bias_table  # type: ignore[assignment]
+    table: Tensor = attention.relative_position_bias_table
     index = relative_position_index(window).to(table.device)
     bias = table[index].view(1, area, area, heads).permute(0, 3, 1, 2)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias
     if shift:
-        mask = shift_mask(
-            height + pad_h, width + pad_w, window, shift, str(x.device), scores.dtype
-        )
+        mask = shift_mask(height + pad_h, width + pad_w, window, shift, str(x.device), scores.dtype)
         scores = (scores.view(batch, -1, heads, area, area) + mask).view(-1, heads, area, area)
     mixed = scores.softmax(-1) @ value
-    windows = attention.proj(mixed.transpose(1, 2).reshape(-1, area, channels))  # type: ignore[operator]
+    windows = attention.proj(mixed.transpose(1, 2).reshape(-1, area, channels))
     x = _from_windows(windows, window, height + pad_h, width + pad_w)
     if shift:
         x = torch.roll(x, (shift, shift), (1, 2))
@@ -114,9 +114,11 @@ class SwinStages(nn.Module):
 
     def __init__(self, name: str, drop_path: float = 0.0) -> None:
         super().__init__()
-        net = timm.create_model(name, pretrained=False, num_classes=0, drop_path_rate=drop_path)
-        self.patch_embed = net.patch_embed
-        self.layers = net.layers
+        net: Any = timm.create_model(
+            name, pretrained=False, num_classes=0, drop_path_rate=drop_path
+        )
+        self.patch_embed: Any = net.patch_embed
+        self.layers: Any = net.layers
         for stage in net.layers:
             for block in stage.blocks:
                 block.register_buffer("attn_mask", None, persistent=False)  # for one size only

@@ -1,0 +1,353 @@
+"""Pictures and words in, boxes out: the border between users' pixels and the model's.
+
+`load` makes a `Detector` from weights; `Detector.predict` walks a picture through the pieces: prompt,
+tokens, pixels, model, post-processing, pixels of the original picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from glip.checkpoint import Weights, assemble, find, read
+from glip.config import ModelConfig
+from glip.data.transforms import pad_batch, padded_hw, resize, to_pixels
+from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
+from glip.images import ImageLike, ImageLikes, expand_sources, load_image
+from glip.model.glip import GLIP
+from glip.model.presets import preset
+from glip.model.text_encoder import Tokens, Words
+from glip.postprocess import (
+    Aggregate,
+    Found,
+    PostprocessOptions,
+    merge,
+    rescale,
+    select_candidates,
+    suppress,
+)
+from glip.structures import Detections
+from glip.text.prompt import Prompt, PromptPass
+from glip.text.tokenizer import Tokenizer
+
+DType = Literal["float32", "bfloat16", "float16"]
+PromptLike = Prompt | str | Sequence[str]
+CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
+
+
+def load(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    dtype: DType = "float32",
+) -> Detector:
+    """A detector, ready to predict.
+
+    Args:
+        source: A weights file (ours or an official one), or the name of a model; by default the small
+            model that ships with the package. For a name, a local file is looked for first, then the
+            Hugging Face Hub (see `glip.checkpoint.find`).
+        weights: The file to take for the named model instead; it must hold that architecture.
+        device: Such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        dtype: Number format of the model. Alignment, boxes and scores stay in float32 in any case.
+    Raises:
+        CheckpointError: No such weights, or they are damaged, unsafe, or of another model.
+        DeviceError: The device is not on this machine.
+        ConfigError: `dtype` is none of the three.
+    """
+    target = _device(device)
+    if dtype not in get_args(DType):
+        raise ConfigError(f"dtype {dtype!r} is not one of {', '.join(get_args(DType))}")
+    path = find(weights if weights is not None else source)
+    content = read(path)
+    if weights is not None and source is not None:
+        expected, got = preset(os.fspath(source)), content.config
+        if (expected.backbone, expected.head) != (got.backbone, got.head):
+            raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
+    return Detector.from_weights(content, device=target, dtype=dtype)
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    if wanted is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"device '{wanted}' cannot be used on this machine ({reason}); 'cpu' always can"
+        ) from error
+    if device.type == "meta":
+        raise DeviceError("device 'meta' holds no numbers; 'cpu' always can")
+    return device
+
+
+class _Picture(NamedTuple):
+    """One picture on its way through the model."""
+
+    number: int
+    """Place in the caller's list."""
+    pixels: Tensor
+    """(3, h, w), normalised."""
+    original_hw: tuple[int, int]
+
+    @property
+    def resized_hw(self) -> tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture of a stream: detections, or the reason why there are none."""
+
+    index: int
+    """Place in the list of pictures, folders expanded."""
+    source: ImageLike
+    detections: Detections | None
+    error: ImageError | None = None
+
+
+class Detector:
+    """A model with all it needs around it.
+
+    Attributes:
+        model: In evaluation mode on `device`.
+        config: What the model was built from.
+        tokenizer: Of its text encoder.
+        device: Where it runs.
+        dtype: Number format of its features.
+    """
+
+    def __init__(
+        self,
+        model: GLIP,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self._texts: OrderedDict[tuple[int, ...], Words] = OrderedDict()
+        self._passes: OrderedDict[Prompt, tuple[PromptPass, ...]] = OrderedDict()
+
+    @classmethod
+    def from_weights(
+        cls, weights: Weights, *, device: torch.device | str = "cpu", dtype: DType = "float32"
+    ) -> Detector:
+        """A detector from weights that were read already (`glip.checkpoint.read`)."""
+        number_format: torch.dtype = getattr(torch, dtype)
+        if weights.tokenizer_json is not None:
+            tokenizer = Tokenizer.from_json(weights.tokenizer_json)
+        elif weights.config.text.tokenizer == "bert-base-uncased":
+            tokenizer = Tokenizer.bert_uncased()
+        else:
+            tokenizer = Tokenizer.from_file(weights.config.text.tokenizer)
+        model = assemble(weights, number_format)
+        return cls(model, weights.config, tokenizer, device=device, dtype=number_format)
+
+    def predict(
+        self,
+        images: ImageLikes,
+        prompts: PromptLike | Sequence[PromptLike],
+        *,
+        threshold: float = 0.3,
+        nms: float = 0.6,
+        max_detections: int = 100,
+        aggregate: Aggregate = "mean",
+        batch_size: int = 1,
+    ) -> list[Detections]:
+        """Boxes for the phrases of a prompt in each picture.
+
+        A list of pictures gives what its pictures give one by one, up to rounding: batches hold
+        pictures of one padded size only.
+
+        Args:
+            images: A path, a folder, a Pillow image, an array (H, W, 3), a tensor (3, H, W), all in
+                RGB, or a list of any of them; see `glip.images.load_image`.
+            prompts: One prompt for all pictures: a text ("person. bicycle.", or a caption), a list of
+                class names, or a `Prompt`. Or one for each picture: a list as long as the pictures
+                whose members are prompts; as a plain list of strings is class names, at least one
+                member must be a list or a `Prompt` (`Prompt.of("a cat on a mat")`).
+            threshold: Detections score above this, in [0, 1].
+            nms: IoU above which the lower-scored of two boxes of one phrase goes.
+            max_detections: For each picture. official: equals of the last one stay as well.
+            aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first".
+            batch_size: Pictures that go through the model together; more than one helps on a GPU.
+        Returns:
+            One `Detections` for each picture, best first, boxes in pixels of the original picture.
+        Raises:
+            ImageError: A picture cannot be used.
+            PromptError: A prompt is empty or a phrase of it longer than the encoder.
+            ConfigError: An option out of range.
+        """
+        options = PostprocessOptions(
+            score=threshold, nms=nms, max_detections=max_detections, aggregate=aggregate
+        )
+        found = []
+        for outcome in self.stream(images, prompts, options=options, batch_size=batch_size):
+            if outcome.detections is None:
+                assert outcome.error is not None
+                raise outcome.error
+            found.append(outcome.detections)
+        return found
+
+    def stream(
+        self,
+        images: ImageLikes,
+        prompts: PromptLike | Sequence[PromptLike],
+        *,
+        options: PostprocessOptions | None = None,
+        batch_size: int = 1,
+    ) -> Iterator[Outcome]:
+        """`predict` for many pictures: results come in order as they are ready, in constant memory.
+
+        A picture that cannot be used is an outcome with an error; the rest goes on.
+
+        Args:
+            images: As in `predict`.
+            prompts: As in `predict`.
+            options: By default the official test settings, which keep scores down to 0.
+            batch_size: As in `predict`.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        options = options or PostprocessOptions()
+        sources = expand_sources(images)
+        each = self._one_for_each(prompts, len(sources))
+        for prompt in dict.fromkeys(each):
+            self._passes_of(prompt)  # a prompt that cannot be used fails before any work is done
+        # A window of several batches lets pictures of one size find each other.
+        window = batch_size * 4 if batch_size > 1 else 1
+        for start in range(0, len(sources), window):
+            numbers = range(start, min(start + window, len(sources)))
+            errors: dict[int, ImageError] = {}
+            pictures = []
+            for index in numbers:
+                try:
+                    pictures.append(self._prepare(index, sources[index]))
+                except ImageError as error:
+                    errors[index] = error
+            found: dict[int, Detections] = {}
+            for batch in self._batches(pictures, each, batch_size):
+                found.update(self._detect(batch, [each[p.number] for p in batch], options))
+            for index in numbers:
+                yield Outcome(index, sources[index], found.get(index), errors.get(index))
+
+    def _one_for_each(self, prompts: PromptLike | Sequence[PromptLike], count: int) -> list[Prompt]:
+        """The prompt of each picture; equal ones are one object."""
+        if isinstance(prompts, (Prompt, str)) or (
+            isinstance(prompts, Sequence) and all(isinstance(p, str) for p in prompts)
+        ):
+            return [Prompt.of(prompts)] * count  # type: ignore[arg-type]
+        if not isinstance(prompts, Sequence):
+            raise PromptError(
+                f"a prompt is a text, a list of class names or a Prompt, got {type(prompts).__name__}"
+            )
+        if len(prompts) != count:
+            raise PromptError(
+                f"got {len(prompts)} prompts for {count} pictures; give one prompt for all of them "
+                "or one for each"
+            )
+        return [Prompt.of(prompt) for prompt in prompts]
+
+    def _passes_of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
+        """The prompt in pieces that fit the text encoder, remembered."""
+        if prompt not in self._passes:
+            self._passes[prompt] = prompt.passes(self.tokenizer, self.config.text.max_tokens)
+            if len(self._passes) > CACHED_TEXTS:
+                self._passes.popitem(last=False)
+        self._passes.move_to_end(prompt)
+        return self._passes[prompt]
+
+    def _batches(
+        self, pictures: Sequence[_Picture], prompts: Sequence[Prompt], batch_size: int
+    ) -> Iterator[list[_Picture]]:
+        """Groups of at most `batch_size` pictures that may go through the model together.
+
+        They have one padded size, so that each gives what it gives alone; and either each has a prompt
+        of one pass, or all have the same long one.
+        """
+        groups: dict[object, list[_Picture]] = {}
+        for picture in pictures:
+            prompt = prompts[picture.number]
+            long = prompt if len(self._passes_of(prompt)) > 1 else None
+            groups.setdefault((padded_hw(picture.resized_hw), long), []).append(picture)
+        for group in groups.values():
+            for start in range(0, len(group), batch_size):
+                yield group[start : start + batch_size]
+
+    def _prepare(self, index: int, source: ImageLike) -> _Picture:
+        image = load_image(source)
+        pixels = to_pixels(resize(image, self.config.pixels), self.config.pixels)
+        return _Picture(index, pixels, (image.height, image.width))
+
+    def _words(self, token_ids: tuple[int, ...]) -> Words:
+        """Encoded text of one pass, (1, T, D); the text encoder runs once for each."""
+        if token_ids not in self._texts:
+            tokens = Tokens.pad([token_ids], self.tokenizer.pad_id).to(self.device)
+            self._texts[token_ids] = self.model.read(tokens)
+            if len(self._texts) > CACHED_TEXTS:
+                self._texts.popitem(last=False)
+        self._texts.move_to_end(token_ids)
+        return self._texts[token_ids]
+
+    @torch.inference_mode()
+    def _detect(
+        self, batch: Sequence[_Picture], prompts: Sequence[Prompt], options: PostprocessOptions
+    ) -> dict[int, Detections]:
+        """Detections of pictures of one padded size, by their index."""
+        pixels = pad_batch([picture.pixels for picture in batch])
+        pyramid = self.model.see(pixels.to(self.device, self.dtype))
+        if len(set(prompts)) == 1:
+            passes = [[p] * len(batch) for p in self._passes_of(prompts[0])]
+        else:  # `_batches` keeps long prompts to themselves
+            passes = [[self._passes_of(prompt)[0] for prompt in prompts]]
+        words = (_stack([self._words(p.token_ids) for p in row]) for row in passes)
+        parts: list[list[Found]] = [[] for _ in batch]
+        for row, output in zip(passes, self.model.ground(pyramid, words), strict=True):
+            if not output.logits.isfinite().all():
+                raise DeviceError(
+                    f"the model's numbers overflow in {self.dtype}; load it with dtype='bfloat16' "
+                    "or 'float32'"
+                )
+            for place, (picture, part) in enumerate(zip(batch, row, strict=True)):
+                token_map = part.token_map.to(self.device)
+                found = suppress(
+                    select_candidates(output, place, token_map, picture.resized_hw, options),
+                    options,
+                )
+                rows = torch.tensor(part.rows, device=self.device)
+                parts[place].append(found._replace(labels=rows[found.labels]))
+        results = {}
+        for picture, prompt, pieces in zip(batch, prompts, parts, strict=True):
+            found = merge(pieces, options.max_detections)
+            boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
+            results[picture.number] = Detections(
+                boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw
+            )
+        return results
+
+
+def _stack(words: Sequence[Words]) -> Words:
+    """(B, T, D) of one-row texts, padded to the longest; a single row if all are the same."""
+    if all(w is words[0] for w in words):
+        return words[0]
+    longest = max(w.mask.shape[1] for w in words)
+    pads = [longest - w.mask.shape[1] for w in words]
+    states = [F.pad(w.states, (0, 0, 0, pad)) for w, pad in zip(words, pads, strict=True)]
+    masks = [F.pad(w.mask, (0, pad)) for w, pad in zip(words, pads, strict=True)]
+    return Words(torch.cat(states), torch.cat(masks))
