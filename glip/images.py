@@ -26,7 +26,7 @@ from glip.errors import ConfigError, ImageError
 logger = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
-"""One picture: a path, a Pillow image, an array (H, W[, C]) or a tensor ([C,] H, W), in RGB order."""
+"""One picture: a path, a Pillow image, an array (H, W[, C]) or a tensor ([C,] H, W), as RGB."""
 
 ImageLikes: TypeAlias = ImageLike | Iterable[ImageLike | Iterable[ImageLike]]
 """One picture, a folder, a 4-D batch, or an iterable of any of them."""
@@ -45,7 +45,7 @@ out: drawings that start other programs (EPS, WMF), and formats so loosely marke
 for them. HEIF is read once a plug-in such as pillow-heif has registered itself."""
 
 FLOAT_TOLERANCE = 1e-3
-"""How far a float pixel may leave [0, 1]: resizing overshoots by a rounding, a wrong unit by more."""
+"""How far a float pixel may leave [0, 1]: rounding overshoots by less, a wrong unit by more."""
 
 _URL = re.compile(r"^(https?|ftp|s3|gs|file|data):", re.IGNORECASE)
 
@@ -98,7 +98,7 @@ def load_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
-    """The pictures of a folder, told by suffix, in natural order: 2.png before 10.png; hidden ones not.
+    """The pictures of a folder, hidden ones left out, in natural order: 2.png before 10.png.
 
     Raises:
         ImageError: the folder is missing, cannot be read, or holds no picture.
