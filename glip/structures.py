@@ -252,9 +252,9 @@ def _check(name: str, values: object, shape: tuple[int, ...], dtype: torch.dtype
 
 def _rows(index: Index, count: int) -> Tensor:
     """Any index into `count` rows -> the rows it means, (K,) int64."""
-    rows = np.arange(count)
+    rows = np.arange(count, dtype=np.int64)
     if isinstance(index, slice):
-        return torch.tensor(rows[index])
+        return torch.tensor(rows[index].copy())  # torch takes no negative strides
     picked = np.asarray(index.tolist() if isinstance(index, Tensor) else index)
     if picked.size == 0:  # an empty list is a list of no rows, though numpy takes it for floats
         return torch.zeros(0, dtype=torch.int64)

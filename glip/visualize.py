@@ -185,7 +185,7 @@ def _place(
     picture_size: tuple[int, int],
     taken: Sequence[Rectangle],
 ) -> Rectangle:
-    """The first free place at a corner of a box, inside it or outside, or else the least covered."""
+    """The first free place at a corner of a box, inside it or out, or else the least covered."""
     tops = (box.top - height, box.top, box.bottom, box.bottom - height)
     lefts = (box.left, box.right - width, box.right, box.left - width)
     places = []

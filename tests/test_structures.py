@@ -1,0 +1,275 @@
+"""Detections: checked on construction, filtered by indexing, written in the formats of others."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glip.errors import ConfigError, ImageError
+from glip.structures import Detections
+from glip.text.prompt import Prompt
+
+PROMPT = Prompt(
+    text="a cat on a mat, a dog",
+    phrases=(((2, 5),), ((0, 5), (11, 14)), ((18, 21),)),
+    names=("cat", "cat on mat", "dog"),
+)
+
+
+@pytest.fixture
+def found() -> Detections:
+    """Three detections in a picture 20 wide and 10 high."""
+    return Detections(
+        boxes=torch.tensor([[0, 0, 5, 5], [1, 2, 4, 8], [10, 0, 19, 9]], dtype=torch.float32),
+        scores=torch.tensor([0.5, 0.75, 0.25]),
+        phrase_ids=torch.tensor([2, 0, 1]),
+        prompt=PROMPT,
+        image_hw=(10, 20),
+    )
+
+
+def rows(found: Detections) -> list[float]:
+    """The detections by the one value that tells them apart."""
+    assert len(found) == len(found.boxes) == len(found.scores) == len(found.phrase_ids)
+    return found.scores.tolist()
+
+
+def test_phrases_and_spans_are_the_users_own(found: Detections) -> None:
+    assert found.phrases == ["dog", "cat", "cat on mat"]
+    assert found.spans == [((18, 21),), ((2, 5),), ((0, 5), (11, 14))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": torch.zeros(3, 5)}, "boxes must be a float32 tensor of shape (3, 4)"),
+        ({"boxes": torch.zeros(12)}, "boxes must be a float32 tensor of shape (12, 4)"),
+        ({"boxes": torch.tensor(1.0)}, "got shape ()"),
+        ({"boxes": [[0, 0, 1, 1]]}, "got list"),
+        ({"boxes": torch.zeros(3, 4).double()}, "got torch.float64; convert it with .to(torch.fl"),
+        ({"boxes": torch.full((3, 4), float("nan"))}, "boxes must be finite, row 0 is [nan"),
+        (
+            {"scores": torch.zeros(2)},
+            "scores must be a float32 tensor of shape (3,), got shape (2,)",
+        ),
+        ({"scores": torch.tensor([0.1, float("inf"), 0])}, "scores must be finite, row 1 is inf"),
+        ({"phrase_ids": torch.zeros(3)}, "phrase_ids must be a int64 tensor"),
+        (
+            {"phrase_ids": torch.tensor([0, 3, 1])},
+            "phrase_ids[1] is 3, but the prompt has 3 phrases",
+        ),
+        ({"phrase_ids": torch.tensor([0, 1, -1])}, "phrase_ids[2] is -1"),
+        ({"image_hw": (0, 20)}, "image_hw must be (height, width) in pixels, got (0, 20)"),
+        ({"image_hw": (3, 10, 20)}, "image_hw must be"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    found: Detections, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        dataclasses.replace(found, **changes)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (0, [0.5]),
+        (-1, [0.25]),
+        (np.int64(1), [0.75]),
+        (torch.tensor(1), [0.75]),
+        (slice(1, None), [0.75, 0.25]),
+        (slice(None, None, -1), [0.25, 0.75, 0.5]),
+        ([2, 0, 2], [0.25, 0.5, 0.25]),
+        ((1, -3), [0.75, 0.5]),
+        (torch.tensor([2, -2]), [0.25, 0.75]),
+        (torch.tensor([1], dtype=torch.uint8), [0.75]),
+        (np.array([0, 1])[::-1], [0.75, 0.5]),
+        ([True, False, True], [0.5, 0.25]),
+        (torch.tensor([False, True, False]), [0.75]),
+        (np.array([False, False, False]), []),
+        ([], []),
+        (torch.zeros(0, dtype=torch.int64), []),
+    ],
+)
+def test_indexing_selects(found: Detections, index: object, expected: list[float]) -> None:
+    assert rows(found[index]) == expected
+    assert (found[index].prompt, found[index].image_hw) == (PROMPT, (10, 20))
+
+
+def test_filters_read_as_they_are_said(found: Detections) -> None:
+    assert rows(found[found.scores > 0.4]) == [0.5, 0.75]
+    assert found[found.phrase_ids == 0].phrases == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (3, "row 3 does not exist among 3 detections"),
+        (-4, "row -4 does not exist"),
+        ([0, 7], "row 7 does not exist"),
+        ([True, False], "mask of shape (2,) cannot select among 3"),
+        (torch.ones(4, dtype=torch.bool), "mask of shape (4,)"),
+        (True, "mask of shape ()"),
+        (torch.tensor([0.5, 0.7, 0.1]), "a row, a list of rows, a slice or a mask, got float64"),
+        ("cat", "got <U3"),
+        (None, "got object"),
+        ([[0, 1]], "of shape (1, 2)"),
+    ],
+)
+def test_an_index_that_selects_nothing_sensible_is_refused(
+    found: Detections, index: object, message: str
+) -> None:
+    with pytest.raises(IndexError) as caught:
+        found[index]
+    assert message in str(caught.value)
+
+
+def test_detections_run_one_by_one(found: Detections) -> None:
+    assert [(one.phrases, rows(one)) for one in found] == [
+        (["dog"], [0.5]),
+        (["cat"], [0.75]),
+        (["cat on mat"], [0.25]),
+    ]
+
+
+@pytest.mark.parametrize(("k", "expected"), [(0, []), (2, [0.75, 0.5]), (9, [0.75, 0.5, 0.25])])
+def test_top_gives_the_best_first(found: Detections, k: int, expected: list[float]) -> None:
+    assert rows(found.top(k)) == expected
+
+
+def test_top_keeps_the_order_of_equal_scores(found: Detections) -> None:
+    equal = dataclasses.replace(found, scores=torch.full((3,), 0.5))
+    assert equal.top(3).phrases == found.phrases
+
+
+def test_a_negative_top_is_refused(found: Detections) -> None:
+    with pytest.raises(ConfigError, match="got -1"):
+        found.top(-1)
+
+
+def test_nothing_found_is_a_value_like_any_other() -> None:
+    nothing = Detections.empty(PROMPT, (10, 20))
+    assert rows(nothing) == nothing.phrases == nothing.spans == nothing.to_coco(1) == []
+    assert nothing.to_dict()["detections"] == []
+    assert list(nothing) == []
+    assert len(nothing[nothing.scores > 0.5]) == 0
+    assert repr(nothing) == "<Detections: 0 in 20x10 pixels>"
+
+
+def test_detections_move_between_devices(found: Detections) -> None:
+    moved = found.to("cpu")
+    assert (
+        moved.boxes.device == moved.scores.device == moved.phrase_ids.device == torch.device("cpu")
+    )
+    assert rows(moved) == rows(found)
+
+
+def test_repr_is_short_and_says_what_was_found(found: Detections) -> None:
+    assert repr(found) == "<Detections: 3 in 20x10 pixels: dog 0.50, cat 0.75, cat on mat 0.25>"
+    assert repr(found[[0] * 7]).endswith("dog 0.50, and 2 more>")
+
+
+def test_detections_cannot_be_changed_unchecked(found: Detections) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.boxes = torch.zeros(9)
+
+
+def test_to_dict_is_json(found: Detections) -> None:
+    assert json.loads(json.dumps(found[1:].to_dict())) == {
+        "width": 20,
+        "height": 10,
+        "prompt": "a cat on a mat, a dog",
+        "detections": [
+            {
+                "box": [1.0, 2.0, 4.0, 8.0],
+                "score": 0.75,
+                "phrase": "cat",
+                "span": [2, 5],
+            },
+            {
+                "box": [10.0, 0.0, 19.0, 9.0],
+                "score": 0.25,
+                "phrase": "cat on mat",
+                "span": [0, 5],
+                "spans": [[0, 5], [11, 14]],
+            },
+        ],
+    }
+
+
+def test_to_coco_has_widths_and_ids_from_one(found: Detections) -> None:
+    assert found.to_coco(139)[1] == {
+        "image_id": 139,
+        "category_id": 1,
+        "bbox": [1.0, 2.0, 3.0, 6.0],
+        "score": 0.75,
+    }
+
+
+def test_to_coco_takes_the_ids_of_the_annotation_file(found: Detections) -> None:
+    results = found.to_coco("a.jpg", category_ids=[17, 90, 18], plus_one=True)
+    assert [result["category_id"] for result in results] == [18, 17, 90]
+    assert results[1]["bbox"] == [1.0, 2.0, 4.0, 7.0]
+    json.dumps(found.to_coco(1, category_ids=np.array([17, 90, 18])))
+
+
+def test_to_coco_wants_one_id_for_each_phrase(found: Detections) -> None:
+    with pytest.raises(ConfigError, match="category_ids has 2 ids, the prompt 3 phrases"):
+        found.to_coco(1, category_ids=[1, 2])
+
+
+def test_to_supervision_says_what_to_install(
+    found: Detections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(ConfigError, match="pip install supervision"):
+        found.to_supervision()
+
+
+def test_to_supervision_hands_over_arrays(
+    found: Detections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = ModuleType("supervision")
+    stand_in.Detections = dict
+    monkeypatch.setitem(sys.modules, "supervision", stand_in)
+    theirs = found.to_supervision()
+    assert theirs["xyxy"].shape == (3, 4)
+    assert theirs["class_id"].tolist() == [2, 0, 1]
+    assert theirs["confidence"].dtype == np.float32
+    assert theirs["data"]["class_name"].tolist() == ["dog", "cat", "cat on mat"]
+
+
+def test_to_supervision_is_understood_by_the_real_package(found: Detections) -> None:
+    supervision = pytest.importorskip("supervision")
+    for detections in (found, found[:0]):
+        theirs = detections.to_supervision()
+        assert isinstance(theirs, supervision.Detections)
+        assert theirs["class_name"].tolist() == detections.phrases
+
+
+def test_plot_gives_a_new_picture(found: Detections) -> None:
+    picture = Image.new("RGB", (20, 10))
+    drawn = found.plot(picture, labels=False)
+    assert drawn.size == (20, 10)
+    assert drawn.getcolors() != picture.getcolors()
+    assert picture.getextrema() == ((0, 0),) * 3
+
+
+def test_save_writes_the_plot(found: Detections, tmp_path: Path) -> None:
+    picture = np.zeros((10, 20, 3), np.uint8)
+    path = found.save(tmp_path / "new" / "x.png", picture, line_width=2)
+    assert np.array_equal(
+        np.asarray(Image.open(path)), np.asarray(found.plot(picture, line_width=2))
+    )
+
+
+def test_save_refuses_an_unknown_suffix(found: Detections, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"suffix '.xyz'"):
+        found.save(tmp_path / "x.xyz", np.zeros((10, 20, 3), np.uint8))
