@@ -1,0 +1,70 @@
+"""What the model is trained on: a batch of pictures with prompts, and what is to be found in each.
+
+Knows nothing about files, sentences or losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from glip.model.text_encoder import Tokens
+
+
+@dataclass
+class Target:
+    """What one training picture shows; nothing is legal, and makes all its regions negative."""
+
+    boxes: Tensor
+    """(N, 4) float32 xyxy, pixels of the resized picture; padding lies right of it and below."""
+    phrases: Tensor
+    """(N,) int64, row of the prompt's token map."""
+    weights: Tensor | None = None
+    """(N,) float32 in [0, 1], how far each box is trusted; None trusts all. For pseudo labels."""
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        assert self.boxes.shape == (count, 4), f"boxes are {tuple(self.boxes.shape)}, not (N, 4)"
+        assert self.phrases.shape == (count,), f"{count} boxes, phrases {tuple(self.phrases.shape)}"
+        assert self.weights is None or self.weights.shape == (count,)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Target:
+        """The same target on another device."""
+        weights = None if self.weights is None else self.weights.to(device, non_blocking=True)
+        return Target(
+            self.boxes.to(device, non_blocking=True),
+            self.phrases.to(device, non_blocking=True),
+            weights,
+        )
+
+
+@dataclass
+class Batch:
+    """B pictures, each with its own prompt and target."""
+
+    pixels: Tensor
+    """(B, 3, H, W), normalised, padded with zeros to multiples of 32."""
+    tokens: Tokens
+    """B prompts."""
+    token_maps: list[Tensor]
+    """Of each prompt, (P, T') bool: the tokens of each phrase; T' at most the width of `tokens`."""
+    targets: list[Target]
+    image_ids: list[int | str]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            self.pixels.to(device, non_blocking=True),
+            self.tokens.to(device),
+            [token_map.to(device, non_blocking=True) for token_map in self.token_maps],
+            [target.to(device) for target in self.targets],
+            self.image_ids,
+        )

@@ -1,0 +1,205 @@
+"""Each loss alone, their normalisers, and the sums that the released code recorded."""
+
+import gzip
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from glip.boxes import encode_boxes
+from glip.checkpoint import Weights, assemble
+from glip.convert import convert
+from glip.data.batch import Target
+from glip.model.head import HeadOutput
+from glip.model.presets import preset
+from glip.model.text_encoder import Tokens
+from glip.parity import recipe
+from glip.training.assigner import Assignment
+from glip.training.losses import (
+    Criterion,
+    alignment_loss,
+    box_loss,
+    centerness_targets,
+    token_targets,
+)
+
+FOLDER = Path(__file__).parent / "golden"
+GOLDEN = {key: torch.tensor(value) for key, value in np.load(FOLDER / "losses.npz").items()}
+
+
+def close(value, expected, tolerance=1e-5):
+    torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance)
+
+
+def an_output(anchors, tokens=4, seed=0):
+    """A single level of random predictions."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator, requires_grad=True)
+
+    count = len(anchors)
+    return HeadOutput(
+        random(1, count, tokens), random(1, count, 4), random(1, count), anchors, (count,)
+    )
+
+
+ANCHORS = torch.tensor([[0.0, 0, 9, 9], [5, 0, 14, 9], [10, 0, 19, 9], [40, 0, 49, 9]])
+MASK = torch.ones(1, 4, dtype=torch.bool)
+MAP = torch.tensor([[False, True, True, False], [False, False, False, True]])
+
+
+def test_box_loss_equals_the_recorded_sums():
+    deltas, anchors, boxes = GOLDEN["loss.pred"], GOLDEN["boxes.anchor"], GOLDEN["boxes.gt"]
+    close(box_loss(deltas, anchors, boxes, torch.ones(40)), GOLDEN["loss.giou_sum"])
+    weighted = box_loss(deltas, anchors, boxes, GOLDEN["loss.weight"])
+    close(weighted, GOLDEN["loss.giou_weighted"])
+
+
+def test_perfect_boxes_cost_nothing():
+    anchors, boxes = GOLDEN["boxes.anchor"], GOLDEN["boxes.gt"]
+    exact = encode_boxes(boxes, anchors)
+    assert box_loss(exact, anchors, boxes, torch.ones(40)) == pytest.approx(0, abs=1e-3)
+
+
+def test_centerness_targets_equal_the_recorded_ones():
+    anchors = GOLDEN["boxes.anchor"]
+    boxes = anchors + torch.tensor([-7.3, -3.1, 2.2, 9.9])
+    close(centerness_targets(boxes, anchors), GOLDEN["loss.centerness_target"])
+
+
+def test_centerness_is_one_in_the_middle_and_falls_towards_the_border():
+    anchors = torch.tensor([[4.0, 4, 6, 6], [1, 4, 3, 6]])  # centres (5, 5) and (2, 5)
+    boxes = torch.tensor([[0.0, 0, 10, 10]] * 2)
+    close(centerness_targets(boxes, anchors), torch.tensor([1.0, math.sqrt(2 / 8)]))
+
+
+def test_alignment_loss_equals_the_recorded_sum():
+    logits = torch.from_numpy(recipe.tensor("unit.loss.logits", (2, 30, 16), -1, 2))
+    targets = torch.from_numpy(recipe.tensor("unit.loss.targets", (2, 30, 16)) > 1).float()
+    total = sum(
+        alignment_loss(logits[row, :, :tokens], targets[row, :, :tokens])
+        for row, tokens in enumerate((9, 13))
+    )
+    close(total, GOLDEN["loss.token_focal"])
+
+
+def test_alignment_loss_by_hand():
+    # p = 1/2 everywhere: a hit costs 0.25 · 0.5² · log 2, a miss 0.75 · 0.5² · log 2.
+    loss = alignment_loss(torch.zeros(1, 3), torch.tensor([[1.0, 0, 0]]))
+    assert loss.item() == pytest.approx((0.25 + 2 * 0.75) * 0.25 * math.log(2), rel=1e-6)
+
+
+def test_token_targets_are_ones_at_the_tokens_of_the_phrase():
+    target = Target(torch.zeros(2, 4), torch.tensor([1, 0]))
+    assignment = Assignment(torch.tensor([0, 2]), torch.tensor([1, 0]))
+    found = token_targets(assignment, target, MAP, anchors=3, tokens=5)
+    assert found.tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
+
+
+def test_losses_of_one_positive_by_hand():
+    output = an_output(ANCHORS)
+    box = torch.tensor([[5.0, 0, 14, 9]])  # equal to the second anchor, the only positive
+    losses = Criterion()(output, [Target(box, torch.tensor([0]))], [MAP], MASK)
+    wanted = torch.zeros(4, 4)
+    wanted[1, 1:3] = 1
+    close(losses["alignment"], alignment_loss(output.logits[0], wanted))
+    assert centerness_targets(box, ANCHORS[1:2]).item() == 1  # so the normaliser is 1
+    positive = output.deltas[0, 1:2]
+    close(losses["box"], 2 * box_loss(positive, ANCHORS[1:2], box, torch.ones(1)))
+    logit = output.centerness[0, 1]
+    close(losses["centerness"], F.binary_cross_entropy_with_logits(logit, torch.tensor(1.0)))
+
+
+def test_picture_without_boxes_trains_only_the_alignment():
+    output = an_output(ANCHORS)
+    nothing = Target(torch.empty(0, 4), torch.empty(0, dtype=torch.int64))
+    losses = Criterion()(output, [nothing], [MAP], MASK)
+    assert losses["box"] == losses["centerness"] == 0
+    close(losses["alignment"], alignment_loss(output.logits[0], torch.zeros(4, 4)))
+    sum(losses.values()).backward()
+    assert output.logits.grad.abs().sum() > 0
+    assert output.deltas.grad.abs().sum() == output.centerness.grad.abs().sum() == 0
+
+
+def test_padding_tokens_cost_nothing():
+    output = an_output(ANCHORS, tokens=6)
+    target = Target(torch.tensor([[5.0, 0, 14, 9]]), torch.tensor([0]))
+    mask = torch.tensor([[True] * 4 + [False] * 2])
+    padded = Criterion()(output, [target], [MAP], mask)
+    cut = Criterion()(output._replace(logits=output.logits[..., :4]), [target], [MAP], MASK)
+    assert padded == cut
+
+
+def test_normalisers_are_those_of_the_whole_batch():
+    one, two = an_output(ANCHORS, seed=1), an_output(ANCHORS, seed=2)
+    both = HeadOutput(
+        *(torch.cat(pair) for pair in zip(one[:3], two[:3], strict=True)), ANCHORS, (4,)
+    )
+    target = Target(torch.tensor([[5.0, 0, 14, 9]]), torch.tensor([0]))
+    apart = [Criterion()(output, [target], [MAP], MASK) for output in (one, two)]
+    together = Criterion()(both, [target, target], [MAP, MAP], MASK)
+    for name, value in together.items():
+        close(value, (apart[0][name] + apart[1][name]) / 2)
+
+
+def test_weight_of_zero_removes_a_box_and_what_it_claimed():
+    output = an_output(ANCHORS)
+    boxes, phrases = torch.tensor([[5.0, 0, 14, 9]]), torch.tensor([0])
+    losses = Criterion()(output, [Target(boxes, phrases, torch.zeros(1))], [MAP], MASK)
+    others = alignment_loss(output.logits[0, [0, 2, 3]], torch.zeros(3, 4))
+    close(losses["alignment"], others)
+    assert losses["box"] == losses["centerness"] == 0
+
+
+def test_weights_of_one_change_nothing():
+    output = an_output(ANCHORS)
+    boxes, phrases = torch.tensor([[5.0, 0, 14, 9]]), torch.tensor([0])
+    plain = Criterion()(output, [Target(boxes, phrases)], [MAP], MASK)
+    weighted = Criterion()(output, [Target(boxes, phrases, torch.ones(1))], [MAP], MASK)
+    for name, value in plain.items():
+        close(weighted[name], value)
+
+
+def test_losses_are_float32_under_autocast():
+    output = an_output(ANCHORS)
+    half = output._replace(**{n: getattr(output, n).bfloat16() for n in ("logits", "deltas")})
+    target = Target(torch.tensor([[5.0, 0, 14, 9]]), torch.tensor([0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = Criterion()(half, [target], [MAP], MASK)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+@pytest.mark.slow
+def test_losses_of_the_whole_model_equal_the_recorded_ones():
+    """GLIP-T with weights drawn by name: 751 regions and 7 tokens behind 232 M weights."""
+    shapes = json.loads(gzip.decompress((FOLDER / "glip_tiny_keys.json.gz").read_bytes()))
+    state = {}
+    for key, shape in shapes.items():
+        random = np.random.RandomState(zlib.crc32(key.encode()))
+        values = random.standard_normal(shape)
+        if len(shape) >= 2:
+            values /= math.sqrt(math.prod(shape[1:]))
+        else:
+            values = key.endswith("weight") + 0.1 * values
+        if key == "rpn.head.dot_product_projection_text.weight":
+            values *= 30
+        state[key] = torch.from_numpy(np.asarray(values, np.float32))
+    model = assemble(Weights(preset("glip_tiny"), convert(state)))
+    pixels = np.random.RandomState(0).standard_normal((1, 3, 160, 224)).astype(np.float32)
+    tokens = Tokens.pad([(101, 4937, 1012, 6556, 3899, 1012, 102)])
+    token_map = torch.zeros(2, 7, dtype=torch.bool)
+    token_map[0, 1] = token_map[1, 3:5] = True
+    boxes = torch.tensor([[10.0, 20, 90, 120], [100, 30, 200, 150], [60, 60, 75, 80]])
+    with torch.no_grad():
+        output = model(torch.from_numpy(pixels), tokens)
+    target = Target(boxes, torch.tensor([0, 1, 0]))
+    losses = Criterion()(output, [target], [token_map], tokens.mask)
+    assert losses["box"].item() == pytest.approx(0.976416, rel=1e-4)
+    assert losses["centerness"].item() == pytest.approx(0.665099, rel=1e-4)
+    assert losses["alignment"].item() == pytest.approx(69.93408, rel=1e-4)
