@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -37,15 +38,18 @@ refuses the same size. The environment variable GLIP_MAX_PIXELS and the argument
 replace it."""
 
 FORMATS = frozenset(
-    {"AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI"}
+    {"AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI"}
     | {"TIFF", "WEBP"}
 )
 """Pillow's names of the raster formats that are read and written here. The rest of its list is left
-out: drawings that start other programs (EPS, WMF), and formats so loosely marked that text passes
-for them. HEIF is read once a plug-in such as pillow-heif has registered itself."""
+out: drawings that start other programs (EPS, WMF), icons, to whose size a saved picture would be
+shrunk without a word, and formats so loosely marked that text passes for them. HEIF is read once a
+plug-in such as pillow-heif has registered itself."""
 
 FLOAT_TOLERANCE = 1e-3
 """How far a float pixel may leave [0, 1]: rounding overshoots by less, a wrong unit by more."""
+
+_lifting = threading.Lock()
 
 _URL = re.compile(r"^(https?|ftp|s3|gs|file|data):", re.IGNORECASE)
 
@@ -155,9 +159,7 @@ def save_image(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     formats = Image.registered_extensions()
-    # An icon holds at most 256 x 256 pixels: Pillow would shrink the picture without a word.
-    savable = {s: kind for s, kind in formats.items() if kind in Image.SAVE and kind != "ICO"}
-    suffixes = _suffixes(savable)
+    suffixes = _suffixes({s: kind for s, kind in formats.items() if kind in Image.SAVE})
     if path.suffix.lower() not in suffixes:
         got = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise ImageError(f"cannot save {path}: {got}; use one of {', '.join(sorted(suffixes))}")
@@ -258,6 +260,11 @@ def _identify(file: IO[bytes], path: Path) -> ImageFile.ImageFile:
             file.seek(0)
             try:
                 return factory(file, os.fspath(path))
+            except Image.DecompressionBombError as error:  # WebP takes its memory this early
+                raise ImageError(
+                    f"{path} is refused by Pillow: {error} If it can be trusted, raise "
+                    "PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels"
+                ) from error
             except Exception as error:  # readers meet bad bytes with whatever they trip over first
                 failures.append(f"as {kind}: {_reason(error)}")
     if failures:
@@ -280,7 +287,8 @@ def _decode(image: Image.Image, name: str, limit: int) -> Image.Image:
             "GLIP_MAX_PIXELS"
         )
     try:
-        image.load()
+        with _beyond_pillows_limit(width * height):
+            image.load()
         rgb = _to_rgb(_upright(image, name), name)
     except ImageError:
         raise
@@ -291,6 +299,24 @@ def _decode(image: Image.Image, name: str, limit: int) -> Image.Image:
     if rgb is not image:
         rgb.info = {}  # its EXIF and transparency have been applied: nobody may apply them again
     return rgb
+
+
+@contextlib.contextmanager
+def _beyond_pillows_limit(pixels: int) -> Iterator[None]:
+    """Lets Pillow decode as many pixels, which our own limit has allowed.
+
+    TIFF checks once more while it decodes, against a global, so that is lifted: for no picture that
+    Pillow is content with, for one thread at a time, and never beyond the end of the block.
+    """
+    if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _lifting:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:

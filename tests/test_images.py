@@ -359,14 +359,23 @@ def test_a_senseless_limit_in_the_environment_is_refused(
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "gif", "webp"])
+@pytest.mark.parametrize("pillows_limit", [10, 300])
 def test_pillows_own_limit_is_neither_changed_nor_felt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, pillows_limit: int
 ) -> None:
-    Image.new("RGB", (20, 20)).save(tmp_path / "x.png")
-    for limit in (10, 300):  # Pillow would raise at the first and warn at the second
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        assert load_image(tmp_path / "x.png").size == (20, 20)
-        assert limit == Image.MAX_IMAGE_PIXELS
+    path = tmp_path / f"x.{suffix}"
+    Image.new("RGB", (20, 20)).save(path)
+    # Pillow would raise beyond twice its limit and warn beyond the limit itself.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows_limit)
+    if (suffix, pillows_limit) == ("webp", 10):
+        with pytest.raises(
+            ImageError, match=r"refused by Pillow.*raise PIL\.Image\.MAX_IMAGE_PIXELS"
+        ):
+            load_image(path)
+    else:
+        assert load_image(path).size == (20, 20)
+    assert pillows_limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_the_default_limit_is_the_size_that_pillow_refuses() -> None:
