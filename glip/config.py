@@ -54,6 +54,8 @@ class BackboneConfig:
     """Model name of timm. Names that begin with `swin_` take the exact detection form of Swin."""
     drop_path: float = 0.2
     """Largest stochastic depth rate while training; 0 switches it off."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the timm model, such as sizes that differ from the named one's."""
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,13 @@ def has_fusion(official_keys: Iterable[str]) -> bool:
     return any(".b_attn." in key for key in official_keys)
 
 
-def _rename(key: str, fused: bool) -> str | None:
-    """Our name of one official key that has an effect; None if it is unknown."""
+def rename(key: str, fused: bool) -> str | None:
+    """Our name of one official key that has an effect; None if it is unknown.
+
+    Args:
+        key: Without `module.`.
+        fused: Whether the tower it comes from has deep fusion.
+    """
     if match := re.fullmatch(rf"backbone\.fpn\.fpn_(inner|layer)(\d)\.{_TENSOR}", key):
         part, level, tensor = match.groups()
         return f"neck.{'lateral' if part == 'inner' else 'smooth'}.{int(level) - 2}.{tensor}"
@@ -146,7 +151,7 @@ def rename_table(official_keys: Iterable[str]) -> dict[str, str]:
     for key in keys:
         if without_effect(key):
             continue
-        name = _rename(key, fused)
+        name = rename(key, fused)
         if name is None:
             unknown.append(key)
         else:
@@ -186,6 +191,55 @@ def convert(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         )
     ours[SCALES] = torch.cat([scales[name] for name in sorted(scales)])
     return ours
+
+
+def to_official(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `convert`: official names without `module.`, parameters only.
+
+    Args:
+        ours: State dict of a model of this package, or gradients under the same keys.
+    """
+    fused = any(".fusion." in key for key in ours)
+    official: dict[str, Tensor] = {}
+    for key, tensor in ours.items():
+        if key == SCALES:
+            for level, scale in enumerate(tensor):
+                official[f"rpn.head.scales.{level}.scale"] = scale.reshape(1)
+            continue
+        if key.endswith(_FLAT_LINEAR):
+            tensor = tensor[:, :, None, None]
+        official[_official_name(key, fused)] = tensor
+    return official
+
+
+def _official_name(key: str, fused: bool) -> str:
+    """The official key that `rename` turns into ours."""
+    if match := re.fullmatch(r"neck\.(lateral|smooth)\.(\d)\.(.+)", key):
+        part = "inner" if match[1] == "lateral" else "layer"
+        return f"backbone.fpn.fpn_{part}{int(match[2]) + 2}.{match[3]}"
+    if match := re.fullmatch(r"neck\.(p[67]\..+)", key):
+        return f"backbone.fpn.top_blocks.{match[1]}"
+    if match := re.fullmatch(r"backbone\.body\.norms\.(\d)\.(.+)", key):
+        return f"backbone.body.norm{int(match[1]) + 1}.{match[2]}"
+    if match := re.fullmatch(r"backbone\.body\.layers\.(\d)\.downsample\.(.+)", key):
+        return f"backbone.body.layers.{int(match[1]) - 1}.downsample.{match[2]}"
+    if match := re.fullmatch(r"text\.(model\..+)", key):
+        return f"language_backbone.body.{match[1]}"
+    if match := re.fullmatch(r"head\.stages\.(\d+)\.(\w+)\.(.+)", key):
+        part = ("fusion", "text_layer", "block").index(match[2])
+        index = 3 * int(match[1]) + part if fused else int(match[1])
+        rest = _with_stem(match[3], (_FUSION, _TEXT_LAYER, _BLOCK)[part])
+        return f"rpn.head.dyhead_tower.{index}.{'b_attn.' if part == 0 else ''}{rest}"
+    return _with_stem(key, _HEAD) if key.startswith("head.") else key
+
+
+def _with_stem(key: str, table: Mapping[str, str]) -> str:
+    """The key with its stem, or all of it, replaced by the entry that stands for it in the table."""
+    inverse = {ours: official for official, ours in table.items()}
+    if key in inverse:
+        return inverse[key]
+    stem, _, tensor = key.rpartition(".")
+    return f"{inverse[stem]}.{tensor}"
 
 
 def recognise(official_keys: Mapping[str, tuple[int, ...]]) -> str:

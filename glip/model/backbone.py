@@ -23,11 +23,12 @@ class Backbone(nn.Module):
         name: A timm model. `swin_*` runs as released GLIP weights need it (`glip/model/swin.py`);
             any other one through timm's `features_only` interface.
         drop_path: Largest stochastic depth rate; ignored by models that have none.
+        options: Further arguments of the timm model.
     Raises:
         ConfigError: timm does not know the name, or the model has no maps of these strides.
     """
 
-    def __init__(self, name: str, drop_path: float = 0.0) -> None:
+    def __init__(self, name: str, drop_path: float = 0.0, **options: Any) -> None:
         super().__init__()
         self.body: nn.Module
         if name not in timm.list_models():
@@ -37,13 +38,13 @@ class Backbone(nn.Module):
                 + (f"; it has {', '.join(near)}, …" if near else "")
             )
         if name.startswith("swin_"):
-            self.body = SwinStages(name, drop_path)
+            self.body = SwinStages(name, drop_path, **options)
             self._kept = slice(1, 4)
             self.channels = self.body.channels[1:]
             return
         try:
             body: Any = timm.create_model(
-                name, pretrained=False, features_only=True, drop_path_rate=drop_path
+                name, pretrained=False, features_only=True, drop_path_rate=drop_path, **options
             )
         except (TypeError, RuntimeError, AttributeError) as error:
             raise ConfigError(f"backbone '{name}' gives no feature maps: {error}") from error

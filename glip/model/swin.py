@@ -23,12 +23,12 @@ MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 
 @lru_cache(maxsize=8)
 def relative_position_index(window: int) -> Tensor:
     """(window² · window²,) int64 row of the bias table for each pair of positions in a window."""
-    axis = torch.arange(window)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    y, x = y.flatten(), x.flatten()
-    down = y[:, None] - y[None, :] + window - 1
-    right = x[:, None] - x[None, :] + window - 1
-    return (down * (2 * window - 1) + right).flatten()
+    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
+        axis = torch.arange(window)
+        y, x = (part.flatten() for part in torch.meshgrid(axis, axis, indexing="ij"))
+        down = y[:, None] - y[None, :] + window - 1
+        right = x[:, None] - x[None, :] + window - 1
+        return (down * (2 * window - 1) + right).flatten()
 
 
 @lru_cache(maxsize=64)
@@ -104,18 +104,35 @@ def window_attention(attention: Any, x: Tensor, window: int, shift: int) -> Tens
     return x[:, :height, :width]
 
 
+def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:
+    """The blocks of one stage, every second one with shifted windows.
+
+    Args:
+        blocks: timm's `SwinTransformerBlock`s.
+        x: (B, H, W, C).
+        window: Side of a window.
+    """
+    for number, block in enumerate(blocks):
+        shift = window // 2 if number % 2 else 0
+        mixed = window_attention(block.attn, block.norm1(x), window, shift)
+        x = x + block.drop_path1(mixed)
+        x = x + block.drop_path2(block.mlp(block.norm2(x)))
+    return x
+
+
 class SwinStages(nn.Module):
     """The four stages of a Swin Transformer, each read out before the next one downsamples.
 
     Args:
         name: A Swin model of timm, such as `swin_tiny_patch4_window7_224`.
         drop_path: Largest stochastic depth rate; it grows linearly from 0 over the blocks.
+        options: Further arguments of the timm model.
     """
 
-    def __init__(self, name: str, drop_path: float = 0.0) -> None:
+    def __init__(self, name: str, drop_path: float = 0.0, **options: Any) -> None:
         super().__init__()
         net: Any = timm.create_model(
-            name, pretrained=False, num_classes=0, drop_path_rate=drop_path
+            name, pretrained=False, num_classes=0, drop_path_rate=drop_path, **options
         )
         self.patch_embed: Any = net.patch_embed
         self.layers: Any = net.layers
@@ -141,12 +158,7 @@ class SwinStages(nn.Module):
         maps = []
         for index, stage in enumerate(self.layers):
             x = stage.downsample(x)  # an identity in the first stage
-            for number, block in enumerate(stage.blocks):
-                shift = self.window // 2 if number % 2 else 0
-                x = x + block.drop_path1(
-                    window_attention(block.attn, block.norm1(x), self.window, shift)
-                )
-                x = x + block.drop_path2(block.mlp(block.norm2(x)))
+            x = run_blocks(stage.blocks, x, self.window)
             out = self.norms[index - 1](x) if index else x
             maps.append(out.permute(0, 3, 1, 2))
         return maps
