@@ -14,7 +14,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import index
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -173,7 +173,7 @@ class Prompt:
                 f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]"
             )
         seen: dict[str, int] = {}
-        spans = []
+        spans: list[tuple[Span, ...]] = []
         for phrase in phrases:
             if isinstance(phrase, str):
                 key = " ".join(phrase.casefold().split())
@@ -188,13 +188,12 @@ class Prompt:
         """What a person types: class names with periods between them, or else a caption.
 
         "person. bicycle.", "person . traffic light" and names on lines of their own are class
-        names: every piece is one phrase, and the text stays verbatim. A period separates only
-        before a blank or at the end, and not after single letters or a title ("a.c. unit", "st.
-        bernard"). Two pieces are the least; a text reads as sentences instead when any piece holds
-        a form of "be", a pronoun or an article after its first word, or when half of the pieces
-        hold a verb. Everything else is a caption, so "cat, dog and bus" is the three noun phrases
-        in it. Names that this could misread ("man on the moon") are exact as a list:
-        `from_classes`.
+        names: every piece is one phrase and the text stays verbatim. A period separates only before
+        a blank or at the end, and not after single letters or a title ("a.c. unit", "st. bernard").
+        Pieces are sentences instead when one holds a form of "be", a pronoun or an article after
+        its first word, or when half of them hold a verb. Everything else is a caption, so "cat, dog
+        and bus" is the three noun phrases in it, unless it is nothing but one name ("traffic
+        light"). A name that this could misread ("man on the moon") is exact in a list.
 
         Args:
             text: what was typed.
@@ -205,7 +204,7 @@ class Prompt:
         if not isinstance(text, str):
             raise PromptError(f"a prompt must be a string, got {type(text).__name__}")
         pieces = _pieces(text)
-        if len(pieces) > 1 and _are_names([text[a:b] for a, b in pieces]):
+        if pieces and _are_names([text[a:b] for a, b in pieces]):
             return cls(text, tuple((span,) for span in pieces))
         return cls.from_caption(text, chunker=chunker)
 
@@ -335,8 +334,7 @@ def token_map(phrases: Sequence[Sequence[Span]], offsets: Sequence[Span] | Tenso
 
 
 def mean_weights(token_map: Tensor) -> Tensor:
-    """Weights that average the tokens of each phrase: `scores @ mean_weights(map).mT` (reference
-    D.1).
+    """Weights that average the tokens of each phrase (reference D.1).
 
     Args:
         token_map: (..., P, T) bool.
@@ -414,7 +412,7 @@ def _checked_phrase(text: str, row: int, spans: Sequence[Span]) -> tuple[Span, .
         if a >= b:
             raise PromptError(f"phrase {row}: span ({a}, {b}) is empty; end comes after start")
     ordered = sorted(checked)
-    for (a, b), (c, d) in zip(ordered, ordered[1:], strict=False):
+    for (a, b), (c, d) in pairwise(ordered):
         if c < b:
             raise PromptError(
                 f"phrase {row}: spans ({a}, {b}) and ({c}, {d}) overlap; spans of one phrase must "
@@ -454,15 +452,15 @@ def _occurrence(caption: str, phrase: str, number: int) -> Span:
         )
     if len(found) < number:
         raise PromptError(
-            f"phrase {phrase!r} is asked for {number} times but the caption {_shown(caption)} holds "
-            f"it {len(found)} times; give (start, end) to mark one place twice"
+            f"phrase {phrase!r} is asked for {number} times but occurs {len(found)} times in "
+            f"{_shown(caption)}; give (start, end) to mark one place twice"
         )
     return found[number - 1]
 
 
 # Names or sentences?
 
-_TITLES = frozenset("mr mrs ms dr st mt".split())
+_TITLES = frozenset(("mr", "mrs", "ms", "dr", "st", "mt"))
 _INITIALS = re.compile(r"(?:^|\s)(?:[^\W\d_]\.)+[^\W\d_]$")  # "a.c" at the end of a piece
 _SEPARATORS = re.compile(r"\.+(?=\s|$)|[。\n\r;]")
 
@@ -485,15 +483,17 @@ def _pieces(text: str) -> list[Span]:
     return [(a, b) for a, b in trimmed if _is_visible(text[a:b])]
 
 
+_OF_NAMES = {Tag.NOUN, Tag.ADJECTIVE, Tag.ADVERB, Tag.QUANTIFIER}
+
+
 def _are_names(pieces: Sequence[str]) -> bool:
     """Whether the pieces of a text are class names rather than sentences."""
-    named = 0
-    for piece in pieces:
-        tags = [word.tag for word in tag_words(piece)]
-        if len(tags) > 1 and ({Tag.BE, Tag.PRONOUN} & set(tags) or Tag.ARTICLE in tags[1:]):
-            return False
-        named += len(tags) < 2 or Tag.VERB not in tags
-    return 2 * named > len(pieces)
+    tags = [[word.tag for word in tag_words(piece)] for piece in pieces]
+    if len(pieces) == 1:
+        return Tag.NOUN in tags[0] and _OF_NAMES.issuperset(tags[0])
+    if any(len(t) > 1 and ({Tag.BE, Tag.PRONOUN} & {*t} or Tag.ARTICLE in t[1:]) for t in tags):
+        return False
+    return 2 * sum(len(t) < 2 or Tag.VERB not in t for t in tags) > len(pieces)
 
 
 # Packing.
@@ -523,8 +523,8 @@ def _join(pieces: Sequence[str], separator: str) -> tuple[str, tuple[tuple[Span,
 
 def _too_long(prompt: Prompt, row: int, tokens: int, max_tokens: int) -> PromptError:
     return PromptError(
-        f"phrase {row} ({_shown(prompt.names[row])}) needs {tokens} tokens besides [CLS] and [SEP], "
-        f"the text encoder takes {max_tokens} with both; shorten it"
+        f"phrase {row} ({_shown(prompt.names[row])}) needs {tokens} tokens besides [CLS] and "
+        f"[SEP], the text encoder takes {max_tokens} with them; shorten it"
     )
 
 
