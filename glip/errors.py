@@ -28,3 +28,7 @@ class CheckpointError(GlipError, RuntimeError):
 
 class DeviceError(GlipError, RuntimeError):
     """A device or number format that this machine cannot run."""
+
+
+class DataError(GlipError, ValueError):
+    """An annotation file that cannot be used: unreadable, ids that do not fit, boxes without extent."""

@@ -1,0 +1,235 @@
+"""COCO- and LVIS-style annotation files -> records of boxes and class rows.
+
+Three kinds of class stand beside the boxes of a picture (LVIS, arXiv 1908.03195): those known to be
+absent, those of which only some instances have a box, and those nobody looked for. Unknown is not
+negative: nothing here ever turns one into the other. A plain COCO file has all its classes looked
+for in all its pictures.
+
+Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from glip.data.packed import Packed
+from glip.errors import DataError
+
+ImageId = int | str
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionRecord:
+    """What a file says of one picture. Class rows count the names of its `DetectionData` from 0."""
+
+    image_id: ImageId
+    file_name: str
+    """As `glip.data.pictures` finds it."""
+    image_hw: tuple[int, int]
+    boxes: npt.NDArray[np.float32]
+    """(N, 4) xyxy, pixels, exactly as in the file: x2 is x + width, nothing is clipped or
+    dropped."""
+    labels: npt.NDArray[np.int64]
+    """(N,) class rows."""
+    crowd: npt.NDArray[np.bool_]
+    """(N,), True for a region of many instances: never a target, and ignored in evaluation."""
+    absent: tuple[int, ...] | None = None
+    """Class rows known not to be in the picture; None: all classes of its vocabulary without a
+    box."""
+    not_exhaustive: tuple[int, ...] = ()
+    """Class rows of which some instances may lack a box."""
+    vocabulary: str | None = None
+    """Name of the list of classes the picture was labelled for, if the file has several."""
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionData:
+    """A detection data set: class names, and a record for each picture."""
+
+    path: Path
+    names: tuple[str, ...]
+    """In the order of rising category id (official: so that prompts read the same)."""
+    category_ids: tuple[int, ...]
+    """Of each name, its id in the file."""
+    records: Packed[DetectionRecord]
+    vocabularies: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of each named vocabulary, its class rows; empty if all pictures share one."""
+    frequencies: tuple[str, ...] | None = None
+    """Of each name "r", "c" or "f" (rare, common, frequent), as LVIS has them."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def vocabulary(self, record: DetectionRecord) -> tuple[int, ...]:
+        """The class rows somebody may ask for in a picture: those of its vocabulary, or else
+        all.
+        """
+        if record.vocabulary is not None and record.vocabulary in self.vocabularies:
+            return self.vocabularies[record.vocabulary]
+        return tuple(range(len(self.names)))
+
+    def absent(self, record: DetectionRecord) -> tuple[int, ...]:
+        """The class rows that are surely not in a picture, rising; the only ones fit as
+        negatives.
+        """
+        rows = self.vocabulary(record) if record.absent is None else record.absent
+        doubtful = {*record.labels.tolist(), *record.not_exhaustive}
+        return tuple(sorted(row for row in rows if row not in doubtful))
+
+    def file_names(self) -> list[str]:
+        """The pictures' names, in order."""
+        return [record.file_name for record in self.records]
+
+
+def read_detection(path: str | Path) -> DetectionData:
+    """Read a COCO "instances" or LVIS file.
+
+    Beside the fields of COCO it understands those of LVIS (`neg_category_ids`,
+    `not_exhaustive_category_ids`, `frequency`, `coco_url`) and of files with several vocabularies
+    (`vocabularies` at the top, `vocabulary` of each image).
+
+    Raises:
+        DataError: the file cannot be read, lacks a field, or its ids do not fit together. The first
+            fault is named; `glip.data.doctor.examine` lists them all.
+    """
+    path = Path(path)
+    return parse_detection(read_json(path), path)
+
+
+def parse_detection(content: Any, path: Path) -> DetectionData:
+    """`read_detection` of content that is in memory; `path` only names it in messages."""
+
+    def refuse(what: str) -> NoReturn:
+        raise DataError(f"{path}: {what}; 'glip doctor {path}' lists all faults")
+
+    if not isinstance(content, Mapping):
+        refuse("is not a COCO file, which is one JSON object")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            refuse(f"has no list '{key}'")
+    try:
+        categories = sorted(content["categories"], key=lambda category: int(category["id"]))
+        row_of = {int(category["id"]): row for row, category in enumerate(categories)}
+        names = tuple(str(category["name"]) for category in categories)
+    except (TypeError, KeyError, ValueError) as error:
+        refuse(f"a category lacks a whole 'id' or a 'name' ({error!r})")
+    if not names:
+        refuse("has no categories")
+    if len(row_of) != len(names):
+        refuse("two categories share an id")
+
+    def rows(ids: Any, where: str) -> tuple[int, ...]:
+        if unknown := [number for number in ids if number not in row_of]:
+            refuse(f"{where} names the category {unknown[0]}, which is not in 'categories'")
+        return tuple(sorted({row_of[number] for number in ids}))
+
+    places: dict[ImageId, int] = {}
+    for place, image in enumerate(content["images"]):
+        if not isinstance(image, Mapping) or "id" not in image:
+            refuse(f"image number {place} has no 'id'")
+        if image["id"] in places:
+            refuse(f"image id {image['id']} occurs twice")
+        places[image["id"]] = place
+    owned: list[list[Mapping[str, Any]]] = [[] for _ in places]
+    for number, annotation in enumerate(content["annotations"]):
+        try:
+            owner, category = annotation["image_id"], annotation["category_id"]
+        except (TypeError, KeyError):
+            refuse(f"annotation number {number} lacks 'image_id' or 'category_id'")
+        where = f"annotation {annotation.get('id', f'number {number}')}"
+        if owner not in places:
+            refuse(f"{where} belongs to image {owner}, which is not in 'images'")
+        if category not in row_of:
+            refuse(f"{where} has category {category}, which is not in 'categories'")
+        if not is_box(annotation.get("bbox")):
+            refuse(f"{where} has bbox {annotation.get('bbox')}, expected [x, y, width, height]")
+        owned[places[owner]].append(annotation)
+
+    records = []
+    for image, own in zip(content["images"], owned, strict=True):
+        where = f"image {image['id']}"
+        xywh = np.array([a["bbox"] for a in own], dtype=np.float64).reshape(-1, 4)
+        negatives = image.get("neg_category_ids")
+        records.append(
+            DetectionRecord(
+                image_id=image["id"],
+                file_name=file_name_of(image) or refuse(f"{where} has no 'file_name'"),
+                image_hw=size_of(image) or refuse(f"{where} has no positive 'width' and 'height'"),
+                boxes=xywh_to_xyxy(xywh),
+                labels=np.array([row_of[a["category_id"]] for a in own], dtype=np.int64),
+                crowd=np.array([bool(a.get("iscrowd", 0)) for a in own], dtype=np.bool_),
+                absent=None if negatives is None else rows(negatives, where),
+                not_exhaustive=rows(image.get("not_exhaustive_category_ids", ()), where),
+                vocabulary=image.get("vocabulary"),
+            )
+        )
+    vocabularies = {
+        name: rows(ids, f"vocabulary '{name}'")
+        for name, ids in content.get("vocabularies", {}).items()
+    }
+    for record in records:
+        if vocabularies and record.vocabulary not in vocabularies:
+            refuse(f"image {record.image_id} has the unknown vocabulary {record.vocabulary!r}")
+    frequencies = tuple(str(category.get("frequency", "")) for category in categories)
+    return DetectionData(
+        path=path,
+        names=names,
+        category_ids=tuple(row_of),
+        records=Packed(records),
+        vocabularies=vocabularies,
+        frequencies=frequencies if all(frequencies) else None,
+    )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: it is missing or no JSON; the message names the place.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+
+
+def is_box(value: Any) -> bool:
+    """Whether a value is four finite numbers."""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 4
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+        and bool(np.isfinite(value).all())
+    )
+
+
+def xywh_to_xyxy(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """(N, 4) x, y, width, height -> x1, y1, x1 + width, y1 + height."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).astype(np.float32)
+
+
+def file_name_of(image: Mapping[str, Any]) -> str | None:
+    """The picture's name; LVIS says it as the last two parts of `coco_url` (reference H.2)."""
+    if name := image.get("file_name"):
+        return str(name)
+    if url := image.get("coco_url"):
+        return "/".join(str(url).split("/")[-2:])
+    return None
+
+
+def size_of(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of an image entry, if it has them."""
+    try:
+        height, width = int(image["height"]), int(image["width"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (height, width) if height > 0 and width > 0 else None

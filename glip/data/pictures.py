@@ -1,0 +1,215 @@
+"""Pictures by name, from a folder or straight from an uncompressed tar.
+
+Nothing is held open between two reads, so one object serves any number of threads and worker
+processes, forked or spawned. Knows nothing about annotations.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+from PIL import ExifTags, Image
+
+from glip.errors import DataError, ImageError
+from glip.images import FORMATS, ImageLike, list_images, load_image
+
+_TURNED = frozenset({5, 6, 7, 8})
+"""EXIF orientations that exchange width and height."""
+
+
+class Pictures(Protocol):
+    """Named pictures; a name is the `file_name` of an annotation file, with "/" between folders."""
+
+    @property
+    def root(self) -> Path:
+        """The folder or tar they come from."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a picture of this name."""
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+
+    def source(self, name: str) -> ImageLike:
+        """What `glip.images.load_image` and `Detector.predict` can read.
+
+        Raises:
+            ImageError: there is no such picture.
+        """
+
+    def read(self, name: str) -> Image.Image:
+        """The picture, upright and RGB.
+
+        Raises:
+            ImageError: it is missing or cannot be decoded; the message names folder or tar.
+        """
+
+    def size_hw(self, name: str) -> tuple[int, int]:
+        """Height and width of the upright picture, from its header alone.
+
+        Raises:
+            ImageError: it is missing or its header cannot be read.
+        """
+
+
+class PictureFolder:
+    """Pictures below a folder.
+
+    Raises:
+        DataError: the folder does not exist.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(
+                f"picture folder {self.root} does not exist; pass the one with the pictures"
+            )
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (self.root / name).is_file()
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(path.relative_to(self.root).as_posix() for path in list_images(self.root))
+
+    def source(self, name: str) -> Path:
+        """What `load_image` reads."""
+        return self.root / name
+
+    def read(self, name: str) -> Image.Image:
+        """The picture, upright and RGB."""
+        return load_image(self.root / name)
+
+    def size_hw(self, name: str) -> tuple[int, int]:
+        """Height and width of the upright picture."""
+        path = self.root / name
+        try:
+            data = path.open("rb")
+        except OSError as error:
+            raise ImageError(f"{path} cannot be opened: {error.strerror}") from error
+        with data:
+            return _upright_hw(data, str(path))
+
+
+class PictureTar:
+    """Pictures in an uncompressed tar: indexed once, then read at random with one seek each.
+
+    Raises:
+        DataError: the file is missing, no tar, or a compressed one.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.root = Path(path)
+        self._places: dict[str, tuple[int, int]] = {}  # name -> first byte, number of bytes
+        try:
+            with tarfile.open(self.root, "r:") as archive:
+                for member in archive:
+                    if member.isfile():
+                        name = member.name.removeprefix("./")
+                        self._places[name] = (member.offset_data, member.size)
+        except FileNotFoundError as error:
+            raise DataError(f"picture archive {self.root} does not exist") from error
+        except (tarfile.TarError, OSError) as error:
+            raise DataError(
+                f"{self.root} cannot be read as an uncompressed tar ({error}); unpack it, or "
+                "pack it again without compression"
+            ) from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        known = {
+            suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS
+        }
+        return sorted(name for name in self._places if Path(name).suffix.lower() in known)
+
+    def source(self, name: str) -> Image.Image:
+        """What `load_image` reads."""
+        return self.read(name)
+
+    def read(self, name: str) -> Image.Image:
+        """The picture, upright and RGB."""
+        try:
+            return load_image(Image.open(io.BytesIO(self._bytes(name)), formats=_formats()))
+        except ImageError as error:
+            raise ImageError(f"{self.root}: {name}: {error}") from error
+        except Exception as error:  # readers meet bad bytes with whatever they trip over first
+            raise ImageError(f"{self.root}: {name} cannot be decoded: {error}") from error
+
+    def size_hw(self, name: str) -> tuple[int, int]:
+        """Height and width of the upright picture."""
+        return _upright_hw(io.BytesIO(self._bytes(name)), f"{self.root}: {name}")
+
+    def _bytes(self, name: str) -> bytes:
+        if name not in self._places:
+            raise ImageError(f"{self.root} holds no file {name}")
+        start, size = self._places[name]
+        with self.root.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+
+def open_pictures(root: str | Path) -> Pictures:
+    """The pictures of a folder or of an uncompressed tar.
+
+    Raises:
+        DataError: neither of them.
+    """
+    return PictureTar(root) if Path(root).is_file() else PictureFolder(root)
+
+
+def pictures_for(
+    annotations: str | Path, images: str | Path | None, names: Sequence[str]
+) -> Pictures:
+    """The pictures of an annotation file.
+
+    Args:
+        annotations: the file; what is not said is looked for beside it: its own folder, `images/`
+            and `images.tar`.
+        images: folder or tar, if the user said one.
+        names: of the pictures in the file; the first one decides between the places.
+    Raises:
+        DataError: none of the places holds the first picture, or `images` does not exist.
+    """
+    if images is not None:
+        return open_pictures(images)
+    parent = Path(annotations).parent
+    places = [parent, parent / "images", parent / "images.tar"]
+    for place in places:
+        if place.exists():
+            pictures = open_pictures(place)
+            if not names or names[0] in pictures:
+                return pictures
+    raise DataError(
+        f"{annotations}: picture {names[0] if names else '?'} is in none of "
+        f"{', '.join(map(str, places))}; say where the pictures are"
+    )
+
+
+def missing(pictures: Pictures, names: Iterable[str]) -> list[str]:
+    """The names that have no picture, in order, each once."""
+    return [name for name in dict.fromkeys(names) if name not in pictures]
+
+
+def _formats() -> list[str]:
+    """Pillow's names of the formats that are read here and that it can read."""
+    Image.init()
+    return [kind for kind in Image.ID if kind in FORMATS]
+
+
+def _upright_hw(data: IO[bytes], name: str) -> tuple[int, int]:
+    """Size from a header, exchanged where EXIF turns the picture by a quarter."""
+    try:
+        with Image.open(data, formats=_formats()) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    except Exception as error:  # readers meet bad bytes with whatever they trip over first
+        raise ImageError(f"{name} cannot be decoded: {error}") from error
+    return (width, height) if turned else (height, width)

@@ -1,0 +1,224 @@
+"""Which class names join the prompt of a training picture, and in which order.
+
+The prompt of a detection picture holds the classes that are in it and some that are not (GLIP,
+arXiv 2112.03857, section 3.1; reference E.4 and E.5). Negatives come from the classes that are
+known to be absent, and from nowhere else: a class nobody looked for may well be in the picture.
+Knows nothing about boxes or pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal, NamedTuple, get_args
+
+from glip.data.mirror import mirror_name
+from glip.errors import ConfigError, PromptError
+from glip.text.prompt import SEPARATOR, Prompt, clean_name
+from glip.text.tokenizer import Tokenizer
+
+Negatives = Literal["sampled", "all"]
+
+BACKGROUND = "__background__"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a training prompt is put together."""
+
+    negatives: Negatives = "sampled"
+    """"sampled": anew for each picture, as in pre-training (E.4). "all": every class that is known
+    to be absent, as in fine-tuning (E.5); what does not fit the text encoder is left out at
+    random."""
+    max_negatives: int = 85
+    """Most names drawn as negatives. official: not reduced by the number of positives."""
+    full_probability: float = 0.5
+    """How often `max_negatives` names are drawn; otherwise their number is uniform below it."""
+    shuffle: bool = True
+    """Positives and negatives in random order; off, they keep the order of the classes."""
+    background: bool = False
+    """official: pre-training may draw the name " background " as a negative."""
+    wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Class name -> other wordings of it; each time the name or one of them is drawn. It should
+    hold only true synonyms: a wording that also fits another class makes contradicting labels."""
+    decorations: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Class name -> text before and after it in the prompt, as some ODinW tasks have them."""
+
+    def __post_init__(self) -> None:
+        if self.negatives not in get_args(Negatives):
+            raise ConfigError(
+                f"sampling: negatives must be one of {get_args(Negatives)}, got {self.negatives!r}"
+            )
+        if self.max_negatives < 1:
+            raise ConfigError(
+                f"sampling: max_negatives must be at least 1, got {self.max_negatives}"
+            )
+        if not 0 <= self.full_probability <= 1:
+            raise ConfigError(
+                f"sampling: full_probability must lie in [0, 1], got {self.full_probability}"
+            )
+        for name, parts in self.decorations.items():
+            if len(parts) != 2:
+                raise ConfigError(
+                    f"sampling: decoration of {name!r} must be [before, after], got {parts}"
+                )
+
+
+class SampledPrompt(NamedTuple):
+    """A prompt and where each class of the picture stands in it."""
+
+    prompt: Prompt
+    rows: dict[int, int]
+    """Class row -> phrase row. A class that did not fit is not there, and its boxes must go."""
+
+
+class PromptSampler:
+    """Draws prompts for the pictures of one detection data set.
+
+    Args:
+        names: Its classes; class rows count them.
+        tokenizer: Of the text encoder.
+        config: See there.
+        max_tokens: What the text encoder takes, [CLS] and [SEP] included.
+    Raises:
+        PromptError: A class name makes no prompt, or is longer than the text encoder takes.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        tokenizer: Tokenizer,
+        config: SamplingConfig,
+        *,
+        max_tokens: int = 256,
+    ) -> None:
+        self.names = tuple(names)
+        self.config = config
+        self._tokenizer = tokenizer
+        self._known = frozenset(names)
+        self._room = max_tokens - 2
+        self._costs: dict[str, int] = {}
+        for name in names:
+            class_prompt([name], config.decorations)
+            for wording in (name, *config.wordings.get(name, ())):
+                if self._cost(wording) > self._room:
+                    raise PromptError(
+                        f"class {wording!r} needs {self._cost(wording)} tokens, the text encoder "
+                        f"has room for {self._room}; shorten it"
+                    )
+
+    def __call__(
+        self,
+        positives: Iterable[int],
+        absent: Iterable[int],
+        rng: Random,
+        *,
+        mirrored: bool = False,
+    ) -> SampledPrompt | None:
+        """A prompt with the classes of a picture and some of those that are not in it.
+
+        Args:
+            positives: Class rows with a box.
+            absent: Class rows known not to be there.
+            rng: Decides everything that is left to chance.
+            mirrored: Whether the picture was flipped, so that "left" in a name is now "right".
+        Returns:
+            None if there is neither a positive nor a negative class to ask for.
+        """
+        config = self.config
+        present = list(dict.fromkeys(positives))
+        rng.shuffle(present)
+        # Two classes may be one and the same wording; a prompt that named it as positive and as
+        # negative would contradict itself, so a wording is one phrase.
+        chosen: dict[str, tuple[int, str]] = {}  # key -> first class, wording
+        phrase_of: dict[int, str] = {}
+        taken: set[str] = set()  # wordings of all positives, of those that do not fit as well
+        room = self._room
+        for row in present:
+            taken.update(map(_key, self._wordings(row, mirrored)))
+            wording = rng.choice(self._wordings(row, mirrored))
+            key = _key(wording)
+            if key not in chosen:
+                if (cost := self._cost(wording)) > room:
+                    continue
+                room -= cost
+                chosen[key] = row, wording
+            phrase_of[row] = key
+        for row in self._negatives(present, list(absent), rng):
+            wording = BACKGROUND if row < 0 else rng.choice(self._wordings(row, mirrored))
+            key, cost = _key(wording), self._cost(wording)
+            if key in chosen or key in taken:
+                continue
+            if cost > room:
+                break
+            room -= cost
+            chosen[key] = row, wording
+        if not chosen:
+            return None
+        keys = list(chosen)
+        if config.shuffle:
+            rng.shuffle(keys)
+        else:
+            keys.sort(key=lambda key: chosen[key][0])
+        prompt = class_prompt([chosen[key][1] for key in keys], config.decorations)
+        place = {key: row for row, key in enumerate(keys)}
+        return SampledPrompt(prompt, {row: place[key] for row, key in phrase_of.items()})
+
+    def _negatives(self, present: list[int], absent: list[int], rng: Random) -> list[int]:
+        """Class rows to add, in random order; -1 stands for the background."""
+        config = self.config
+        if config.negatives == "all":
+            rng.shuffle(absent)
+            return absent
+        # official: drawn from all classes, and those that turn out to be positive are discarded.
+        pool = [*absent, *present, *([-1] if config.background else [])]
+        wanted = config.max_negatives
+        if rng.random() >= config.full_probability:
+            wanted = rng.randint(1, wanted)
+        drawn = rng.sample(pool, min(wanted, len(pool)))
+        positive = set(present)
+        return [row for row in drawn if row not in positive]
+
+    def _wordings(self, row: int, mirrored: bool) -> list[str]:
+        """A class's name and its synonyms, for the picture as it is now."""
+        name = self.names[row]
+        wordings = [name, *self.config.wordings.get(name, ())]
+        return [mirror_name(w, self._known) for w in wordings] if mirrored else wordings
+
+    def _cost(self, wording: str) -> int:
+        """Tokens of a name in a prompt, with what separates it from the next."""
+        if wording not in self._costs:
+            piece = class_prompt([wording], self.config.decorations).text + SEPARATOR
+            self._costs[wording] = len(self._tokenizer.encode(piece)) - 2
+        return self._costs[wording]
+
+
+def class_prompt(
+    names: Sequence[str], decorations: Mapping[str, Sequence[str]] | None = None
+) -> Prompt:
+    """The official prompt of class names, some with a text before and after them.
+
+    Args:
+        names: As the data set writes them; they are cleaned (reference E.1).
+        decorations: Name -> (before, after); blanks count. Only the name is the phrase.
+    Raises:
+        PromptError: No name, or one without visible characters.
+    """
+    plain = Prompt.from_classes(names)
+    if not decorations or not any(name in decorations for name in names):
+        return plain
+    text = ""
+    phrases: list[tuple[tuple[int, int]]] = []
+    for name, (span,) in zip(names, plain.phrases, strict=True):
+        before, after = decorations.get(name, ("", ""))
+        text += (SEPARATOR if phrases else "") + before
+        word = plain.text[slice(*span)]
+        phrases.append(((len(text), len(text) + len(word)),))
+        text += word + after
+    return Prompt(text, tuple(phrases), tuple(names))
+
+
+def _key(wording: str) -> str:
+    """What two wordings share that the text encoder cannot tell apart."""
+    return " ".join(clean_name(wording).casefold().split()) or wording

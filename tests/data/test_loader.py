@@ -1,0 +1,259 @@
+"""Samples, batches and their order."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from glip.config import PixelConfig
+from glip.data.augment import AugmentConfig
+from glip.data.detection import parse_detection, read_detection
+from glip.data.grounding import GroundingData, parse_grounding
+from glip.data.loader import (
+    DetectionSource,
+    Draw,
+    GroundingSource,
+    MixtureSampler,
+    TrainingSet,
+    collate,
+    training_loader,
+)
+from glip.data.packed import Packed
+from glip.data.pictures import PictureFolder
+from glip.data.sampling import SamplingConfig
+from glip.errors import ConfigError, DataError, ImageError
+from glip.text.tokenizer import Tokenizer
+
+PIXELS = PixelConfig(short_side=32, long_side=64)
+PLAIN = AugmentConfig(short_sides=(80,), long_side=200, flip=0)
+BUSY = AugmentConfig(
+    short_sides=(32, 48), long_side=96, mosaic=0.3, mosaic_size=64, brightness=0.2, hue=0.1
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.bert_uncased()
+
+
+@pytest.fixture
+def detection(coco, tokenizer):
+    return DetectionSource(
+        read_detection(coco), PictureFolder(coco.parent), tokenizer, SamplingConfig()
+    )
+
+
+@pytest.fixture
+def mdetr():
+    return {
+        "images": [
+            {
+                "id": 1,
+                "file_name": "a.png",
+                "width": 60,
+                "height": 40,
+                "caption": "the left red box and the right blue box",
+            }
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 1, "bbox": [10, 5, 20, 10], "tokens_positive": [[0, 16]]},
+            {"id": 2, "image_id": 1, "bbox": [30, 20, 10, 10], "tokens_positive": [[21, 39]]},
+        ],
+    }
+
+
+def phrase_of(sample, tokenizer, row):
+    """The words that a box is to be found by."""
+    ids = [sample.token_ids[t] for t in sample.token_map[row].nonzero()[:, 0].tolist()]
+    return tokenizer._tokenizer.decode(ids)
+
+
+def test_detection_sample_points_boxes_at_their_names(detection, tokenizer):
+    dataset = TrainingSet([detection], tokenizer, PIXELS, PLAIN)
+    sample = dataset[Draw(0, 0, 5)]
+    assert sample.image_id == 10
+    assert sample.pixels.shape == (3, 80, 120)
+    assert sample.target.boxes.tolist() == [[20, 10, 58, 28], [60, 40, 78, 58]]
+    words = [phrase_of(sample, tokenizer, row) for row in sample.target.phrases.tolist()]
+    assert words == ["red box", "blue box"]
+    assert sample.target.weights is None
+
+
+def test_pictures_without_boxes_are_drawn_only_on_request(coco, tokenizer):
+    data, pictures = read_detection(coco), PictureFolder(coco.parent)
+    assert len(DetectionSource(data, pictures, tokenizer, SamplingConfig())) == 2
+    source = DetectionSource(data, pictures, tokenizer, SamplingConfig(), keep_empty=True)
+    assert len(source) == 3
+    sample = TrainingSet([source], tokenizer, PIXELS, PLAIN)[Draw(0, 2, 8)]
+    assert sample.target.boxes.shape == (0, 4) and len(sample.token_map) >= 1
+
+
+def test_crowds_and_empty_boxes_are_no_targets(coco, coco_content, tokenizer):
+    coco_content["annotations"][0]["iscrowd"] = 1
+    coco_content["annotations"][1]["bbox"] = [30, 20, 0, 10]
+    data = parse_detection(coco_content, coco)
+    source = DetectionSource(data, PictureFolder(coco.parent), tokenizer, SamplingConfig())
+    assert len(source) == 1
+
+
+def test_no_boxes_at_all_is_refused(coco, coco_content, tokenizer):
+    coco_content["annotations"] = []
+    data = parse_detection(coco_content, coco)
+    with pytest.raises(DataError, match="has no picture with a box"):
+        DetectionSource(data, PictureFolder(coco.parent), tokenizer, SamplingConfig())
+
+
+def test_flipped_grounding_sample_keeps_boxes_on_their_words(coco, mdetr, tokenizer):
+    source = GroundingSource(parse_grounding(mdetr, coco), PictureFolder(coco.parent))
+    always = AugmentConfig(short_sides=(40,), flip=1)
+    sample = TrainingSet([source], tokenizer, PIXELS, always)[Draw(0, 0, 1)]
+    assert sample.target.boxes.tolist() == [[30, 5, 49, 14], [20, 20, 29, 29]]
+    words = [phrase_of(sample, tokenizer, row) for row in sample.target.phrases.tolist()]
+    assert words == ["the right red box", "the left blue box"]
+
+
+def test_teacher_scores_filter_and_weigh(coco, mdetr, tokenizer, tmp_path):
+    [record] = parse_grounding(mdetr, coco).records
+    scored = replace(record, scores=np.array([0.4, 0.75], dtype=np.float32))
+    data = GroundingData(coco, Packed([scored]))
+    source = GroundingSource(data, PictureFolder(coco.parent), trust_scores=True)
+    sample = TrainingSet([source], tokenizer, PIXELS, PLAIN)[Draw(0, 0, 1)]
+    assert sample.target.weights.tolist() == [0.75]
+    assert phrase_of(sample, tokenizer, int(sample.target.phrases[0])) == "the right blue box"
+    with pytest.raises(DataError, match="has no caption with a box"):
+        GroundingSource(data, PictureFolder(coco.parent), min_score=0.9)
+
+
+def test_long_caption_is_trained_in_passes_that_fit(coco, mdetr, tokenizer):
+    source = GroundingSource(parse_grounding(mdetr, coco), PictureFolder(coco.parent))
+    dataset = TrainingSet([source], tokenizer, PIXELS, PLAIN, max_tokens=8)
+    seen = set()
+    for seed in range(20):
+        sample = dataset[Draw(0, 0, seed)]
+        assert len(sample.token_ids) <= 8
+        assert len(sample.target) == 1
+        seen.add(phrase_of(sample, tokenizer, int(sample.target.phrases[0])))
+    assert seen == {"the left red box", "the right blue box"}
+
+
+def test_picture_of_another_size_than_its_boxes_is_refused(coco, draw, detection, tokenizer):
+    draw(40, 60).save(coco.parent / "a.png")
+    with pytest.raises(DataError, match=r"a.png is 40 x 60 .* drawn on 60 x 40"):
+        TrainingSet([detection], tokenizer, PIXELS, PLAIN)[Draw(0, 0, 0)]
+
+
+def test_missing_picture_is_an_error_and_not_another_picture(coco, detection, tokenizer):
+    (coco.parent / "b.png").unlink()
+    with pytest.raises(ImageError, match=r"b.png does not exist"):
+        TrainingSet([detection], tokenizer, PIXELS, PLAIN)[Draw(0, 1, 0)]
+
+
+def test_batch_pads_pictures_and_prompts(detection, tokenizer):
+    dataset = TrainingSet([detection], tokenizer, PIXELS, PLAIN)
+    batch = collate([dataset[Draw(0, 0, 1)], dataset[Draw(0, 1, 2)]], tokenizer.pad_id)
+    assert batch.pixels.shape == (2, 3, 128, 128)
+    assert batch.tokens.ids.shape[0] == 2
+    for row, token_map in enumerate(batch.token_maps):
+        assert token_map.shape[1] == int(batch.tokens.mask[row].sum())
+    assert batch.image_ids == [10, 11]
+
+
+def flat(batch):
+    return [
+        batch.pixels,
+        *batch.tokens,
+        *batch.token_maps,
+        *(tensor for target in batch.targets for tensor in (target.boxes, target.phrases)),
+    ]
+
+
+def test_batches_are_the_same_with_any_number_of_workers(detection, coco, mdetr, tokenizer):
+    grounding = GroundingSource(parse_grounding(mdetr, coco), PictureFolder(coco.parent))
+    dataset = TrainingSet([detection, grounding], tokenizer, PIXELS, BUSY)
+
+    def batches(workers, start=0):
+        sampler = MixtureSampler([2, 1], batch_size=2, steps=6, seed=3, start=start)
+        return list(training_loader(dataset, sampler, workers=workers))
+
+    alone, shared, resumed = batches(0), batches(2), batches(2, start=4)
+    assert len(alone) == len(shared) == 6 and len(resumed) == 2
+    for one, two in zip(alone + alone[4:], shared + resumed, strict=True):
+        assert one.image_ids == two.image_ids
+        for a, b in zip(flat(one), flat(two), strict=True):
+            assert torch.equal(a, b)
+
+
+def draws(**options):
+    return list(MixtureSampler(**{"sizes": [5, 3], "batch_size": 2, "steps": 8} | options))
+
+
+def test_an_epoch_holds_every_record_once():
+    epoch = MixtureSampler([5, 3], batch_size=2, steps=8).steps_per_epoch
+    assert epoch == 4
+    for start in (0, 4):
+        seen = [d[:2] for batch in draws()[start : start + 4] for d in batch]
+        assert sorted(seen) == [(0, i) for i in range(5)] + [(1, i) for i in range(3)]
+
+
+def test_epochs_and_seeds_differ():
+    order = [d[:2] for batch in draws() for d in batch]
+    assert order[:8] != order[8:]
+    assert draws(seed=1) != draws(seed=2)
+    seeds = [d.seed for batch in draws(steps=400) for d in batch]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_weights_repeat_sources():
+    many = MixtureSampler([10, 4], batch_size=1, steps=17 * 40, weights=[0.5, 3])
+    assert many.steps_per_epoch == 17
+    counts = Counter(d[:2] for batch in many for d in batch)
+    assert all(counts[1, i] == 3 * 40 for i in range(4))
+    assert sum(counts[0, i] for i in range(10)) == 5 * 40
+    assert all(8 < counts[0, i] < 32 for i in range(10))  # another half in every epoch
+
+
+def test_start_gives_the_rest_of_the_run():
+    assert draws()[5:] == draws(start=5)
+    assert len(MixtureSampler([5], batch_size=2, steps=8, start=5)) == 3
+
+
+def test_ranks_share_the_batches_of_one_process():
+    whole = draws(batch_size=4)
+    parts = [draws(rank=rank, world_size=2) for rank in range(2)]
+    for step, batch in enumerate(whole):
+        assert sorted(batch) == sorted(parts[0][step] + parts[1][step])
+        assert len(parts[0][step]) == len(parts[1][step]) == 2
+
+
+def test_batches_of_one_shape():
+    tall = [np.arange(40) % 3 == 0]
+    sampler = MixtureSampler([40], batch_size=4, steps=10, is_tall=tall)
+    assert sampler.steps_per_epoch == 10
+    batches = list(sampler)
+    mixed = sum(len({bool(tall[0][d.record]) for d in batch}) == 2 for batch in batches)
+    assert mixed <= 1
+    assert len({d.record for batch in batches for d in batch}) == 40
+
+
+def test_data_smaller_than_a_batch_is_repeated():
+    [batch] = islice(MixtureSampler([3], batch_size=8, steps=1), 1)
+    assert Counter(d.record for d in batch).most_common(1)[0][1] == 3
+    assert len({d.seed for d in batch}) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": [0]}, "at least one record"),
+        ({"weights": [1, 0]}, "must be above zero"),
+        ({"weights": [1]}, "one for each of 2"),
+        ({"start": 9}, "between 0 and 8"),
+        ({"batch_size": 0}, "must be positive"),
+    ],
+)
+def test_sampler_options_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        draws(**options)

@@ -1,0 +1,84 @@
+"""Pictures by name."""
+
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+from PIL import Image
+
+from glip.data.pictures import PictureFolder, PictureTar, missing, open_pictures, pictures_for
+from glip.errors import DataError, ImageError
+
+
+def test_tar_and_folder_hold_the_same_pictures(coco, tar_of):
+    folder, tar = PictureFolder(coco.parent), PictureTar(tar_of(coco.parent))
+    assert folder.names() == ["a.png", "b.png", "c.png"]
+    assert tar.names() == ["images/a.png", "images/b.png", "images/c.png"]
+    for name in folder.names():
+        assert folder.read(name).tobytes() == tar.read(f"images/{name}").tobytes()
+        assert folder.size_hw(name) == tar.size_hw(f"images/{name}")
+
+
+def _first_bytes(pictures):
+    return pictures.read("images/a.png").tobytes()
+
+
+def test_tar_is_read_by_other_processes(coco, tar_of):
+    tar = PictureTar(tar_of(coco.parent))
+    expected = _first_bytes(tar)
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        assert list(pool.map(_first_bytes, [tar] * 4)) == [expected] * 4
+
+
+def test_tar_is_small_to_send_and_reads_on_the_other_side(coco, tar_of):
+    tar = PictureTar(tar_of(coco.parent))
+    sent = pickle.dumps(tar)
+    assert len(sent) < 1000
+    assert _first_bytes(pickle.loads(sent)) == _first_bytes(tar)
+
+
+def test_compressed_tar_says_what_to_do(coco, tar_of):
+    with pytest.raises(DataError, match="unpack it, or pack it again without compression"):
+        PictureTar(tar_of(coco.parent, "w:gz"))
+
+
+def test_missing_places_are_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        open_pictures(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="say where the pictures are"):
+        pictures_for(tmp_path / "x.json", None, ["a.png"])
+
+
+def test_pictures_beside_the_annotations_are_found(coco):
+    assert pictures_for(coco, None, ["a.png"]).root == coco.parent
+    (coco.parent / "images").mkdir()
+    (coco.parent / "a.png").rename(coco.parent / "images" / "a.png")
+    assert pictures_for(coco, None, ["a.png"]).root == coco.parent / "images"
+
+
+def test_unknown_name_in_a_tar_is_an_image_error(coco, tar_of):
+    with pytest.raises(ImageError, match=r"packed.tar holds no file x.png"):
+        PictureTar(tar_of(coco.parent)).read("x.png")
+
+
+def test_damaged_picture_names_tar_and_member(coco, tar_of):
+    (coco.parent / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    tar = PictureTar(tar_of(coco.parent))
+    with pytest.raises(ImageError, match=r"packed.tar: images/a.png"):
+        tar.read("images/a.png")
+    with pytest.raises(ImageError, match=r"packed.tar: images/a.png"):
+        tar.size_hw("images/a.png")
+
+
+def test_size_is_that_of_the_upright_picture(tmp_path, draw):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    draw(30, 20).save(tmp_path / "turned.jpg", exif=exif)
+    folder = PictureFolder(tmp_path)
+    assert folder.size_hw("turned.jpg") == (30, 20)
+    assert folder.read("turned.jpg").size == (20, 30)
+
+
+def test_missing_names_come_once(coco):
+    assert missing(PictureFolder(coco.parent), ["x", "a.png", "x", "y"]) == ["x", "y"]
