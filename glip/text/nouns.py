@@ -327,7 +327,7 @@ class _Tagger:
         elif word in ("inside", "outside", "past", "round", "opposite", "overhead") and in_phrase:
             return Tag.ADJECTIVE if self._may_be_noun(i + 1) else Tag.NOUN
         elif word in ("well", "fast", "hard", "high", "far", "near", "nearby", "overhead"):
-            opens = in_phrase or before in (Tag.PREPOSITION, Tag.QUANTIFIER)
+            opens = in_phrase or before in (Tag.PREPOSITION, Tag.QUANTIFIER, Tag.VERB)
             if opens and self._may_be_noun(i + 1):
                 return Tag.ADJECTIVE
         if word == "back":
@@ -356,7 +356,7 @@ class _Tagger:
         if word_before == "to" and kind not in ("ing", "s"):
             if after in lexicon.ARTICLES or after in lexicon.PRONOUNS:
                 return Tag.VERB  # "to free the dog"
-        elif word in lexicon.ADJECTIVES and kind in ("ing", "past"):
+        elif word in lexicon.ADJECTIVES and kind in ("ing", "past") and before is not Tag.NOUN:
             return None
         elif word_before in lexicon.SUBJECTS:
             return Tag.VERB
@@ -369,7 +369,7 @@ class _Tagger:
             return Tag.VERB  # "a man rock climbing"
         if kind == "ing":
             return self._tag_ing(i, word)
-        if kind == "past" or (word == "set" and after in lexicon.PREPOSITIONS):
+        if kind == "past" or (word == "set" and after in lexicon.PREPOSITIONS and after != "of"):
             return self._tag_past(i, word)
         return Tag.VERB if kind and self._is_verb(i, base, kind) else None
 
@@ -412,14 +412,19 @@ class _Tagger:
         while start > max(0, i - _LOOK_AHEAD) and self.tags[start - 1] in _IN_PHRASE:
             start -= 1
         governor = self.tags[start - 1] if start else None
-        governed = governor in (Tag.PREPOSITION, Tag.VERB)  # "in a hat", "holds a hat"
+        governed = governor is Tag.VERB or (  # "holds a hat", "in a hat"
+            governor is Tag.PREPOSITION and self._word(start - 1) not in lexicon.CLAUSE_OPENERS
+        )
         plural, animate = _is_plural(word_before), _is_animate(word_before)
         if after in lexicon.ARTICLES and plural == (kind == "base"):
             return True  # "cars crowd a street"
         if kind == "base":
             if governor is Tag.VERB and verb_first and animate and not self._may_be_noun(i + 1):
                 return True  # "watches a boy jump"
-            several = plural or governor is Tag.CONJUNCTION or self._word(start) in lexicon.NUMBERS
+            if word_before in lexicon.COLLECTIVES:
+                return not governed and verb_first
+            several = plural or self._word(start) in lexicon.NUMBERS
+            several = several or (governor is Tag.CONJUNCTION and animate)
             return several and word_before != "sports" and (verb_first or animate)
         if plural:
             return verb_first and not self.has_verb
@@ -445,9 +450,12 @@ class _Tagger:
             )
             return Tag.VERB if acts else Tag.NOUN
         if word in lexicon.PURPOSES and noun_after and not _is_plural(word_before):
-            coordinated = before is Tag.CONJUNCTION and self._before(2) is Tag.VERB
-            verbal = (Tag.NOUN, Tag.PUNCTUATION, Tag.VERB, Tag.BE)
-            if not coordinated and (before not in verbal or word in lexicon.ROOM_PURPOSES):
+            if before is Tag.NOUN:
+                opens = word in lexicon.ROOM_PURPOSES and not _is_animate(word_before)
+            else:
+                coordinated = before is Tag.CONJUNCTION and self._before(2) is Tag.VERB
+                opens = not coordinated and before not in (Tag.PUNCTUATION, Tag.VERB, Tag.BE)
+            if opens:
                 return Tag.ADJECTIVE  # "a dining table"
         if word_before in ("other", "all", "both"):
             return Tag.VERB  # "one sitting, the other riding bikes"
@@ -459,7 +467,8 @@ class _Tagger:
             modifies = noun_after and self._before(2) is Tag.ARTICLE
         elif before is Tag.PREPOSITION:
             place = word_before in ("with", "of", "in", "near", "behind")
-            modifies = noun_after and place and _is_plural(after)
+            plural = _is_plural(after) or _is_plural(self._word(i + 2))
+            modifies = noun_after and place and plural
         else:
             modifies = noun_after and before in (None, Tag.QUANTIFIER)
         return Tag.ADJECTIVE if modifies else Tag.VERB

@@ -1,0 +1,468 @@
+"""Prompts from lists, texts and captions; token maps; passes; and everything that is refused."""
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import models, pre_tokenizers, processors
+
+from glip.errors import ConfigError, PromptError
+from glip.text.prompt import (
+    Prompt,
+    PromptPass,
+    Span,
+    clean_name,
+    first_token,
+    mean_weights,
+    token_map,
+)
+from glip.text.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.bert_uncased()
+OFFICIAL = json.loads(Path(__file__).with_name("official_prompts.json").read_text(encoding="utf-8"))
+
+
+def words(prompt: Prompt) -> list[str]:
+    """The text under the spans of each phrase."""
+    return [" ".join(prompt.text[a:b] for a, b in spans) for spans in prompt.phrases]
+
+
+def many_names(number: int) -> list[str]:
+    """Names of one to some ten tokens."""
+    extra = ("", "red ", "very large old wooden ", "café-style ", "猫 ")
+    return [f"{extra[i % 5]}thing_{i * 7919 % 10007} (kind {i})" for i in range(number)]
+
+
+# Reference values of the official code.
+
+
+@pytest.mark.parametrize("case", OFFICIAL, ids=lambda case: case["kind"])
+def test_official_prompts_byte_for_byte(case: dict[str, Any]) -> None:
+    if case["kind"] == "class list, evaluation":
+        prompt = Prompt.from_classes(case["classes"])
+    elif case["kind"] == "class list, demo":
+        prompt = Prompt.from_classes(case["classes"], separator=" . ", trailing=True, clean=False)
+    else:
+        prompt = Prompt.from_caption(case["caption"], case["phrases"])
+        assert prompt.phrases == tuple(tuple(map(tuple, spans)) for spans in case["spans"])
+    assert prompt.text == case["caption"]
+    (only,) = prompt.passes(TOKENIZER, max_tokens=512)
+    assert list(only.token_ids) == case["token_ids"]
+    assert [row.nonzero().flatten().tolist() for row in only.token_map] == case["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cleaned"),
+    [
+        ("traffic light", "traffic light"),
+        ("cell_phone", "cell phone"),
+        ("bow_(decorative_ribbons)", "bow "),
+        ("a (b) c (d) e", "a e"),
+        ("a    b", "a  b"),
+        (" T-Shirt ", " T-Shirt "),
+    ],
+)
+def test_cleaning_of_names(name: str, cleaned: str) -> None:
+    assert clean_name(name) == cleaned
+
+
+# Where the phrases are.
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["person", "traffic light"],
+        ["car", "car seat", "seat"],  # names within names
+        ["dog", "dog", "Dog"],
+        ["T-Shirt", "o'clock", "a.c. unit", "C++", "jack-o'-lantern"],
+        ["café", "cafe\u0301", "naïve"],
+        ["🐶", "👩‍🚀", "?", "€"],
+        ["猫", "とけい", "собака", "كلب", "कुत्ता", "สุนัข"],
+        ["cell_phone", "bow_(ribbon)", "(all of it)"],
+        [" padded ", "two  blanks", "a. b", "new\nline"],
+        ["x"],
+        ["x" * 300],
+    ],
+)
+def test_class_lists(names: list[str]) -> None:
+    prompt = Prompt.from_classes(names)
+    assert prompt.names == tuple(names)
+    assert len(prompt) == len(names)
+    assert words(prompt) == [clean_name(name) or name for name in names]
+    assert prompt.text == ". ".join(words(prompt))
+    (only,) = prompt.passes(TOKENIZER)
+    assert only.rows == tuple(range(len(names)))
+    assert only.token_map.any(dim=1).all()
+    assert not only.token_map[:, [0, -1]].any()  # [CLS] and [SEP]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("person. bicycle.", ["person", "bicycle"]),
+        ("person . bicycle", ["person", "bicycle"]),
+        ("person . traffic light . ", ["person", "traffic light"]),
+        ("black bishop. white king", ["black bishop", "white king"]),
+        ("a. b. c", ["a", "b", "c"]),
+        ("1. 2. 3.", ["1", "2", "3"]),
+        ("t-shirt. a.c. unit", ["t-shirt", "a.c. unit"]),
+        ("poodle. st. bernard. u.s. flag", ["poodle", "st. bernard", "u.s. flag"]),
+        ("cup of coffee. bow and arrow", ["cup of coffee", "bow and arrow"]),
+        (
+            "Running Shoe. washing machine. stop sign",
+            ["Running Shoe", "washing machine", "stop sign"],
+        ),
+        ("cat\nhot dog\n", ["cat", "hot dog"]),
+        ("- cat\n- hot dog", ["cat", "hot dog"]),
+        ("cat; hot dog", ["cat", "hot dog"]),
+        ("🐶. 🐱", ["🐶", "🐱"]),
+        ("猫。犬。", ["猫", "犬"]),
+        ("كلب. قطة.", ["كلب", "قطة"]),
+        ("version 2.5. version 3", ["version 2.5", "version 3"]),
+        ("dog... cat", ["dog", "cat"]),
+        # one name
+        ("cat", ["cat"]),
+        ("Cat.", ["Cat"]),
+        ("traffic light", ["traffic light"]),
+        ("zorblax", ["zorblax"]),
+        ("a.c. unit", ["a.c. unit"]),
+        # captions
+        ("a man holding a red umbrella", ["a man", "a red umbrella"]),
+        ("Two dogs play. A man watches.", ["Two dogs", "A man"]),
+        ("Dogs running. Cats sleeping.", ["Dogs", "Cats"]),
+        ("A man on a bench. A dog on the grass.", ["A man", "a bench", "A dog", "the grass"]),
+        ("A dog. It barks.", ["A dog"]),
+        ("cat, dog and bus", ["cat", "dog", "bus"]),
+        ("running", ["running"]),  # no noun: the whole text
+        ("  running fast!", ["running fast"]),
+    ],
+)
+def test_what_a_person_types(text: str, names: list[str]) -> None:
+    prompt = Prompt.from_text(text, chunker="builtin")
+    assert prompt.text == text  # verbatim
+    assert list(prompt.names) == words(prompt) == names
+
+
+@pytest.mark.parametrize(
+    ("caption", "phrases", "spans"),
+    [
+        ("A dog and a dog", ["dog", "dog"], [[(2, 5)], [(12, 15)]]),
+        ("A DOG", ["a dog"], [[(0, 5)]]),
+        ("hotdog dog", ["dog"], [[(7, 10)]]),  # whole words
+        ("a car seat", ["car", "car seat"], [[(2, 5)], [(2, 10)]]),
+        ("a c++ (and c#) book", ["c++", "(and c#)"], [[(2, 5)], [(6, 14)]]),  # no pattern
+        ("two  red\napples", ["red apples"], [[(5, 15)]]),
+        ("una café y té", ["CAFÉ", "té"], [[(4, 8)], [(11, 13)]]),
+        ("一只猫在睡觉", ["猫"], [[(2, 3)]]),
+        ("it is five o'clock", ["o'clock"], [[(11, 18)]]),
+        ("a dog runs", [(2, 5)], [[(2, 5)]]),
+        ("pick it up", [[(0, 4), (8, 10)]], [[(0, 4), (8, 10)]]),
+        ("a dog runs", ["dog", (0, 5), [(2, 5)]], [[(2, 5)], [(0, 5)], [(2, 5)]]),
+    ],
+)
+def test_phrases_of_a_caption(
+    caption: str, phrases: Sequence[Any], spans: list[list[Span]]
+) -> None:
+    prompt = Prompt.from_caption(caption, phrases)
+    assert [list(row) for row in prompt.phrases] == spans
+    assert list(prompt.names) == words(prompt)
+
+
+def test_a_prompt_may_come_in_any_form() -> None:
+    prompt = Prompt.of(["cat", "dog"])
+    assert Prompt.of(prompt) is prompt
+    assert Prompt.of(("cat", "dog")) == prompt == Prompt.of("cat. dog")
+    assert hash(Prompt.of("cat. dog")) == hash(prompt)  # the key of a cache
+    assert Prompt("cat. dog", [[[0, 3]], [[5, 8]]]) == prompt  # type: ignore[arg-type]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("value", ["", "   ", ".", "...", "!!!", "?! $", "\u200b", "\n", "\ud800"])
+def test_texts_without_words(value: str) -> None:
+    for make in (Prompt.of, Prompt.from_text, Prompt.from_caption):
+        with pytest.raises(PromptError, match="no words"):
+            make(value)
+    with pytest.raises(PromptError):
+        Prompt.of([value])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "list of class names is empty"),
+        (["cat", ""], "class name 1 is empty"),
+        (["cat", " \t\u200d"], "class name 1 is empty"),
+        (["cat", None], "class name 1 must be a string, got None"),
+        (["?", "."], "only punctuation"),
+        (3, "got int"),
+        (None, "got NoneType"),
+        (b"cat", "got bytes"),
+        ({"cat": 1}, "got dict"),
+    ],
+)
+def test_values_that_make_no_prompt(value: Any, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        Prompt.of(value)
+
+
+def test_a_string_is_no_list() -> None:
+    with pytest.raises(PromptError, match=r"write \['cat'\]"):
+        Prompt.from_classes("cat")
+    with pytest.raises(PromptError, match=r"write \['cat'\]"):
+        Prompt.from_caption("a cat", "cat")
+
+
+@pytest.mark.parametrize(
+    ("phrases", "message"),
+    [
+        ([], "no phrases"),
+        ([[]], "phrase 0 has no spans"),
+        ([[(0, 9)]], r"span \(0, 9\) lies outside the text of 8 characters"),
+        ([[(-1, 3)]], "outside"),
+        ([[(0, 3)], [(5, 5)]], r"phrase 1: span \(5, 5\) is empty"),
+        ([[(3, 0)]], r"span \(3, 0\) is empty"),
+        ([[(0, 3), (2, 5)]], r"spans \(0, 3\) and \(2, 5\) overlap"),
+        ([[(0, 3), (0, 3)]], "overlap"),
+        ([[(4, 5)]], "phrase 0 is blank"),
+        ([[(3, 4)]], "only punctuation"),
+        ([(0, 3)], "not a sequence of"),
+        ([[(0.0, 3.0)]], "not a sequence of"),
+        (["cat"], "not a sequence of"),
+    ],
+)
+def test_spans_that_do_not_fit(phrases: Any, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        Prompt("cat. dog", tuple(phrases))
+
+
+def test_names_must_match_the_phrases() -> None:
+    with pytest.raises(PromptError, match="2 phrases but 1 names"):
+        Prompt("cat. dog", (((0, 3),), ((5, 8),)), ("cat",))
+
+
+@pytest.mark.parametrize(
+    ("phrase", "message"),
+    [
+        ("cat", "'cat' is not in the caption 'a dog and a hotdog'"),
+        ("d.g", "not in the caption"),
+        ("hot", "not in the caption"),
+        ("", "no words"),
+        ("...", "no words"),
+        ((0, 99), "outside"),
+        (7, "neither words"),
+        ([], "neither words"),
+    ],
+)
+def test_phrases_that_are_not_in_the_caption(phrase: Any, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        Prompt.from_caption("a dog and a hotdog", [phrase])
+
+
+def test_more_repeats_than_occurrences() -> None:
+    with pytest.raises(PromptError, match="asked for 2 times but occurs 1 times"):
+        Prompt.from_caption("a dog", ["dog", "Dog"])
+
+
+# Token maps.
+
+
+def test_token_map_unites_the_spans_of_a_phrase() -> None:
+    offsets = torch.tensor([(0, 0), (0, 4), (5, 7), (8, 10), (0, 0)])  # [CLS] pick it up [SEP]
+    phrases = (((0, 4), (8, 10)), ((5, 7),))
+    expected = [[False, True, False, True, False], [False, False, True, False, False]]
+    assert token_map(phrases, offsets).tolist() == expected
+
+
+@pytest.mark.parametrize("span", [(1, 4), (0, 4), (1, 5), (0, 6)])
+def test_blanks_around_a_span_change_nothing(span: Span) -> None:
+    offsets = [(0, 0), (1, 4), (6, 9), (0, 0)]  # " dog  cat"
+    assert token_map([[span]], offsets).tolist() == [[False, True, False, False]]
+
+
+def test_weights_of_mean_and_first_token() -> None:
+    mapped = torch.tensor([[False, True, True, False], [False, False, False, False]])
+    assert mean_weights(mapped).tolist() == [[0, 0.5, 0.5, 0], [0, 0, 0, 0]]
+    assert first_token(mapped).tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]
+    assert mean_weights(mapped.expand(3, 2, 4)).shape == (3, 2, 4)
+    assert mean_weights(mapped).dtype == first_token(mapped).dtype == torch.float32
+
+
+# Passes.
+
+
+def check_passes(prompt: Prompt, passes: Sequence[PromptPass], max_tokens: int) -> None:
+    """Every phrase in exactly one pass, whole, and no pass above the limit."""
+    assert sorted(row for part in passes for row in part.rows) == list(range(len(prompt)))
+    for part in passes:
+        encoding = TOKENIZER.encode(part.text)
+        assert part.token_ids == encoding.ids
+        assert len(part.token_ids) <= max_tokens
+        assert part.token_map.shape == (len(part.rows), len(part.token_ids))
+        for row, tokens in zip(part.rows, part.token_map, strict=True):
+            found = tokens.nonzero().flatten().tolist()
+            covered = [encoding.ids[token] for token in found]
+            assert covered == [
+                token
+                for a, b in sorted(prompt.phrases[row])
+                for token in TOKENIZER.encode(prompt.text[a:b]).ids[1:-1]
+            ]
+
+
+def test_a_prompt_that_fits_is_one_pass_verbatim() -> None:
+    prompt = Prompt.from_classes(["cat", "dog"], separator=" . ", trailing=True)
+    (only,) = prompt.passes(TOKENIZER, max_tokens=6)
+    assert only.text == "cat . dog . "
+    assert only.token_ids == (101, 4937, 1012, 3899, 1012, 102)
+
+
+@pytest.mark.parametrize("number", [1, 80, 1203, 5000])
+def test_class_lists_of_any_length(number: int) -> None:
+    names = many_names(number)
+    prompt = Prompt.from_classes(names)
+    start = time.perf_counter()
+    passes = prompt.passes(TOKENIZER)
+    assert time.perf_counter() - start < 5  # 0.15 s for 5,000 here
+    check_passes(prompt, passes, 256)
+    tokens = sum(len(TOKENIZER.encode(clean_name(name))) - 1 for name in names)  # and a period
+    assert len(passes) == -(-tokens // 255)  # not one pass more than the tokens need
+    if len(passes) > 1:
+        for part in passes:
+            assert part.text == Prompt.from_classes([names[row] for row in part.rows]).text
+
+
+def test_neighbours_stay_together_where_that_costs_nothing() -> None:
+    prompt = Prompt.from_classes(["cat", "dog", "cow", "pig", "hen"])
+    passes = prompt.passes(TOKENIZER, max_tokens=5)  # two names and a period
+    assert [part.rows for part in passes] == [(0, 1), (2, 3), (4,)]
+    assert [part.text for part in passes] == ["cat. dog", "cow. pig", "hen"]
+
+
+def test_names_are_regrouped_where_that_saves_a_pass() -> None:
+    names = ["red dog", "big red dog", "cat", "a big red dog", "one"]  # 2 3 1 4 1 tokens
+    prompt = Prompt.from_classes(names)
+    passes = prompt.passes(TOKENIZER, max_tokens=8)
+    assert len(passes) == 3  # in order it takes four
+    check_passes(prompt, passes, 8)
+
+
+def test_official_chunks_of_forty() -> None:
+    prompt = Prompt.from_classes([f"n{i}" for i in range(1203)])
+    passes = prompt.passes(TOKENIZER, max_classes=40)
+    expected = [tuple(range(i, min(i + 40, 1203))) for i in range(0, 1203, 40)]
+    assert [part.rows for part in passes] == expected
+    check_passes(prompt, passes, 256)
+
+
+def test_chunk_above_the_token_limit_is_split_in_place() -> None:
+    prompt = Prompt.from_classes(["cat", "dog", "cow", "pig", "hen", "fox"])
+    passes = prompt.passes(TOKENIZER, max_tokens=5, max_classes=3)
+    assert [part.rows for part in passes] == [(0, 1), (2,), (3, 4), (5,)]
+
+
+SENTENCES = (
+    "A man in a red shirt walks his two dogs.",
+    "Behind them, a girl rides a small bicycle past an old stone wall.",
+    "The sky is grey.",
+)
+
+
+@pytest.mark.parametrize("max_tokens", [8, 12, 16, 24, 40, 100, 256])
+def test_long_captions(max_tokens: int) -> None:
+    prompt = Prompt.from_text(" ".join(SENTENCES * 20), chunker="builtin")
+    passes = prompt.passes(TOKENIZER, max_tokens=max_tokens)
+    check_passes(prompt, passes, max_tokens)
+    assert [row for part in passes for row in part.rows] == list(range(len(prompt)))
+    position = 0
+    for part in passes:  # pieces of the caption, in order
+        position = prompt.text.index(part.text, position) + len(part.text)
+
+
+def test_captions_are_cut_at_sentences() -> None:
+    prompt = Prompt.from_text(" ".join(SENTENCES * 2), chunker="builtin")
+    for part in prompt.passes(TOKENIZER, max_tokens=34):
+        assert part.text.startswith(("A man", "Behind", "The sky"))
+        assert part.text.endswith(".")
+
+
+def test_no_phrase_is_cut_even_where_it_has_several_spans() -> None:
+    text = "pick the big heavy box up and put the small light bag down"
+    prompt = Prompt.from_caption(text, [[(0, 4), (23, 25)], "small light bag", "bag"])
+    passes = prompt.passes(TOKENIZER, max_tokens=8)
+    assert [part.rows for part in passes] == [(0,), (1, 2)]
+    check_passes(prompt, passes, 8)
+
+
+def test_text_without_phrases_costs_no_pass() -> None:
+    prompt = Prompt.from_caption("very " * 300 + "big dog", ["dog"])
+    (only,) = prompt.passes(TOKENIZER)
+    assert only.text.endswith("very big dog")
+    assert len(only.token_ids) == 256
+
+
+def test_random_spans_end_up_in_one_pass_each() -> None:
+    draw = random.Random(0)
+    text = " ".join(
+        draw.choice(["dog", "t-shirt", "café", "🐶", "umbrella,", "猫猫", "a."]) for _ in range(200)
+    )
+    for _ in range(20):
+        starts = [draw.randrange(len(text) - 1) for _ in range(30)]
+        spans = [(a, min(a + draw.randint(1, 12), len(text))) for a in starts]
+        prompt = Prompt(text, tuple((span,) for span in spans if text[slice(*span)].strip()))
+        passes = prompt.passes(TOKENIZER, max_tokens=48)
+        assert sorted(itertools.chain(*(part.rows for part in passes))) == list(range(len(prompt)))
+        assert all(len(part.token_ids) <= 48 for part in passes)
+
+
+def test_phrase_longer_than_the_encoder() -> None:
+    for prompt in (
+        Prompt.from_classes(["cat", "very " * 300 + "big dog"]),
+        Prompt.from_caption("a " + "very " * 300 + "big dog ran", [(0, 1500)]),
+    ):
+        with pytest.raises(PromptError, match=r"needs 30\d tokens .* takes 256 .*; shorten it"):
+            prompt.passes(TOKENIZER)
+
+
+def test_phrases_that_overlap_in_an_endless_row() -> None:
+    text = "dog " * 40
+    prompt = Prompt(text, tuple(((i, i + 11),) for i in range(0, 144, 4)))
+    with pytest.raises(PromptError, match="overlap in a run"):
+        prompt.passes(TOKENIZER, max_tokens=16)
+
+
+def test_phrase_without_tokens() -> None:
+    with pytest.raises(PromptError, match="phrase 1 is blank"):
+        Prompt("cat \u0301 dog", (((0, 3),), ((4, 5),)))
+    prompt = Prompt.of(["cat", "\ufffd"])  # a visible character that BERT drops
+    with pytest.raises(PromptError, match="phrase 1 .* no character that the text encoder reads"):
+        prompt.passes(TOKENIZER)
+
+
+@pytest.mark.parametrize("options", [{"max_classes": 0}, {"max_tokens": 2}])
+def test_impossible_limits(options: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="at least"):
+        Prompt.of("cat").passes(TOKENIZER, **options)
+
+
+def test_tokenizer_that_counts_a_first_word_differently() -> None:
+    # "▁" stands for the blank before a word; only the first word of a text has none.
+    vocabulary = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("<pad>", 0.0)]
+    vocabulary += [(character, -9.0) for character in "▁.abcdefghijklmnopqrstuvwxyz"]
+    vocabulary += [("▁cat", -1.0), ("▁dog", -1.0)]
+    unigram = FastTokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=False))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    unigram.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 1))
+    tokenizer = Tokenizer(unigram)
+    prompt = Prompt.from_classes(["cat", "dog"] * 10)
+    passes = prompt.passes(tokenizer, max_tokens=12)
+    assert sorted(row for part in passes for row in part.rows) == list(range(20))
+    assert all(len(part.token_ids) <= 12 for part in passes)
