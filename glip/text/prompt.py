@@ -3,8 +3,7 @@
 The one home of spans, phrases, passes and token maps (GLIP, arXiv 2112.03857, section 3.1:
 detection as grounding of a prompt made of class names). Training targets and test scores both come
 from the matrix that `token_map` returns. Knows nothing about boxes, images, batches or the text
-encoder, of
-which it is told one number: how many tokens it takes.
+encoder, of which it is told one number: how many tokens it takes.
 
 Letters: P phrases, T tokens, S spans.
 """
@@ -32,7 +31,7 @@ PhraseLike: TypeAlias = str | Span | Sequence[Span]
 """A phrase of a caption as a user gives it: its words, its [start, end), or several of those."""
 
 SEPARATOR = ". "
-"""Between two class names, as in every released configuration (reference E.2)."""
+"""Between two class names, as in every released configuration."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class Prompt:
         names: per phrase, what the user called it; by default its words in the text.
     Raises:
         PromptError: no phrase, a span outside the text, empty, reversed or overlapping another of
-            the
-            same phrase, a phrase without visible characters, or nothing but punctuation at all.
+            the same phrase, a phrase without visible characters, or nothing but punctuation at all.
     """
 
     text: str
@@ -105,8 +103,7 @@ class Prompt:
         clean: bool = True,
         trailing: bool = False,
     ) -> "Prompt":
-        """One phrase for each class name, in the order given; by default the official evaluation
-        prompt.
+        """One phrase for each class name, in their order; by default the official evaluation prompt.
 
         Args:
             names: the classes; they stay as they are in `Prompt.names`. A repeated name is a phrase
@@ -158,8 +155,7 @@ class Prompt:
             chunker: see `glip.text.nouns.noun_phrases`.
         Raises:
             PromptError: a caption without words, a phrase that is not in it, or a span that does
-                not
-                fit (see the constructor).
+                not fit (see the constructor).
         """
         if not isinstance(caption, str):
             raise PromptError(f"a caption must be a string, got {type(caption).__name__}")
@@ -222,8 +218,7 @@ class Prompt:
             tokenizer: the tokenizer of the text encoder.
             max_tokens: what the encoder takes, [CLS] and [SEP] included.
             max_classes: for class lists, cut into consecutive groups of this many names first, as
-                the
-                official evaluation of LVIS does with 40; a caption pays no attention to it.
+                the official evaluation of LVIS does with 40; a caption pays no attention to it.
         Returns:
             The passes; every row of `phrases` is in exactly one of them.
         Raises:
@@ -303,7 +298,7 @@ class PromptPass:
 
 
 def clean_name(name: str) -> str:
-    """A class name as the official evaluation writes it (reference E.1).
+    """A class name as the official evaluation writes it.
 
     Everything from the first "(" to the last ")" goes, underscores become blanks and two blanks
     one, once from left to right. official: blanks that are left at the ends stay, "bow_(ribbon)" is
@@ -315,7 +310,7 @@ def clean_name(name: str) -> str:
 def token_map(phrases: Sequence[Sequence[Span]], offsets: Sequence[Span] | Tensor) -> Tensor:
     """Does token t lie in phrase p? Tokens that touch a span do, so blanks around it are harmless.
 
-    The same as the official search from the characters of a span to its tokens (reference E.3).
+    The same as the official search from the characters of a span to its tokens.
 
     Args:
         phrases: P phrases, each its [start, end) spans of characters.
@@ -327,14 +322,14 @@ def token_map(phrases: Sequence[Sequence[Span]], offsets: Sequence[Span] | Tenso
     spans = torch.tensor([span for row in phrases for span in row], dtype=torch.int64).view(-1, 2)
     tokens = torch.as_tensor(offsets, dtype=torch.int64).view(-1, 2)
     touches = (tokens[:, 0] < spans[:, 1:]) & (tokens[:, 1] > spans[:, :1])  # (S, T)
-    if len(owners) == len(phrases):
-        return touches
+    if owners == list(range(len(phrases))):
+        return touches  # one span each
     counts = torch.zeros(len(phrases), len(tokens), dtype=torch.int32)
     return counts.index_add_(0, torch.tensor(owners, dtype=torch.int64), touches.int()) > 0
 
 
 def mean_weights(token_map: Tensor) -> Tensor:
-    """Weights that average the tokens of each phrase (reference D.1).
+    """Weights that average the tokens of each phrase, as the official code does.
 
     Args:
         token_map: (..., P, T) bool.

@@ -283,6 +283,12 @@ def test_token_map_unites_the_spans_of_a_phrase() -> None:
     assert token_map(phrases, offsets).tolist() == expected
 
 
+def test_token_map_of_a_phrase_without_spans_is_empty() -> None:
+    mapped = token_map([[], [(0, 3), (4, 7)]], [(0, 0), (0, 3), (4, 7), (0, 0)])
+    assert mapped.tolist() == [[False] * 4, [False, True, True, False]]
+    assert token_map([], [(0, 0), (0, 0)]).shape == (0, 2)
+
+
 @pytest.mark.parametrize("span", [(1, 4), (0, 4), (1, 5), (0, 6)])
 def test_blanks_around_a_span_change_nothing(span: Span) -> None:
     offsets = [(0, 0), (1, 4), (6, 9), (0, 0)]  # " dog  cat"
@@ -443,7 +449,7 @@ def test_phrase_without_tokens() -> None:
     with pytest.raises(PromptError, match="phrase 1 is blank"):
         Prompt("cat \u0301 dog", (((0, 3),), ((4, 5),)))
     prompt = Prompt.of(["cat", "\ufffd"])  # a visible character that BERT drops
-    with pytest.raises(PromptError, match="phrase 1 .* no character that the text encoder reads"):
+    with pytest.raises(PromptError, match=r"phrase 1 .* no character that the text encoder reads"):
         prompt.passes(TOKENIZER)
 
 
