@@ -103,7 +103,7 @@ class Prompt:
         clean: bool = True,
         trailing: bool = False,
     ) -> "Prompt":
-        """One phrase for each class name, in their order; by default the official evaluation prompt.
+        """One phrase for each class name, in order; by default the official evaluation prompt.
 
         Args:
             names: the classes; they stay as they are in `Prompt.names`. A repeated name is a phrase
