@@ -1,0 +1,279 @@
+"""Everything that changes while training, and checkpoints of it: written whole or not at all.
+
+A run that is resumed from a checkpoint goes on exactly as if it had never stopped: weights,
+optimizer, average, loss scale, plateau, step, and all random generators of all processes are in it.
+Where in the data a run stands follows from its step. Knows nothing about the data or the losses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import pickle
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glip.distributed import gather_objects, on_main, rank, world_size
+from glip.errors import CheckpointError
+from glip.training.ema import Ema
+from glip.training.optim import Plateau
+from glip.training.parallel import sharded_like, unwrapped, whole
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+_NAME = re.compile(r"step_(\d{8})\.pt")
+_PART = ".part"  # ends the name of a file that is still being written
+
+
+@dataclass
+class TrainState:
+    """A run at one moment."""
+
+    model: nn.Module
+    """As `glip.training.parallel.parallelise` gives it."""
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    """Disabled unless the run is in float16."""
+    ema: Ema | None = None
+    plateau: Plateau | None = None
+    step: int = 0
+    """Steps of the optimizer that are done."""
+    best: float = -math.inf
+    """Greatest metric of all evaluations."""
+    best_step: int = -1
+    stopped: bool = False
+    """Whether the plateau has ended the run."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row for each evaluation: "step" and its metrics."""
+    generators: list[dict[str, Any]] | None = None
+    """Random states of all processes as loaded, until `restore_generators` has used them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors on the CPU and plain values; a collective call.
+
+        Only the main process gets what can be saved, but all have to take part.
+        """
+        model = unwrapped(self.model)
+        optimizer = self.optimizer.state_dict()["state"]
+        return {
+            "format": FORMAT,
+            "step": self.step,
+            "best": self.best,
+            "best_step": self.best_step,
+            "stopped": self.stopped,
+            "history": self.history,
+            "model": {name: whole(tensor) for name, tensor in model.state_dict().items()},
+            "optimizer": {
+                index: {name: whole(tensor) for name, tensor in moments.items()}
+                for index, moments in optimizer.items()
+            },
+            "ema": self.ema and {name: whole(t) for name, t in self.ema.average.items()},
+            "plateau": self.plateau and self.plateau.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generators": gather_objects(_generators()),
+        }
+
+    def load_dict(self, content: Mapping[str, Any]) -> None:
+        """Go back to a moment that `to_dict` recorded, of the same model and optimizer.
+
+        Raises:
+            CheckpointError: It belongs to another model, another choice of frozen parts, or another
+                version of glip.
+        """
+        if content.get("format") != FORMAT:
+            raise CheckpointError(
+                f"the checkpoint has format {content.get('format')}, this version of glip reads "
+                f"{FORMAT}; update glip"
+            )
+        model = unwrapped(self.model)
+        _copy_into(content["model"], model.state_dict(), "the model")
+        if self.ema is not None and content["ema"] is not None:
+            _copy_into(content["ema"], self.ema.average, "the average")
+        self._load_optimizer(content["optimizer"])
+        if self.plateau is not None and content["plateau"] is not None:
+            self.plateau.load_state_dict(content["plateau"])
+        if content["scaler"]:
+            self.scaler.load_state_dict(content["scaler"])
+        self.step, self.best = content["step"], content["best"]
+        self.best_step, self.stopped = content["best_step"], content["stopped"]
+        self.history = content["history"]
+        self.generators = content["generators"]
+
+    def _load_optimizer(self, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
+        present = self.optimizer.state_dict()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if moments and set(moments) != set(range(len(parameters))):
+            raise CheckpointError(
+                f"the checkpoint trains {len(moments)} tensors, this run {len(parameters)}; resume "
+                "with the same frozen parts, or start a new run from its weights"
+            )
+        present["state"] = {
+            index: {
+                name: sharded_like(tensor, parameters[index]) if tensor.ndim else tensor
+                for name, tensor in tensors.items()
+            }
+            for index, tensors in moments.items()
+        }
+        self.optimizer.load_state_dict(present)
+
+    def restore_generators(self) -> None:
+        """Set the random generators of this process as they were, once after loading.
+
+        Separate from `load_dict`, as making an iterator over the data draws a number as well.
+        """
+        if self.generators is None:
+            return
+        if len(self.generators) == world_size():
+            _set_generators(self.generators[rank()])
+        else:
+            logger.warning(
+                "resumed with %d processes instead of %d: the run goes on, but with other random "
+                "numbers",
+                world_size(),
+                len(self.generators),
+            )
+        self.generators = None
+
+
+@torch.no_grad()
+def _copy_into(saved: Mapping[str, Tensor], present: Mapping[str, Tensor], what: str) -> None:
+    if set(saved) != set(present):
+        odd = sorted(set(saved) ^ set(present))
+        raise CheckpointError(f"the checkpoint does not fit {what}: {', '.join(odd[:3])}")
+    for name, tensor in present.items():
+        if saved[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"the checkpoint does not fit {what}: {name} is {tuple(saved[name].shape)} instead "
+                f"of {tuple(tensor.shape)}"
+            )
+        tensor.copy_(sharded_like(saved[name], tensor))
+
+
+def seed_generators(seed: int) -> None:
+    """Seed all random generators of this process; each process draws its own numbers.
+
+    To be called after the model is built, which must come out the same on all of them.
+    """
+    number = seed + rank()
+    random.seed(number)
+    np.random.seed(number)  # noqa: NPY002 - what code of others draws from
+    torch.manual_seed(number)
+
+
+def _generators() -> dict[str, Any]:
+    """States of all generators of this process, as plain values and tensors."""
+    legacy: Any = np.random.get_state()  # noqa: NPY002 - what code of others draws from
+    name, keys, position, has_gauss, gauss = legacy
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+    }
+
+
+def _set_generators(state: Mapping[str, Any]) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, position, has_gauss, numpy_gauss = state["numpy"]
+    np.random.set_state(  # noqa: NPY002 - what code of others draws from
+        (name, np.array(keys, dtype=np.uint32), position, has_gauss, numpy_gauss)
+    )
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+class CheckpointFolder:
+    """The checkpoints of a run.
+
+    Args:
+        path: Made when first needed. With several machines all of them have to see it.
+        keep: How many of the newest stay.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], keep: int = 2) -> None:
+        assert keep >= 1
+        self.path = Path(path)
+        self.keep = keep
+
+    def save(self, state: TrainState) -> Path:
+        """Write the state under its step, then remove the oldest; a collective call.
+
+        Raises:
+            CheckpointError: The disk is full or cannot be written; older checkpoints are as before.
+        """
+        content = state.to_dict()
+        path = self.path / f"step_{state.step:08d}.pt"
+
+        def write() -> None:
+            write_whole(path, content)
+            for old in self._files()[: -self.keep]:
+                old.unlink(missing_ok=True)
+
+        on_main(write)
+        return path
+
+    def load_newest(self, state: TrainState) -> bool:
+        """Bring a state to the newest checkpoint that can be read; False if there is none.
+
+        Raises:
+            CheckpointError: It belongs to another run.
+        """
+        for path in reversed(self._files()):
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+                logger.warning("%s is damaged (%s); trying the one before", path, error)
+                continue
+            state.load_dict(content)
+            logger.info("resumed from %s", path)
+            return True
+        return False
+
+    def _files(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        if not self.path.is_dir():
+            return []
+        return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name))
+
+
+def write_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file so that, whatever happens meanwhile, it is there as a whole or as it was before.
+
+    Args:
+        path: Its folder is made if need be. What earlier, interrupted writes left there is removed.
+        content: Tensors and plain values.
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    part = path.with_name(path.name + _PART)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f"*{_PART}"):
+            leftover.unlink(missing_ok=True)
+        with open(part, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or the new name may be lost with the power
+        finally:
+            os.close(folder)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error}; free some space") from error

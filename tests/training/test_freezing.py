@@ -1,0 +1,93 @@
+from dataclasses import replace
+
+import pytest
+from toy import CONFIG, toy_model
+
+from glip.config import BackboneConfig
+from glip.errors import ConfigError
+from glip.training.freezing import FreezeConfig, freeze, to_training
+
+
+def trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_full_trains_everything():
+    model = toy_model()
+    assert freeze(model, FreezeConfig()) == ()
+    assert trained(model) == {name for name, _ in model.named_parameters()}
+
+
+def test_linear_probe_trains_the_output_layers():
+    model = toy_model()
+    resting = freeze(model, FreezeConfig("linear_probe"))
+    assert trained(model) == {
+        "head.outputs.deltas.weight",
+        "head.outputs.deltas.bias",
+        "head.outputs.centerness.weight",
+        "head.outputs.centerness.bias",
+        "head.outputs.project.weight",
+        "head.outputs.project.bias",
+        "head.outputs.log_scale",
+        "head.outputs.word_bias",
+        "head.outputs.bias",
+    }
+    to_training(model, resting)
+    assert not model.backbone.training
+    assert not model.text.training
+    assert model.head.stages[0].fusion.training  # official
+
+
+def test_language_trains_the_text_encoder():
+    model = toy_model()
+    resting = freeze(model, FreezeConfig("language"))
+    assert trained(model) == {n for n, _ in model.named_parameters() if n.startswith("text.")}
+    to_training(model, resting)
+    assert model.text.training
+    assert not model.head.stages[0].fusion.training
+
+
+def test_parts_by_name_rest_in_evaluation_mode():
+    model = toy_model()
+    resting = freeze(model, FreezeConfig(parts=("backbone", "head.outputs.log_scale")))
+    to_training(model, resting)
+    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
+    assert not model.head.outputs.log_scale.requires_grad
+    assert model.head.outputs.bias.requires_grad
+    assert not any(module.training for module in model.backbone.modules())
+    assert model.neck.training
+
+
+def test_later_choice_replaces_the_earlier_one():
+    model = toy_model()
+    freeze(model, FreezeConfig("language"))
+    freeze(model, FreezeConfig())
+    assert len(trained(model)) == len(list(model.named_parameters()))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (FreezeConfig(parts=("bakbone",)), "no part 'bakbone'; did you mean 'backbone'?"),
+        (FreezeConfig("language", parts=("text",)), "leave nothing"),
+    ],
+)
+def test_impossible_choices_are_refused(config, message):
+    with pytest.raises(ConfigError, match=message):
+        freeze(toy_model(), config)
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(ConfigError, match="mode must be one of"):
+        FreezeConfig("some")
+
+
+def test_batch_norms_keep_their_statistics_unless_told_otherwise():
+    model = toy_model(replace(CONFIG, backbone=BackboneConfig("test_efficientnet")))
+    to_training(model, freeze(model, FreezeConfig()))
+    norms = [m for m in model.backbone.modules() if hasattr(m, "running_mean")]
+    assert norms
+    assert not any(module.training for module in norms)
+    assert all(module.weight.requires_grad for module in norms)
+    to_training(model, freeze(model, FreezeConfig(batch_norm="batch")))
+    assert all(module.training for module in norms)

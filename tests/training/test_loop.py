@@ -1,0 +1,224 @@
+"""The loop at toy size: it learns, and keeps its promises on the way."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from toy import CONFIG, SIDE, prompt, toy_batch, toy_batches, toy_model, toy_state
+
+from glip.boxes import iou_matrix
+from glip.errors import CheckpointError, ConfigError
+from glip.postprocess import PostprocessOptions, select_candidates, suppress
+from glip.training.freezing import FreezeConfig, freeze
+from glip.training.loop import DivergedError, LoopConfig, train
+from glip.training.losses import Criterion
+from glip.training.optim import (
+    OptimizerConfig,
+    Plateau,
+    PlateauConfig,
+    Schedule,
+    ScheduleConfig,
+)
+from glip.training.parallel import checkpoint_activations
+from glip.training.run_config import without_chance
+
+CONSTANT = ScheduleConfig("constant", warmup_steps=0)
+
+
+def go(state, batches, config, schedule=CONSTANT, **options):
+    return train(state, batches, Criterion(), Schedule(schedule, config.steps), config, **options)
+
+
+def test_overfits_four_pictures():
+    batch, reports = toy_batch([0, 1, 2, 3]), []
+    state = toy_state(
+        toy_model(without_chance(CONFIG)), OptimizerConfig(lr=3e-3, text_lr=3e-3), ema=0.5
+    )
+    schedule = ScheduleConfig("cosine", warmup_steps=5, final_factor=0.1)
+    config = LoopConfig(steps=120, log_every=1)
+    go(state, itertools.repeat(batch), config, schedule, report=reports.append)
+    first, last = reports[0].losses, reports[-1].losses
+    assert last["alignment"] < first["alignment"] / 10
+    assert last["box"] < first["box"] / 10
+
+    state.model.eval()
+    with torch.no_grad():
+        output = state.model(batch.pixels, batch.tokens)
+    options = PostprocessOptions(score=0.3)
+    for index, target in enumerate(batch.targets):
+        found = suppress(
+            select_candidates(output, index, prompt()[1], (SIDE, SIDE), options), options
+        )
+        best = iou_matrix(found.boxes, target.boxes).max(0)
+        assert (found.scores > 0.5).sum() == len(target)
+        assert (best.values > 0.75).all()
+        assert found.labels[best.indices].tolist() == target.phrases.tolist()
+
+
+def test_accumulated_gradients_are_those_of_the_larger_batch():
+    # With one box for each picture, and equal shapes, the normalisers agree as well.
+    def weights(batches, accumulate):
+        state = toy_state(toy_model(without_chance(CONFIG)), OptimizerConfig(lr=1e-3, eps=1e-3))
+        go(state, batches, LoopConfig(steps=2, accumulate=accumulate))
+        return state.model.state_dict()
+
+    once = weights(itertools.repeat(toy_batch([0, 0])), 1)
+    twice = weights(itertools.repeat(toy_batch([0])), 2)
+    for name, tensor in once.items():
+        torch.testing.assert_close(tensor, twice[name], atol=1e-6, rtol=1e-4)
+
+
+def test_forgotten_activations_change_nothing():
+    def weights(forget):
+        model = toy_model()
+        if forget:
+            checkpoint_activations(model)
+        state = toy_state(model)
+        torch.manual_seed(0)
+        go(state, toy_batches(0, 1), LoopConfig(steps=2))
+        return state.model.state_dict()
+
+    plain, forgotten = weights(False), weights(True)
+    assert plain.keys() == forgotten.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(tensor, forgotten[name])
+
+
+def test_low_precision_trains_float32_weights():
+    state, reports = toy_state(toy_model()), []
+    config = LoopConfig(steps=2, log_every=1, precision="bfloat16")
+    go(state, toy_batches(0, 1), config, report=reports.append)
+    assert all(parameter.dtype == torch.float32 for parameter in state.model.parameters())
+    assert all(report.losses["total"] > 0 for report in reports)
+
+
+def test_frozen_parts_do_not_move_and_the_others_do():
+    model = toy_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    resting = freeze(model, FreezeConfig(parts=("backbone", "text")))
+    state = toy_state(model)
+    go(state, toy_batches(0, 1), LoopConfig(steps=2), resting=resting)
+    for name, tensor in model.state_dict().items():
+        if name.startswith(("backbone", "text")):
+            assert torch.equal(tensor, before[name]), name
+    assert not torch.equal(before["head.outputs.project.weight"], model.head.outputs.project.weight)
+
+
+def test_reports_are_means_over_their_steps():
+    def reports(log_every):
+        state, found = toy_state(toy_model(without_chance(CONFIG))), []
+        config = LoopConfig(steps=4, log_every=log_every)
+        go(state, toy_batches(0, 1), config, report=found.append)
+        return found
+
+    each, pairs = reports(1), reports(2)
+    assert [report.step for report in pairs] == [2, 4]
+    assert pairs[0].losses["box"] == pytest.approx(
+        (each[0].losses["box"] + each[1].losses["box"]) / 2
+    )
+    assert each[0].losses["total"] == pytest.approx(
+        sum(each[0].losses[name] for name in ("alignment", "box", "centerness"))
+    )
+
+
+def poisoned(batches, steps):
+    for number, batch in enumerate(batches):
+        if number in steps:
+            batch.pixels.fill_(float("nan"))
+        yield batch
+
+
+def test_step_without_numbers_leaves_the_weights_alone(caplog):
+    clean, dirty = toy_state(toy_model()), toy_state(toy_model())
+    for state, bad in ((clean, {1}), (dirty, {1, 2})):
+        torch.manual_seed(0)
+        go(state, poisoned(toy_batches(0, 1), bad), LoopConfig(steps=max(bad) + 1))
+    assert dirty.step == 3
+    for name, tensor in clean.model.state_dict().items():
+        assert tensor.isfinite().all()
+        assert torch.equal(tensor, dirty.model.state_dict()[name])
+    assert "step 1 skipped" in caplog.text
+
+
+def test_run_that_stays_without_numbers_ends(monkeypatch):
+    monkeypatch.setattr("glip.training.loop.MAX_BAD_STEPS", 2)
+    with pytest.raises(DivergedError, match="lower the learning rate"):
+        go(toy_state(toy_model()), poisoned(toy_batches(0, 1), {0, 1}), LoopConfig(steps=9))
+
+
+def test_data_that_ends_too_soon_is_named():
+    with pytest.raises(ConfigError, match="the data ended at step 1 of 3"):
+        go(toy_state(toy_model()), [toy_batch([0])], LoopConfig(steps=3))
+
+
+def test_best_weights_are_saved_when_they_are_found():
+    state = toy_state(toy_model())
+    metrics, saved = iter([0.3, 0.5, 0.4]), []
+
+    def evaluate(model):
+        assert not model.training
+        return {"AP": next(metrics), "AP50": 1.0}
+
+    go(
+        state,
+        toy_batches(0, 1),
+        LoopConfig(steps=3, evaluate_every=1, save_every=100),
+        evaluate=evaluate,
+        save=lambda state: saved.append((state.step, state.best)),
+    )
+    assert saved == [(1, 0.3), (2, 0.5), (3, 0.5)]
+    assert (state.best, state.best_step) == (0.5, 2)
+    assert [row["AP"] for row in state.history] == [0.3, 0.5, 0.4]
+
+
+def test_evaluation_sees_the_average():
+    state = toy_state(toy_model())
+    state.ema.average["head.outputs.bias"].fill_(42.0)
+    seen = []
+
+    def evaluate(model):
+        seen.append(model.head.outputs.bias.item())
+        return {"AP": 0.0}
+
+    go(state, toy_batches(0, 1), LoopConfig(steps=1), evaluate=evaluate)
+    assert seen[0] > 30
+    assert state.model.head.outputs.bias.item() < 0
+
+
+def test_plateau_ends_the_run():
+    state = toy_state(toy_model())
+    state.plateau = Plateau(PlateauConfig(stop_patience=2))
+    metrics, saved = iter([0.5, 0.4, 0.4, 0.4]), []
+    go(
+        state,
+        toy_batches(0, 1),
+        LoopConfig(steps=10, evaluate_every=1),
+        evaluate=lambda model: {"AP": next(metrics)},
+        save=lambda state: saved.append(state.step),
+    )
+    assert (state.step, state.stopped, saved[-1]) == (3, True, 3)
+
+
+def test_unknown_metric_is_named():
+    config = LoopConfig(steps=1, metric="mAP")
+    with pytest.raises(ConfigError, match="no metric 'mAP'; it has AP"):
+        go(toy_state(toy_model()), toy_batches(0, 1), config, evaluate=lambda model: {"AP": 0})
+
+
+def test_failed_save_on_the_way_does_not_end_the_run(caplog):
+    tried = []
+
+    def save(state):
+        tried.append(state.step)
+        raise CheckpointError("disk full")
+
+    with pytest.raises(CheckpointError):  # at the end there is nothing left to do but to say so
+        go(toy_state(toy_model()), toy_batches(0, 1), LoopConfig(2, save_every=1), save=save)
+    assert tried == [1, 2]
+    assert "disk full; training goes on" in caplog.text
+
+
+def test_finished_run_does_nothing_more():
+    state = replace(toy_state(toy_model()), step=5)
+    assert go(state, [], LoopConfig(steps=5)).step == 5

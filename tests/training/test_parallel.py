@@ -1,0 +1,133 @@
+"""Two processes on one machine, over gloo, against one process with twice the batch."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from toy import CONFIG, toy_batches, toy_model, toy_state
+
+from glip.distributed import (
+    broadcast_object,
+    gather_objects,
+    is_distributed,
+    mean_over_processes,
+    on_main,
+    rank,
+    wait_for_all,
+    world_size,
+)
+from glip.training.loop import LoopConfig, train
+from glip.training.losses import Criterion
+from glip.training.optim import OptimizerConfig, Schedule, ScheduleConfig
+from glip.training.parallel import Strategy, parallelise
+from glip.training.run_config import without_chance
+from glip.training.state import CheckpointFolder, TrainState
+
+STEPS = 3
+
+
+CASES: tuple[tuple[Strategy, int], ...] = (("ddp", 1), ("ddp", 2), ("fsdp", 1), ("fsdp", 2))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes leave after all they have to do; starting them takes the most time."""
+    path = tmp_path_factory.mktemp("two_processes")
+    torch.multiprocessing.spawn(both, (path,), nprocs=2)
+    return path
+
+
+def both(number: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=number,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=120),
+    )
+    talk()
+    for strategy, accumulate in CASES:
+        train_in_parts(folder / f"{strategy}{accumulate}", strategy, accumulate)
+    dist.destroy_process_group()
+
+
+def state_of(strategy: Strategy) -> TrainState:
+    model = toy_model(without_chance(CONFIG))
+    wrapped = parallelise(model, strategy)  # before the optimizer: sharding replaces parameters
+    # A large eps, as Adam would turn rounding of gradients that are zero into whole steps.
+    state = toy_state(model, OptimizerConfig(lr=1e-3, text_lr=1e-3, eps=1e-3))
+    state.model = wrapped
+    return state
+
+
+def trained(state: TrainState, size: int, accumulate: int = 1) -> list[float]:
+    """Losses of a few steps, from the state's own on."""
+    losses: list[float] = []
+    train(
+        state,
+        toy_batches(state.step * accumulate, size, rank(), world_size()),
+        Criterion(),
+        Schedule(ScheduleConfig("constant", warmup_steps=0), state.step + STEPS),
+        LoopConfig(state.step + STEPS, accumulate=accumulate, log_every=1),
+        report=lambda report: losses.append(report.losses["total"]),
+    )
+    return losses
+
+
+def train_in_parts(folder: Path, strategy: Strategy, accumulate: int) -> None:
+    """Train, write a checkpoint, go on from it with other weights at first."""
+    state = state_of(strategy)
+    losses = trained(state, size=1, accumulate=accumulate)
+    CheckpointFolder(folder / "checkpoints").save(state)
+    other = state_of(strategy)
+    assert CheckpointFolder(folder / "checkpoints").load_newest(other)
+    losses += trained(other, size=1, accumulate=accumulate)
+    CheckpointFolder(folder / "checkpoints").save(other)
+    if rank() == 0:
+        torch.save(losses, folder / "losses.pt")
+    wait_for_all()
+
+
+def talk() -> None:
+    assert is_distributed()
+    assert mean_over_processes(torch.tensor([1.0 + rank(), 0.0])).tolist() == [1.5, 0.0]
+    assert gather_objects(f"from {rank()}") == ["from 0", "from 1"]
+    assert broadcast_object(rank() + 10) == 10
+    assert on_main(lambda: "done") == ("done" if rank() == 0 else None)
+    with pytest.raises(ValueError, match="on the main one"):
+        on_main(lambda: int("not a number, on the main one"))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_equal_one_with_twice_the_batch(folder: Path, strategy: Strategy) -> None:
+    last = folder / f"{strategy}1" / "checkpoints" / f"step_{2 * STEPS:08d}.pt"
+    saved = torch.load(last, weights_only=True)
+    losses = torch.load(folder / f"{strategy}1" / "losses.pt")
+
+    alone = state_of("ddp")
+    expected = trained(alone, size=2) + trained(alone, size=2)
+    assert losses == pytest.approx(expected, rel=1e-4)
+    for name, tensor in alone.model.state_dict().items():
+        torch.testing.assert_close(saved["model"][name], tensor, atol=2e-5, rtol=1e-3)
+    for name, tensor in alone.ema.average.items():
+        torch.testing.assert_close(saved["ema"][name], tensor, atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_gradients_accumulate_on_two_processes(folder: Path, strategy: Strategy) -> None:
+    losses = torch.load(folder / f"{strategy}2" / "losses.pt")
+    alone = state_of("ddp")
+    expected = trained(alone, size=2, accumulate=2) + trained(alone, size=2, accumulate=2)
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_process_talks_to_itself() -> None:
+    assert (rank(), world_size(), is_distributed()) == (0, 1, False)
+    assert mean_over_processes(torch.tensor(3.0)) == 3
+    assert gather_objects("me") == ["me"]
+    assert broadcast_object("me") == "me"
+    assert on_main(lambda: "done") == "done"
+    wait_for_all()
