@@ -10,7 +10,7 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from glip.config import ModelConfig, from_dict
-from glip.convert import convert, is_official, recognise
+from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
 from glip.model.glip import GLIP
 from glip.model.presets import PRESETS, build_empty, preset
@@ -29,6 +29,10 @@ from glip.model.presets import PRESETS, build_empty, preset
 DEFAULT_MODEL = "glip_nano"
 FORMAT = 1
 METADATA = "glip"  # key of the safetensors header under which the config is stored
+# With these timm opens files of its own, in old versions pickles that may run code.
+UNSAFE_OPTIONS = frozenset(
+    {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+)
 HUB_REPOSITORY = "GLIPModel/GLIP"
 OFFICIAL_FILES = {
     "glip_tiny_a": "glip_a_tiny_o365.pth",
@@ -48,6 +52,8 @@ class Weights:
     state: Mapping[str, Tensor]
     tokenizer_json: str | None = None
     """The tokenizer, if it is not the packaged one."""
+    dropped: tuple[str, ...] = ()
+    """Keys of the official file that are not kept, as they change no result."""
 
 
 def weights_folder() -> Path:
@@ -66,13 +72,13 @@ def find(source: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         CheckpointError: Nothing there; the message says which file to put where.
     """
-    name = os.fspath(source) if source is not None else DEFAULT_MODEL
-    path = Path(name).expanduser()
+    name = os.fsdecode(source) if source is not None else DEFAULT_MODEL
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the weights file inside it")
-    if name not in PRESETS:
+    if name not in PRESETS:  # a folder may well be called like a model
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; give the weights file inside it")
         raise CheckpointError(
             f"there is no weights file '{name}', and no model of that name; "
             f"models: {', '.join(PRESETS)}"
@@ -139,13 +145,19 @@ def _read_safetensors(path: Path) -> Weights:
         return _from_official(state, path)
     try:
         header = json.loads(metadata[METADATA])
-        config = from_dict(ModelConfig, header["config"], where=f"{path}: config")
-    except (ValueError, KeyError, ConfigError) as error:
+        if header["format"] != FORMAT:  # its config may have keys that we do not know
+            raise CheckpointError(
+                f"{path} has format {header['format']}, this version of glip reads {FORMAT}; "
+                "update glip"
+            )
+        config = from_dict(ModelConfig, header["config"], where="config")
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its config cannot be read: {error}") from error
-    if header.get("format") != FORMAT:
+    unsafe = UNSAFE_OPTIONS.intersection(config.backbone.options)
+    if unsafe:
         raise CheckpointError(
-            f"{path} has format {header.get('format')}, this version of glip reads {FORMAT}; "
-            "update glip"
+            f"{path} was refused: its config makes timm read other files "
+            f"(backbone.options.{min(unsafe)})"
         )
     return Weights(config, state, metadata.get("tokenizer"))
 
@@ -179,21 +191,22 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
 
 def _from_official(state: Mapping[str, Any], path: Path) -> Weights:
     stripped = {str(key).removeprefix("module."): value for key, value in state.items()}
+    if len(stripped) < len(state):
+        raise CheckpointError(f"{path} holds keys twice, with and without 'module.'")
     if not is_official(stripped):
         some = ", ".join(list(stripped)[:3]) or "nothing"
         raise CheckpointError(f"{path} holds no GLIP model (its keys begin with {some})")
     wrong = [key for key, value in stripped.items() if not isinstance(value, Tensor)]
     if wrong:
         raise CheckpointError(f"{path}: {wrong[0]} is not a tensor")
-    try:
+    dropped = tuple(key for key in stripped if without_effect(key))
+    with naming(path):
         name = recognise({key: tuple(value.shape) for key, value in stripped.items()})
         config = preset(name)
         by_file = {file: name for name, file in OFFICIAL_FILES.items()}.get(path.name)
         if by_file is not None and preset(by_file) == replace(config, name=by_file):
             config = preset(by_file)  # the file's name says which training data it saw
-        return Weights(config, convert(stripped))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        return Weights(config, convert(stripped), dropped=dropped)
 
 
 def assemble(weights: Weights, dtype: torch.dtype = torch.float32) -> GLIP:
@@ -206,7 +219,12 @@ def assemble(weights: Weights, dtype: torch.dtype = torch.float32) -> GLIP:
         ConfigError: The config names parts that this installation does not have.
         CheckpointError: Tensors missing, left over, or of the wrong shape.
     """
-    model = build_empty(weights.config)
+    try:
+        model = build_empty(weights.config)
+    except ConfigError:
+        raise
+    except Exception as error:  # timm and transformers trip over wrong options in their own ways
+        raise ConfigError(f"no model can be built from the config: {error}") from error
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     problems = [f"missing {key}" for key in expected if key not in weights.state]
     problems += [f"unexpected {key}" for key in weights.state if key not in expected]
@@ -228,6 +246,37 @@ def assemble(weights: Weights, dtype: torch.dtype = torch.float32) -> GLIP:
 
     model.load_state_dict({key: cast(key, t) for key, t in weights.state.items()}, assign=True)
     return model.requires_grad_(True).eval()
+
+
+def convert_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], dtype: torch.dtype | None = None
+) -> Weights:
+    """Write weights of any kind as one of our files, once they are known to fit their model.
+
+    Args:
+        source: A path or a name, see `find`.
+        target: The new file, see `save`.
+        dtype: Precision of floating-point tensors in the file; as they are by default.
+    Returns:
+        What was read.
+    Raises:
+        CheckpointError: From reading, fitting or writing.
+    """
+    path = find(source)
+    weights = read(path)
+    with naming(path):
+        assemble(weights)
+    save(target, weights, dtype)
+    return weights
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors raised inside name the weights file that they are about."""
+    try:
+        yield
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def save(path: str | os.PathLike[str], weights: Weights, dtype: torch.dtype | None = None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from glip.errors import CheckpointError
 from glip.model.fpn import LEVEL_STRIDES
 
-# Official keys that change no result, with the reason (reference: the released code never reads them).
+# Official keys that change no result, with the reason: the released code never reads them.
 WITHOUT_EFFECT: tuple[tuple[str, str], ...] = (
     (r"rpn\.head\.cls_logits\.(weight|bias)", "classifier whose output is multiplied by zero"),
     (r"rpn\.anchor_generator\.cell_anchors\.\d+", "anchors are computed"),
@@ -180,14 +180,15 @@ def convert(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, name in rename_table(stripped).items():
         tensor = stripped[key]
         if name.startswith(SCALES):
-            scales[name] = tensor.reshape(1)
-        elif name.endswith(_FLAT_LINEAR):
+            scales[name] = tensor.reshape(-1)
+        elif name.endswith(_FLAT_LINEAR) and tensor.ndim == 4:
             ours[name] = tensor.flatten(1)
         else:
             ours[name] = tensor
     if len(scales) != len(LEVEL_STRIDES):
         raise CheckpointError(
-            f"the checkpoint has box scales of {len(scales)} levels, {len(LEVEL_STRIDES)} are needed"
+            f"the checkpoint has box scales of {len(scales)} levels, {len(LEVEL_STRIDES)} are "
+            "needed"
         )
     ours[SCALES] = torch.cat([scales[name] for name in sorted(scales)])
     return ours
@@ -226,15 +227,15 @@ def _official_name(key: str, fused: bool) -> str:
     if match := re.fullmatch(r"text\.(model\..+)", key):
         return f"language_backbone.body.{match[1]}"
     if match := re.fullmatch(r"head\.stages\.(\d+)\.(\w+)\.(.+)", key):
-        part = ("fusion", "text_layer", "block").index(match[2])
-        index = 3 * int(match[1]) + part if fused else int(match[1])
-        rest = _with_stem(match[3], (_FUSION, _TEXT_LAYER, _BLOCK)[part])
-        return f"rpn.head.dyhead_tower.{index}.{'b_attn.' if part == 0 else ''}{rest}"
+        place = ("fusion", "text_layer", "block").index(match[2])
+        index = 3 * int(match[1]) + place if fused else int(match[1])
+        rest = _with_stem(match[3], (_FUSION, _TEXT_LAYER, _BLOCK)[place])
+        return f"rpn.head.dyhead_tower.{index}.{'b_attn.' if place == 0 else ''}{rest}"
     return _with_stem(key, _HEAD) if key.startswith("head.") else key
 
 
 def _with_stem(key: str, table: Mapping[str, str]) -> str:
-    """The key with its stem, or all of it, replaced by the entry that stands for it in the table."""
+    """The key with its stem, or all of it, replaced by what stands for it in the table."""
     inverse = {ours: official for official, ours in table.items()}
     if key in inverse:
         return inverse[key]
@@ -245,7 +246,8 @@ def _with_stem(key: str, table: Mapping[str, str]) -> str:
 def recognise(official_keys: Mapping[str, tuple[int, ...]]) -> str:
     """Preset name of an official checkpoint, from its keys and shapes.
 
-    (B), (C) and GLIP-T cannot be told apart, as they differ in training data only: all are "glip_tiny".
+    (B), (C) and GLIP-T cannot be told apart, as they differ in training data only: all are
+    "glip_tiny".
 
     Args:
         official_keys: Shapes by key, without `module.`.

@@ -1,7 +1,7 @@
 """Pictures and words in, boxes out: the border between users' pixels and the model's.
 
-`load` makes a `Detector` from weights; `Detector.predict` walks a picture through the pieces: prompt,
-tokens, pixels, model, post-processing, pixels of the original picture.
+`load` makes a `Detector` from weights; `Detector.predict` walks a picture through the pieces:
+prompt, tokens, pixels, model, post-processing, pixels of the original picture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glip.checkpoint import Weights, assemble, find, read
+from glip.checkpoint import Weights, assemble, find, naming, read
 from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, padded_hw, resize, to_pixels
 from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
@@ -52,9 +52,9 @@ def load(
     """A detector, ready to predict.
 
     Args:
-        source: A weights file (ours or an official one), or the name of a model; by default the small
-            model that ships with the package. For a name, a local file is looked for first, then the
-            Hugging Face Hub (see `glip.checkpoint.find`).
+        source: A weights file (ours or an official one), or the name of a model; by default the
+            small model that ships with the package. For a name, a local file is looked for first,
+            then the Hugging Face Hub (see `glip.checkpoint.find`).
         weights: The file to take for the named model instead; it must hold that architecture.
         device: Such as "cpu" or "cuda:1"; by default a GPU if there is one.
         dtype: Number format of the model. Alignment, boxes and scores stay in float32 in any case.
@@ -72,7 +72,8 @@ def load(
         expected, got = preset(os.fspath(source)), content.config
         if (expected.backbone, expected.head) != (got.backbone, got.head):
             raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
-    return Detector.from_weights(content, device=target, dtype=dtype)
+    with naming(path):
+        return Detector.from_weights(content, device=target, dtype=dtype)
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:
@@ -81,8 +82,8 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     try:
         device = torch.device(wanted)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, TypeError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DeviceError(
             f"device '{wanted}' cannot be used on this machine ({reason}); 'cpu' always can"
         ) from error
@@ -118,6 +119,8 @@ class Outcome:
 
 class Detector:
     """A model with all it needs around it.
+
+    Encoded texts are remembered: after a change of the model's weights make a new detector.
 
     Attributes:
         model: In evaluation mode on `device`.
@@ -178,11 +181,12 @@ class Detector:
         Args:
             images: A path, a folder, a Pillow image, an array (H, W, 3), a tensor (3, H, W), all in
                 RGB, or a list of any of them; see `glip.images.load_image`.
-            prompts: One prompt for all pictures: a text ("person. bicycle.", or a caption), a list of
-                class names, or a `Prompt`. Or one for each picture: a list as long as the pictures
-                whose members are prompts; as a plain list of strings is class names, at least one
-                member must be a list or a `Prompt` (`Prompt.of("a cat on a mat")`).
-            threshold: Detections score above this, in [0, 1].
+            prompts: One prompt for all pictures: a text ("person. bicycle.", or a caption), a list
+                of class names, or a `Prompt`. Or one for each picture: a list as long as the
+                pictures whose members are prompts; as a plain list of strings is class names, at
+                least one member must be a list or a `Prompt` (`Prompt.of("a cat on a mat")`).
+            threshold: Detections score above this, in [0, 1]. official: a region whose phrase has
+                a probability of 0.05 or less is none, whatever the threshold.
             nms: IoU above which the lower-scored of two boxes of one phrase goes.
             max_detections: For each picture. official: equals of the last one stay as well.
             aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first".
@@ -223,8 +227,8 @@ class Detector:
             options: By default the official test settings, which keep scores down to 0.
             batch_size: As in `predict`.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"batch_size must be a whole number from 1, got {batch_size!r}")
         options = options or PostprocessOptions()
         sources = expand_sources(images)
         each = self._one_for_each(prompts, len(sources))
@@ -253,10 +257,8 @@ class Detector:
             isinstance(prompts, Sequence) and all(isinstance(p, str) for p in prompts)
         ):
             return [Prompt.of(prompts)] * count  # type: ignore[arg-type]
-        if not isinstance(prompts, Sequence):
-            raise PromptError(
-                f"a prompt is a text, a list of class names or a Prompt, got {type(prompts).__name__}"
-            )
+        if not isinstance(prompts, Sequence) or isinstance(prompts, (bytes, bytearray)):
+            return [Prompt.of(prompts)] * count  # which says what a prompt is
         if len(prompts) != count:
             raise PromptError(
                 f"got {len(prompts)} prompts for {count} pictures; give one prompt for all of them "
@@ -278,8 +280,8 @@ class Detector:
     ) -> Iterator[list[_Picture]]:
         """Groups of at most `batch_size` pictures that may go through the model together.
 
-        They have one padded size, so that each gives what it gives alone; and either each has a prompt
-        of one pass, or all have the same long one.
+        They have one padded size, so that each gives what it gives alone; and either each has a
+        prompt of one pass, or all have the same long one.
         """
         groups: dict[object, list[_Picture]] = {}
         for picture in pictures:
@@ -305,6 +307,19 @@ class Detector:
         self._texts.move_to_end(token_ids)
         return self._texts[token_ids]
 
+    def _not_finite(self) -> CheckpointError | DeviceError:
+        """Why the model may have given NaN or infinity."""
+        if self.dtype == torch.float16:
+            return DeviceError(
+                "the model's numbers overflow in float16; load it with dtype='bfloat16' or "
+                "'float32'"
+            )
+        return CheckpointError(
+            f"{self.config.name} gives NaN or infinity in "
+            f"{str(self.dtype).removeprefix('torch.')}; its weights are damaged, or their training "
+            "diverged"
+        )
+
     @torch.inference_mode()
     def _detect(
         self, batch: Sequence[_Picture], prompts: Sequence[Prompt], options: PostprocessOptions
@@ -319,11 +334,8 @@ class Detector:
         words = (_stack([self._words(p.token_ids) for p in row]) for row in passes)
         parts: list[list[Found]] = [[] for _ in batch]
         for row, output in zip(passes, self.model.ground(pyramid, words), strict=True):
-            if not output.logits.isfinite().all():
-                raise DeviceError(
-                    f"the model's numbers overflow in {self.dtype}; load it with dtype='bfloat16' "
-                    "or 'float32'"
-                )
+            if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
+                raise self._not_finite()
             for place, (picture, part) in enumerate(zip(batch, row, strict=True)):
                 token_map = part.token_map.to(self.device)
                 found = suppress(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -37,13 +38,14 @@ class PostprocessOptions:
 
     def __post_init__(self) -> None:
         for name in ("probability", "score", "nms"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name} must lie between 0 and 1, got {value}")
+            value: object = getattr(self, name)
+            shown = "threshold" if name == "score" else name  # as users of `predict` know it
+            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+                raise ConfigError(f"{shown} must lie between 0 and 1, got {value!r}")
         for name in ("candidates_per_level", "max_detections"):
             value = getattr(self, name)
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+            if not isinstance(value, Integral) or int(value) < 1:
+                raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
         if self.aggregate not in get_args(Aggregate):
             raise ConfigError(
                 f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}"
@@ -92,7 +94,7 @@ def select_candidates(
     image_hw: tuple[int, int],
     options: PostprocessOptions,
 ) -> Found:
-    """What goes into non-maximum suppression for one picture, level after level, best first in each.
+    """What goes into suppression for one picture: level after level, best first in each.
 
     Args:
         output: Of a batch.

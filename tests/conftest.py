@@ -166,7 +166,7 @@ def recognise_tiny(monkeypatch: pytest.MonkeyPatch, tiny_config: ModelConfig) ->
 
 @pytest.fixture(scope="session")
 def make_picture() -> MakePicture:
-    """Draws a picture of smooth colours that is like no other: `make_picture(width, height, seed)`."""
+    """Draws a picture of smooth colours, another one for each seed."""
 
     def make(width: int = 120, height: int = 90, seed: int = 0) -> Image.Image:
         noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
