@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from glip.model.linear import linear
+
 # How much of the (Q, K * C) matrix exists at a time. On a CPU it should stay in the last-level
 # cache until it is multiplied; smaller tiles are no faster, and on a busy machine each of them
 # waits for the slowest thread once more.
@@ -184,7 +186,7 @@ class _SampledMatmul(torch.autograd.Function):
         output = table.new_empty(len(indices), len(kernel))
         for tile in _tiles(len(indices), kernel):
             columns = _columns(table, indices[tile], weights[tile])
-            output[tile] = _linear(columns, kernel, bias)
+            output[tile] = linear(columns, kernel, bias)
         return output
 
     @staticmethod
@@ -206,10 +208,10 @@ class _SampledMatmul(torch.autograd.Function):
                 weight = weight.requires_grad_(need_weights)
                 columns = _columns(table, index, weight)
             if grad_kernel is not None:
-                grad_kernel += _linear(columns.detach().t(), grad[tile].t()).t()
+                grad_kernel += linear(columns.detach().t(), grad[tile].t()).t()
             if grad_weights is None and grad_table is None:
                 continue
-            grad_columns = _linear(grad[tile], transposed)
+            grad_columns = linear(grad[tile], transposed)
             if grad_weights is not None:
                 (grad_weights[tile],) = torch.autograd.grad(columns, weight, grad_columns)
             if grad_table is not None:
@@ -252,15 +254,6 @@ def _add_to_rows(total: Tensor, indices: Tensor, weights: Tensor, grad_columns: 
         mode="sum",
     )
     total.index_add_(0, rows, sums.to(total.dtype))
-
-
-def _linear(rows: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` of (N, D) rows with an (O, D) kernel, by the fastest route to the product."""
-    if rows.dtype != torch.float32 or rows.device.type != "cpu":
-        return F.linear(rows, kernel, bias)
-    # A 1x1 convolution goes to oneDNN; the BLAS behind F.linear takes twice as long on some CPUs.
-    picture = rows[None, None].permute(0, 3, 1, 2)  # (1, D, 1, N), channels-last as the rows are
-    return F.conv2d(picture, kernel[:, :, None, None], bias)[0, :, 0].t()
 
 
 def deform_conv2d(

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from glip.model.linear import linear_each
 from glip.model.text_encoder import Words
 
 # Scores of a tile of regions, H · T of them each, stay in a CPU's cache; a GPU prefers few large tiles.
@@ -30,8 +31,8 @@ class _FoldedWords(NamedTuple):
     """What the words contribute to the attention with regions, one row per (head, token) pair."""
 
     keys: Tensor  # (B, H·T, C): W_qᵀ k, scaled
-    key_bias: Tensor  # (B, 1, H·T): b_q · k, scaled
-    values: Tensor  # (B, H·T, C): W_o,h val_h
+    key_bias: Tensor  # (B, H·T): b_q · k, scaled
+    values: Tensor  # (B, C, H·T): W_o,h val_h
 
 
 class BiAttention(nn.Module):
@@ -87,8 +88,8 @@ class BiAttention(nn.Module):
         value = self._split_heads(self.text_value(words))  # (B, H, T, d)
         return _FoldedWords(
             keys=(key @ query_weight).flatten(1, 2),
-            key_bias=(key @ query_bias[:, :, None]).flatten(1)[:, None],
-            values=(value @ out_weight.permute(1, 2, 0)).flatten(1, 2),
+            key_bias=(key @ query_bias[:, :, None]).flatten(1),
+            values=(value @ out_weight.permute(1, 2, 0)).flatten(1, 2).mT,
         )
 
     def forward(self, regions: Tensor, words: Words) -> tuple[Tensor, Words]:
@@ -123,10 +124,10 @@ class BiAttention(nn.Module):
         updated = []
         budget = CPU_TILE if regions.device.type == "cpu" else GPU_TILE
         for tile in regions.split(max(64, budget // pairs), dim=1):
-            scores = (tile @ folded.keys.mT + folded.key_bias).float()  # (B, a, H·T)
+            scores = linear_each(tile, folded.keys, folded.key_bias).float()  # (B, a, H·T)
             attention = (scores.unflatten(-1, (self.heads, tokens)) + hidden).softmax(-1)
             attention = self.dropout(attention).flatten(2).to(tile.dtype)
-            updated.append(tile + (attention @ folded.values) * gamma + bias)
+            updated.append(tile + linear_each(attention, folded.values) * gamma + bias)
 
             peak = torch.maximum(greatest, scores.detach().amax(1, keepdim=True))
             rescale = (greatest - peak).exp()[:, 0]
@@ -135,7 +136,8 @@ class BiAttention(nn.Module):
             if self.training:
                 weights = self.dropout(weights)
                 kept = kept * rescale + weights.sum(1)
-            pooled = pooled * rescale[..., None] + (weights.to(tile.dtype).mT @ tile).float()
+            gathered = linear_each(weights.to(tile.dtype).mT, tile.mT)  # (B, H·T, C)
+            pooled = pooled * rescale[..., None] + gathered.float()
             greatest = peak
 
         share = kept / total if self.training else torch.ones_like(total)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from glip.model.dyhead import DyHeadBlock
 from glip.model.fusion import BiAttention
+from glip.model.linear import linear_each
 from glip.model.text_encoder import TextLayer, Words
 
 PRIOR = 0.01  # probability that an untrained model gives to any region-word pair
@@ -103,7 +104,7 @@ class Outputs(nn.Module):
         states = F.normalize(words.states.float(), dim=-1, eps=1e-12)
         projected = self.project(states / 2) / self.log_scale.exp()  # (B, T, C)
         bias = states @ self.word_bias + self.bias  # (B, T)
-        return torch.baddbmm(bias[:, None], regions.float(), projected.mT)
+        return linear_each(regions.float(), projected, bias)
 
     def locate(self, regions: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, A, 4) deltas and (B, A) centerness logits."""

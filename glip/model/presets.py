@@ -81,9 +81,7 @@ def preset(name: str) -> ModelConfig:
 def build(config: ModelConfig) -> GLIP:
     """A model with untrained weights, in evaluation mode."""
     head = config.head
-    backbone = Backbone(
-        config.backbone.name, config.backbone.drop_path, **config.backbone.options
-    )
+    backbone = Backbone(config.backbone.name, config.backbone.drop_path, **config.backbone.options)
     text = TextEncoder(config.text.model_type, config.text.options)
 
     def stage() -> HeadStage:

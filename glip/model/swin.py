@@ -1,23 +1,34 @@
 """Swin Transformer (arXiv 2103.14030) in the form that detectors use, on timm's modules.
 
-timm holds the layers and their weights; the road through them is ours, because timm classifies pictures
-of one size and differs where maps do not divide into windows: it shifts first and pads afterwards, so
-the border of a shifted window holds other pixels. Released GLIP weights expect padding first.
+timm holds the layers and their weights; the road through them is ours, because timm classifies
+pictures of one size and differs where maps do not divide into windows: it shifts first and pads
+afterwards, so the border of a shifted window holds other pixels. Released GLIP weights expect padding
+first.
 
-Knows nothing about pyramids or pictures: pixels in, four maps out.
+All that a block does stays inside a window, so windows go through the whole block a tile at a time
+and no map of queries or hidden units is ever written out. Which cells make up which window is worked
+out once for each size.
+
+Letters: B images, H and W cells of a map, C channels. Knows nothing about pyramids or pictures.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glip.model.linear import linear
+
 MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 of its weight
+
+# Hidden units of the cells in a tile: on a CPU they should stay in its cache.
+CPU_TILE = 2**20
+GPU_TILE = 2**28
 
 
 @lru_cache(maxsize=8)
@@ -31,77 +42,108 @@ def relative_position_index(window: int) -> Tensor:
         return (down * (2 * window - 1) + right).flatten()
 
 
-@lru_cache(maxsize=64)
-def shift_mask(
-    height: int, width: int, window: int, shift: int, device: str, dtype: torch.dtype
-) -> Tensor:
-    """(windows, 1, window², window²): 0 between neighbours, `MASKED` between torn pieces.
+class _Tile(NamedTuple):
+    """Some windows of a map, n cells in all, padding included."""
 
-    After a cyclic shift a window at the border holds pieces from opposite sides of the map, which must
-    not see one another. Sizes are those of the padded map.
-    """
-
-    def piece(size: int) -> Tensor:
-        index = torch.arange(size)
-        return (index >= size - window).long() + (index >= size - shift).long()
-
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        pieces = piece(height)[:, None] * 3 + piece(width)[None, :]  # (height, width), 0..8
-        rows = pieces.view(height // window, window, width // window, window)
-        flat = rows.transpose(1, 2).reshape(-1, window * window)
-        torn = flat[:, :, None] != flat[:, None, :]
-        return (torn * MASKED)[:, None].to(device, dtype)
+    cells: Tensor  # (n,) row of the map; any row where the cell is padding
+    real: Tensor | None  # (n, 1) bool, False on padding; None if there is none
+    kept: Tensor | None  # positions of the real cells among the n; None if all are
+    images: Tensor  # image of each kept cell
+    mask: Tensor | None  # (windows, 1, window², window²); None if no window is torn
 
 
-def _to_windows(x: Tensor, window: int) -> Tensor:
-    """(B, H, W, C) -> (B · windows, window², C); H and W are multiples of the window."""
-    batch, height, width, channels = x.shape
-    x = x.view(batch, height // window, window, width // window, window, channels)
-    return x.transpose(2, 3).reshape(-1, window * window, channels)
+class _Windows(NamedTuple):
+    """How a map of one size is cut into windows."""
+
+    tiles: tuple[_Tile, ...]
+    place: Tensor  # (B · H · W,) where each cell of the map is in the tiles' kept cells
 
 
-def _from_windows(x: Tensor, window: int, height: int, width: int) -> Tensor:
-    """The inverse of `_to_windows`: (B · windows, window², C) -> (B, H, W, C)."""
-    x = x.view(-1, height // window, width // window, window, window, x.shape[-1])
-    return x.transpose(2, 3).reshape(-1, height, width, x.shape[-1])
-
-
-def window_attention(attention: Any, x: Tensor, window: int, shift: int) -> Tensor:
-    """Attention inside (shifted) windows of a map, with the weights of one of timm's attention layers.
+@lru_cache(maxsize=32)
+def _windows(
+    batch: int, height: int, width: int, window: int, shift: int, limit: int, device: str
+) -> _Windows:
+    """Windows of all images of a batch, those that the shift tears apart last.
 
     Args:
-        attention: One of timm's `WindowAttention`; its `qkv`, `proj`, `num_heads` and
-            `relative_position_bias_table` are used.
-        x: (B, H, W, C), normalised; any H and W.
+        batch: B.
+        height: H.
+        width: W.
         window: Side of a window. official: it does not shrink on maps smaller than itself.
-        shift: Cells by which the windows are moved down and right; 0 for none.
-    Returns:
-        (B, H, W, C).
+        shift: Cells by which the windows are moved down and right.
+        limit: Most cells in a tile.
+        device: Where the result goes.
     """
-    batch, height, width, channels = x.shape
-    pad_h, pad_w = -height % window, -width % window
-    # official: the zeros that fill the last windows are keys and values like any other position.
-    x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h))
-    if shift:
-        x = torch.roll(x, (-shift, -shift), (1, 2))
-    windows = _to_windows(x, window)
+    high, wide = height + -height % window, width + -width % window
+
+    def cut(values: Tensor) -> Tensor:
+        """(B, high, wide) -> (B · windows, window²)."""
+        rows = values.reshape(batch, high // window, window, wide // window, window)
+        return rows.transpose(2, 3).reshape(-1, window * window)
+
+    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
+        cells = torch.full((batch, high, wide), -1)
+        cells[:, :height, :width] = torch.arange(batch * height * width).view(batch, height, width)
+        cells = cut(cells.roll((-shift, -shift), (1, 2)))
+        # Windows at the far border of a shifted map hold pieces from opposite sides of it, which must
+        # not see one another.
+        pieces = torch.zeros(batch, high, wide, dtype=torch.int64)
+        if shift:
+            for start in (window, shift):
+                pieces[:, high - start :] += 3
+                pieces[:, :, wide - start :] += 1
+        pieces = cut(pieces)
+        torn = (pieces != pieces[:, :1]).any(1)
+        order = torn.int().argsort(stable=True)
+        cells, pieces = cells[order], pieces[order]
+        whole = int((~torn).sum())
+        most = max(1, limit // (window * window))
+        edges = [*range(0, whole, most), *range(whole, len(cells), most), len(cells)]
+
+        tiles, kept_cells = [], []
+        for start, stop in zip(edges, edges[1:], strict=False):
+            flat = cells[start:stop].flatten()
+            real = flat >= 0
+            kept_cells.append(flat[real])
+            mask = None
+            if start >= whole:
+                piece = pieces[start:stop]
+                mask = (piece[:, :, None] != piece[:, None, :])[:, None].to(device) * MASKED
+            full = bool(real.all())
+            tiles.append(
+                _Tile(
+                    flat.clamp(min=0).to(device),
+                    None if full else real[:, None].to(device),
+                    None if full else real.nonzero()[:, 0].to(device),
+                    (flat[real] // (height * width)).to(device),
+                    mask,
+                )
+            )
+        place = torch.empty(batch * height * width, dtype=torch.int64)
+        place[torch.cat(kept_cells)] = torch.arange(len(place))
+        return _Windows(tuple(tiles), place.to(device))
+
+
+def _attend(attention: Any, windows: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention inside windows, with the weights of one of timm's attention layers.
+
+    Args:
+        attention: A `WindowAttention`; its `qkv`, `proj` and `num_heads` are used.
+        windows: (n, window², C).
+        bias: (1, heads, window², window²) by relative position.
+        mask: (n, 1, window², window²) or None.
+    Returns:
+        (n, window², C).
+    """
+    count, area, channels = windows.shape
     heads: int = attention.num_heads
-    area = window * window
-    qkv = attention.qkv(windows).view(-1, area, 3, heads, channels // heads)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B · windows, heads, area, C / heads)
-    table: Tensor = attention.relative_position_bias_table
-    index = relative_position_index(window).to(table.device)
-    bias = table[index].view(1, area, area, heads).permute(0, 3, 1, 2)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias
-    if shift:
-        mask = shift_mask(height + pad_h, width + pad_w, window, shift, str(x.device), scores.dtype)
-        scores = (scores.view(batch, -1, heads, area, area) + mask).view(-1, heads, area, area)
-    mixed = scores.softmax(-1) @ value
-    windows = attention.proj(mixed.transpose(1, 2).reshape(-1, area, channels))
-    x = _from_windows(windows, window, height + pad_h, width + pad_w)
-    if shift:
-        x = torch.roll(x, (shift, shift), (1, 2))
-    return x[:, :height, :width]
+    qkv = linear(windows, attention.qkv.weight, attention.qkv.bias)
+    query, key, value = qkv.view(count, area, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    if mask is not None:
+        bias = bias + mask.to(bias.dtype)
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    mixed = mixed.transpose(1, 2).reshape(count, area, channels)
+    return linear(mixed, attention.proj.weight, attention.proj.bias)
 
 
 def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:
@@ -111,13 +153,45 @@ def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:
         blocks: timm's `SwinTransformerBlock`s.
         x: (B, H, W, C).
         window: Side of a window.
+    Returns:
+        (B, H, W, C).
     """
+    batch, height, width, channels = x.shape
+    area = window * window
+    index = relative_position_index(window).to(x.device)
+    budget = CPU_TILE if x.device.type == "cpu" else GPU_TILE
+    rows = x.reshape(-1, channels)
     for number, block in enumerate(blocks):
         shift = window // 2 if number % 2 else 0
-        mixed = window_attention(block.attn, block.norm1(x), window, shift)
-        x = x + block.drop_path1(mixed)
-        x = x + block.drop_path2(block.mlp(block.norm2(x)))
-    return x
+        plan = _windows(
+            batch, height, width, window, shift, budget // (4 * channels), str(x.device)
+        )
+        table = block.attn.relative_position_bias_table
+        bias = table[index].view(1, area, area, -1).permute(0, 3, 1, 2).contiguous()
+        # Stochastic depth drops a branch of a whole image: one factor for each.
+        ones = x.new_ones(batch, 1)
+        keep_attention, keep_mlp = block.drop_path1(ones), block.drop_path2(ones)
+        done = []
+        for tile in plan.tiles:
+            cells = rows[tile.cells]
+            normal = block.norm1(cells)
+            if tile.real is not None:
+                # official: the zeros that fill the last windows are keys and values like any other.
+                normal = normal * tile.real
+            mixed = _attend(block.attn, normal.view(-1, area, channels), bias, tile.mask)
+            mixed = mixed.view(-1, channels)
+            if tile.kept is not None:
+                cells, mixed = cells[tile.kept], mixed[tile.kept]
+            if block.training:
+                mixed = mixed * keep_attention[tile.images]
+            cells = cells + mixed
+            hidden = linear(block.norm2(cells), block.mlp.fc1.weight, block.mlp.fc1.bias)
+            hidden = linear(F.gelu(hidden), block.mlp.fc2.weight, block.mlp.fc2.bias)
+            if block.training:
+                hidden = hidden * keep_mlp[tile.images]
+            done.append(cells + hidden)
+        rows = torch.cat(done)[plan.place]
+    return rows.view(batch, height, width, channels)
 
 
 class SwinStages(nn.Module):
