@@ -15,6 +15,7 @@ Letters: B images, H and W cells of a map, C channels. Knows nothing about pyram
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import timm
@@ -101,7 +102,7 @@ def _windows(
         edges = [*range(0, whole, most), *range(whole, len(cells), most), len(cells)]
 
         tiles, kept_cells = [], []
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             flat = cells[start:stop].flatten()
             real = flat >= 0
             kept_cells.append(flat[real])
