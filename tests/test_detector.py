@@ -1,0 +1,402 @@
+"""From users' pictures to boxes in their pixels, on a model of random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import glip
+from glip.boxes import iou_matrix
+from glip.checkpoint import Weights
+from glip.detector import Detector
+from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
+from glip.model.glip import GLIP
+from glip.structures import Detections
+from glip.text.prompt import Prompt
+from glip.text.tokenizer import Tokenizer
+
+NAMES = ["cat", "red car", "traffic light"]
+SIZES = [(120, 90), (90, 120), (121, 90), (64, 64), (300, 100), (120, 90)]
+
+
+def assert_same(left: Detections, right: Detections, tolerance: float = 1e-4) -> None:
+    """The same up to rounding, which may swap neighbours of almost equal score."""
+    assert left.image_hw == right.image_hw
+    assert left.prompt == right.prompt
+    assert len(left) == len(right)
+    torch.testing.assert_close(left.scores, right.scores, atol=tolerance, rtol=0)
+    rows = torch.cat([left.boxes / 100, left.scores[:, None], left.phrase_ids[:, None]], 1)
+    others = torch.cat([right.boxes / 100, right.scores[:, None], right.phrase_ids[:, None]], 1)
+    distances = (rows[:, None] - others[None]).abs().amax(-1)
+    assert distances.amin(1).max() < tolerance
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 7])
+def test_list_equals_its_pictures_one_by_one(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], batch_size: int
+) -> None:
+    pictures = [make_picture(*size, seed) for seed, size in enumerate(SIZES)]
+    together = tiny_detector.predict(pictures, NAMES, batch_size=batch_size)
+    for picture, found in zip(pictures, together, strict=True):
+        [alone] = tiny_detector.predict(picture, NAMES)
+        assert len(alone) > 20
+        assert_same(found, alone)
+
+
+def test_each_picture_may_have_its_own_prompt(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    pictures = [make_picture(seed=seed) for seed in range(5)]
+    many = [f"thing number {number}" for number in range(120)]
+    prompts = ["a cat on a mat", ["dog"], Prompt.of("bird. plane."), many, many]
+    together = tiny_detector.predict(pictures, prompts, batch_size=3)
+    for picture, prompt, found in zip(pictures, prompts, together, strict=True):
+        [alone] = tiny_detector.predict(picture, prompt)
+        assert_same(found, alone)
+
+
+def test_prompt_longer_than_the_encoder_equals_its_passes(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    names = [f"object {number}" for number in range(1000)]
+    picture = make_picture()
+    options = {"threshold": 0.5, "max_detections": 10_000}
+    [found] = tiny_detector.predict(picture, names, **options)
+    prompt = Prompt.of(names)
+    passes = prompt.passes(tiny_detector.tokenizer, tiny_detector.config.text.max_tokens)
+    assert len(passes) > 10
+    for part in (passes[0], passes[-1]):
+        [alone] = tiny_detector.predict(picture, [names[row] for row in part.rows], **options)
+        rows = torch.isin(found.phrase_ids, torch.tensor(part.rows))
+        assert len(alone) == rows.sum() > 0
+        assert found[rows].phrases == alone.phrases
+        torch.testing.assert_close(found[rows].scores, alone.scores)
+        torch.testing.assert_close(found[rows].boxes, alone.boxes)
+
+
+def test_limit_counts_over_all_passes_of_a_long_prompt(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    names = [f"object {number}" for number in range(300)]
+    [all_of_them] = tiny_detector.predict(make_picture(), names, max_detections=10_000)
+    [found] = tiny_detector.predict(make_picture(), names, max_detections=30)
+    assert len(found) == 30
+    torch.testing.assert_close(found.scores, all_of_them.scores[:30])
+
+
+def test_detections_come_best_first_and_above_the_threshold(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    [everything] = tiny_detector.predict(make_picture(), NAMES, threshold=0, max_detections=10_000)
+    assert (everything.scores.diff() <= 0).all()
+    threshold = everything.scores[len(everything) // 2].item()
+    [found] = tiny_detector.predict(
+        make_picture(), NAMES, threshold=threshold, max_detections=10_000
+    )
+    assert len(found) == (everything.scores > threshold).sum() < len(everything)
+    assert tiny_detector.predict(make_picture(), NAMES, threshold=1)[0].boxes.shape == (0, 4)
+
+
+def test_boxes_of_one_phrase_overlap_no_more_than_nms_allows(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    counts = []
+    for nms in (0.2, 0.6, 1.0):
+        [found] = tiny_detector.predict(make_picture(), NAMES, nms=nms, max_detections=10_000)
+        counts.append(len(found))
+        for row in range(len(NAMES)):
+            boxes = found[found.phrase_ids == row].boxes
+            overlaps = iou_matrix(boxes, boxes).fill_diagonal_(0)
+            assert overlaps.max() <= nms + 0.02  # suppression counts pixels in, at another size
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_at_most_max_detections(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    [five] = tiny_detector.predict(make_picture(), NAMES, max_detections=5)
+    [ten] = tiny_detector.predict(make_picture(), NAMES, max_detections=10)
+    assert (len(five), len(ten)) == (5, 10)
+    torch.testing.assert_close(five.boxes, ten[:5].boxes)
+
+
+def test_aggregate_changes_scores_of_phrases_of_several_tokens_only(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    def scores(row: int, aggregate: str) -> torch.Tensor:
+        [found] = tiny_detector.predict(
+            make_picture(), NAMES, threshold=0, aggregate=aggregate, max_detections=10_000
+        )
+        return found[found.phrase_ids == row].scores
+
+    torch.testing.assert_close(scores(0, "mean"), scores(0, "max"))
+    torch.testing.assert_close(scores(0, "mean"), scores(0, "first"))
+    assert scores(1, "max").max() > scores(1, "mean").max()
+
+
+@pytest.mark.parametrize("size", [(97, 61), (61, 97), (333, 77), (1000, 750), (7, 5)])
+def test_boxes_lie_within_the_original_picture(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], size: tuple[int, int]
+) -> None:
+    [found] = tiny_detector.predict(make_picture(*size), NAMES)
+    assert len(found) > 5
+    assert found.image_hw == (size[1], size[0])
+    assert found.boxes.min() >= 0
+    assert (found.boxes[:, 0::2] <= size[0]).all() and (found.boxes[:, 1::2] <= size[1]).all()
+    assert (found.boxes[:, 2:] >= found.boxes[:, :2]).all()
+
+
+def test_boxes_scale_with_the_picture_in_each_direction(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    """A picture of the model's own size, and the same one as four and three times as large."""
+    small = make_picture(128, 96)
+    large = small.resize((512, 384), Image.Resampling.NEAREST)
+    resized = large.resize((128, 96), Image.Resampling.BILINEAR)
+    [on_small] = tiny_detector.predict(resized, NAMES)
+    [on_large] = tiny_detector.predict(large, NAMES)
+    torch.testing.assert_close(on_large.boxes, on_small.boxes * 4)
+    torch.testing.assert_close(on_large.scores, on_small.scores)
+
+
+def test_boxes_of_a_turned_photo_are_in_its_upright_pixels(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], tmp_path: Path
+) -> None:
+    upright = make_picture(90, 60)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    turned = tmp_path / "turned.png"
+    upright.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    [expected] = tiny_detector.predict(upright, NAMES)
+    [found] = tiny_detector.predict(turned, NAMES)
+    assert found.image_hw == (60, 90)
+    torch.testing.assert_close(found.boxes, expected.boxes)
+
+
+def test_all_forms_of_one_picture_give_the_same(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], tmp_path: Path
+) -> None:
+    picture = make_picture()
+    picture.save(tmp_path / "picture.png")
+    array = np.asarray(picture)
+    forms: list[Any] = [
+        picture,
+        array,
+        torch.from_numpy(array.copy()).permute(2, 0, 1),
+        torch.from_numpy(array.copy()).permute(2, 0, 1) / 255,
+        tmp_path / "picture.png",
+        str(tmp_path / "picture.png"),
+        tmp_path,
+    ]
+    first, *others = tiny_detector.predict(forms, NAMES)
+    for other in others:
+        torch.testing.assert_close(other.boxes, first.boxes)
+        torch.testing.assert_close(other.scores, first.scores)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30_000, 200), (200, 30_000), (5_000, 1)])
+def test_pictures_of_extreme_shape_work(tiny_detector: Detector, size: tuple[int, int]) -> None:
+    [found] = tiny_detector.predict(Image.new("RGB", size, "red"), NAMES)
+    assert found.image_hw == (size[1], size[0])
+    assert (found.boxes[:, 2] <= size[0]).all() and (found.boxes[:, 3] <= size[1]).all()
+
+
+def test_phrases_and_spans_are_the_users_own(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    text = "  A Red CAR , and a small\tdog."
+    prompt = Prompt.from_caption(text, ["Red CAR", "small\tdog"])
+    [found] = tiny_detector.predict(make_picture(), prompt)
+    assert found.prompt.text == text
+    assert set(found.phrases) == {"Red CAR", "small\tdog"}
+    assert {text[a:b] for spans in found.spans for a, b in spans} == {"Red CAR", "small\tdog"}
+
+
+def test_repeated_class_names_are_found_under_each_row(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    [found] = tiny_detector.predict(make_picture(), ["cat", "cat_(animal)", "cat"])
+    assert set(found.phrase_ids.tolist()) == {0, 1, 2}
+    assert set(found.phrases) == {"cat", "cat_(animal)"}
+
+
+def test_no_pictures_give_no_results(tiny_detector: Detector) -> None:
+    assert tiny_detector.predict([], NAMES) == []
+
+
+def test_second_look_at_a_text_needs_no_text_encoder(
+    make_tiny_model: Callable[[], GLIP],
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector = Detector(make_tiny_model(), tiny_detector.config, Tokenizer.bert_uncased())
+    [first] = detector.predict(make_picture(), NAMES)
+    monkeypatch.setattr(detector.model, "read", None)
+    [second] = detector.predict(make_picture(), NAMES)
+    torch.testing.assert_close(first.scores, second.scores)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.06), ("float16", 0.01)])
+def test_half_precision_is_near_float32(
+    tiny_weights: Weights,
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    dtype: Any,
+    tolerance: float,
+) -> None:
+    half = Detector.from_weights(tiny_weights, dtype=dtype)
+    assert half.model.head.stages[0].block.offset.weight.dtype == getattr(torch, dtype)
+    assert half.model.head.outputs.project.weight.dtype == torch.float32
+    [exact] = tiny_detector.predict(make_picture(), NAMES)
+    [found] = half.predict(make_picture(), NAMES)
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    torch.testing.assert_close(found.scores[:20], exact.scores[:20], atol=tolerance, rtol=0)
+
+
+def test_stream_goes_on_after_a_picture_that_cannot_be_used(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], tmp_path: Path
+) -> None:
+    pictures = [make_picture(), tmp_path / "missing.png", make_picture(60, 80)]
+    outcomes = list(tiny_detector.stream(pictures, NAMES, batch_size=2))
+    assert [outcome.index for outcome in outcomes] == [0, 1, 2]
+    assert outcomes[1].detections is None and "does not exist" in str(outcomes[1].error)
+    assert outcomes[2].detections is not None and outcomes[2].error is None
+
+
+# What users get wrong: pictures, prompts, options, devices.
+
+
+def _truncated(path: Path, picture: Image.Image) -> None:
+    picture.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+BAD_FILES: list[tuple[str, Callable[[Path, Image.Image], object], str]] = [
+    ("missing.jpg", lambda path, picture: None, "does not exist"),
+    ("empty.jpg", lambda path, picture: path.touch(), "is empty"),
+    ("cut.jpg", _truncated, "damaged or incomplete"),
+    ("cut.png", _truncated, "damaged or incomplete"),
+    ("text.jpg", lambda path, picture: path.write_text("no picture"), "not a picture"),
+    ("folder", lambda path, picture: path.mkdir(), "holds no picture"),
+    ("page.html", lambda path, picture: path.write_text("<html></html>"), "not a picture"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "message"), BAD_FILES, ids=[row[0] for row in BAD_FILES])
+def test_unusable_file_is_named(
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    tmp_path: Path,
+    name: str,
+    make: Callable[[Path, Image.Image], object],
+    message: str,
+) -> None:
+    make(tmp_path / name, make_picture())
+    with pytest.raises(ImageError, match=message) as caught:
+        tiny_detector.predict(tmp_path / name, NAMES)
+    assert name in str(caught.value)
+
+
+def test_decompression_bomb_is_refused_with_the_way_to_raise_the_limit(
+    tiny_detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.png"
+    Image.new("1", (4000, 4000)).save(path)
+    monkeypatch.setenv("GLIP_MAX_PIXELS", "1000000")
+    with pytest.raises(ImageError, match=r"bomb\.png .*1,000,000.*GLIP_MAX_PIXELS"):
+        tiny_detector.predict(path, NAMES)
+    monkeypatch.setenv("GLIP_MAX_PIXELS", "20000000")
+    assert len(tiny_detector.predict(path, NAMES)) == 1
+
+
+BAD_INPUTS: list[tuple[str, Any, Any, dict[str, Any], type[glip.GlipError], str]] = [
+    ("nan", np.full((9, 9, 3), np.nan, np.float32), "cat", {}, ImageError, "NaN"),
+    ("inf", torch.full((3, 9, 9), torch.inf), "cat", {}, ImageError, "NaN or infinite"),
+    ("0..255", np.full((9, 9, 3), 200.0), "cat", {}, ImageError, "divide by 255"),
+    ("no pixels", np.zeros((0, 9, 3), np.uint8), "cat", {}, ImageError, "no pixels"),
+    ("channels", np.zeros((9, 9, 5), np.uint8), "cat", {}, ImageError, r"\(9, 9, 5\)"),
+    ("url", "https://example.org/a.jpg", "cat", {}, ImageError, "URL"),
+    ("bytes", b"\x89PNG", "cat", {}, ImageError, "PIL.Image.open"),
+    ("number", 7, "cat", {}, ImageError, "int"),
+    ("empty text", None, "", {}, PromptError, "no words"),
+    ("blank text", None, " \n", {}, PromptError, "no words"),
+    ("punctuation", None, "?!... .", {}, PromptError, "no words"),
+    ("empty list", None, [], {}, PromptError, "empty"),
+    ("empty name", None, ["cat", " "], {}, PromptError, "class name 1 is empty"),
+    ("only dots", None, [".", ".."], {}, PromptError, "punctuation"),
+    ("endless phrase", None, ["very " * 300 + "long"], {}, PromptError, "256"),
+    ("bytes prompt", None, b"cat", {}, PromptError, "bytes"),
+    ("number prompt", None, 7, {}, PromptError, "int"),
+    ("wrong count", None, [["cat"], ["dog"]], {}, PromptError, "2 prompts for 1 pictures"),
+    ("surrogate", None, "cat \ud800", {}, PromptError, "Unicode"),
+    ("threshold", None, "cat", {"threshold": 1.5}, ConfigError, "threshold .* 1.5"),
+    ("threshold nan", None, "cat", {"threshold": float("nan")}, ConfigError, "threshold .* nan"),
+    ("threshold text", None, "cat", {"threshold": "0.3"}, ConfigError, "threshold .* '0.3'"),
+    ("nms", None, "cat", {"nms": -0.1}, ConfigError, "nms .* -0.1"),
+    ("no detections", None, "cat", {"max_detections": 0}, ConfigError, "max_detections .* 0"),
+    ("half a detection", None, "cat", {"max_detections": 1.5}, ConfigError, "max_detections"),
+    ("aggregate", None, "cat", {"aggregate": "sum"}, ConfigError, "'sum'"),
+    ("batch size", None, "cat", {"batch_size": 0}, ConfigError, "batch_size .* 0"),
+    ("half a batch", None, "cat", {"batch_size": 1.5}, ConfigError, "batch_size .* 1.5"),
+]
+
+
+@pytest.mark.parametrize(
+    ("picture", "prompt", "options", "error", "message"),
+    [row[1:] for row in BAD_INPUTS],
+    ids=[row[0] for row in BAD_INPUTS],
+)
+def test_bad_input_is_named(
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    picture: Any,
+    prompt: Any,
+    options: dict[str, Any],
+    error: type[glip.GlipError],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        tiny_detector.predict(make_picture() if picture is None else picture, prompt, **options)
+
+
+@pytest.mark.parametrize("spans", [[(0, 99)], [(2, 2)], [(3, 1)], [(-1, 2)], [[(0, 5), (3, 7)]]])
+def test_spans_that_do_not_fit_are_refused(spans: Any) -> None:
+    with pytest.raises(PromptError):
+        Prompt.from_caption("a cat on a mat", spans)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99", "meta", "", "cpu:x", 99, ["cpu"]])
+def test_unknown_device_is_named(tiny_file: Path, device: Any) -> None:
+    with pytest.raises(DeviceError, match="'cpu' always can"):
+        glip.load(tiny_file, device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int8", torch.float16])
+def test_unknown_dtype_is_named(tiny_file: Path, dtype: Any) -> None:
+    with pytest.raises(ConfigError, match="is not one of float32, bfloat16, float16"):
+        glip.load(tiny_file, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error", "message"),
+    [("float32", CheckpointError, "damaged"), ("float16", DeviceError, "bfloat16")],
+)
+def test_model_that_gives_nan_says_what_to_do(
+    tiny_weights: Weights,
+    make_picture: Callable[..., Image.Image],
+    dtype: Any,
+    error: type[glip.GlipError],
+    message: str,
+) -> None:
+    state = {**tiny_weights.state, "neck.p7.bias": torch.full((32,), torch.nan)}
+    detector = Detector.from_weights(Weights(tiny_weights.config, state), dtype=dtype)
+    with pytest.raises(error, match=message):
+        detector.predict(make_picture(), NAMES)
