@@ -6,13 +6,99 @@ models or data.
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 T = TypeVar("T")
+
+
+def started_by_torchrun() -> bool:
+    """Whether the environment says who this process and its fellows are."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def start() -> torch.device:
+    """Join the processes that the environment names (torchrun's variables); alone without them.
+
+    Returns:
+        The device of this process: its own GPU, or the CPU where there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    device = torch.device("cpu")
+    if has_gpu:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if started_by_torchrun() and int(os.environ["WORLD_SIZE"]) > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")
+    return device
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def launch(
+    work: Callable[..., int],
+    arguments: tuple[Any, ...],
+    *,
+    processes: int,
+    machines: int = 1,
+    machine_rank: int = 0,
+    url: str = "auto",
+) -> int:
+    """Run a function in several new processes, which then `start`; does what torchrun does.
+
+    Args:
+        work: Of the top level of a module, as it is imported anew in each process. Returns an exit
+            code.
+        arguments: Of the function.
+        processes: On this machine, one for each GPU.
+        machines: How many machines make this call.
+        machine_rank: Number of this one, from 0.
+        url: Where they meet, `tcp://host:port` of the first machine; "auto" for one machine.
+    Returns:
+        0, or the exit code of the first process that failed; it ends the others on this machine.
+    Raises:
+        ValueError: "auto" with several machines, or no such url.
+    """
+    if url == "auto":
+        if machines > 1:
+            raise ValueError("several machines need a --dist-url tcp://host:port of the first one")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    host, _, port = url.removeprefix("tcp://").rpartition(":")
+    if not url.startswith("tcp://") or not host or not port.isdecimal():
+        raise ValueError(f"{url!r} is no url of the form tcp://host:port")
+    common = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": str(processes * machines)}
+    first = machine_rank * processes
+    try:
+        spawn(_launched, (work, arguments, first, common), nprocs=processes)
+    except ProcessExitedException as error:
+        return error.exit_code
+    return 0
+
+
+def _launched(
+    local_rank: int,
+    work: Callable[..., int],
+    arguments: tuple[Any, ...],
+    first: int,
+    common: dict[str, str],
+) -> None:
+    os.environ.update(common, RANK=str(first + local_rank), LOCAL_RANK=str(local_rank))
+    if code := work(*arguments):
+        sys.exit(code)
 
 
 def is_distributed() -> bool:

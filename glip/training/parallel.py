@@ -54,11 +54,9 @@ def parallelise(model: GLIP, strategy: Strategy = "ddp") -> nn.Module:
             fully_shard(part)
         return cast(nn.Module, fully_shard(model))
     device = next(model.parameters()).device
-    # Each process has the same buffers: batch norms are frozen or synchronised, nothing else moves.
     return DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
     )
 

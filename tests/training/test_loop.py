@@ -45,13 +45,13 @@ def test_overfits_four_pictures():
     state.model.eval()
     with torch.no_grad():
         output = state.model(batch.pixels, batch.tokens)
-    options = PostprocessOptions(score=0.3)
+    options = PostprocessOptions(max_detections=2)  # each picture shows two squares
     for index, target in enumerate(batch.targets):
         found = suppress(
             select_candidates(output, index, prompt()[1], (SIDE, SIDE), options), options
         )
         best = iou_matrix(found.boxes, target.boxes).max(0)
-        assert (found.scores > 0.5).sum() == len(target)
+        assert found.scores.min() > 0.5
         assert (best.values > 0.75).all()
         assert found.labels[best.indices].tolist() == target.phrases.tolist()
 
@@ -222,3 +222,15 @@ def test_failed_save_on_the_way_does_not_end_the_run(caplog):
 def test_finished_run_does_nothing_more():
     state = replace(toy_state(toy_model()), step=5)
     assert go(state, [], LoopConfig(steps=5)).step == 5
+
+
+def test_float16_finds_its_loss_scale():
+    state = toy_state(toy_model(without_chance(CONFIG)))
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, growth_interval=1000)
+    before = state.model.head.outputs.project.weight.clone()
+    go(state, itertools.repeat(toy_batch([0])), LoopConfig(steps=3, precision="float16"))
+    assert torch.equal(before, state.model.head.outputs.project.weight)  # all three overflowed
+    assert state.scaler.get_scale() == 2.0**117
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    go(state, itertools.repeat(toy_batch([0])), LoopConfig(steps=5, precision="float16"))
+    assert not torch.equal(before, state.model.head.outputs.project.weight)

@@ -1,0 +1,42 @@
+import re
+from xml.etree import ElementTree
+
+from PIL import Image
+
+from glip.training.report import SamplePicture, curve, write_report
+
+
+def test_report_holds_everything_in_one_file(tmp_path):
+    red, blue = (Image.new("RGB", (900, 300), colour) for colour in ("red", "blue"))
+    write_report(
+        tmp_path / "report.html",
+        [{"step": 1, "loss/box": 2.0}, {"step": 2, "loss/box": 1.0}, {"step": 2, "AP": None}],
+        title="Run <one>",
+        summary={"steps": 2},
+        metrics={"AP": 0.1234, "APl": None},
+        per_class={"cat": 0.25, "dog": 0.75},
+        pictures=[SamplePicture("a & b.png", red, blue)],
+        settings="steps: 2\n",
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert "Run &lt;one&gt;" in page
+    assert "<td>AP</td><td>12.3</td>" in page
+    assert "<td>APl</td><td>-</td>" in page
+    assert page.index("dog") < page.index("cat")  # best first
+    assert page.count("<svg") == 1
+    assert page.count('src="data:image/jpeg;base64,') == 2
+    assert "a &amp; b.png: truth" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)  # needs nothing beside it
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_curve_goes_from_corner_to_corner():
+    figure = ElementTree.fromstring(curve("loss", [(10, 5.0), (20, 3.0), (30, 1.0)]))
+    line = figure.find("svg/polyline").get("points")
+    assert line == "4.0,4.0 210.0,90.0 416.0,176.0"
+    assert "loss: 5 to 1 (between 1 and 5), steps 10 to 30" in figure.findtext("figcaption")
+
+
+def test_curve_of_a_single_point_lies_in_the_middle():
+    figure = ElementTree.fromstring(curve("AP", [(7, 0.5)]))
+    assert figure.find("svg/polyline").get("points") == "210.0,90.0"
