@@ -99,7 +99,9 @@ class Scene:
         return replace(self, boxes=self.boxes[rows], owners=self.owners[rows], scores=scores)
 
 
-def scene_boxes(boxes: Boxes, image_hw: tuple[int, int]) -> tuple[Boxes, npt.NDArray[np.bool_]]:
+def scene_boxes(
+    boxes: npt.NDArray[np.float64], image_hw: tuple[int, int]
+) -> tuple[Boxes, npt.NDArray[np.bool_]]:
     """Boxes of a file as training counts them, and which of them are any use.
 
     official: plus one. The far corner becomes x + max(width - 1, 0); the box is cut at the border
@@ -286,7 +288,9 @@ def _crop(scene: Scene, left: int, top: int, width: int, height: int) -> Scene:
     return replace(scene, image=image, boxes=boxes).keep(inside)
 
 
-def _cut(boxes: Boxes, width: int, height: int) -> tuple[Boxes, npt.NDArray[np.bool_]]:
+def _cut(
+    boxes: npt.NDArray[np.floating], width: int, height: int
+) -> tuple[Boxes, npt.NDArray[np.bool_]]:
     """Boxes cut at the border pixels, and which of them keep an extent."""
     limit = np.array([width - 1, height - 1, width - 1, height - 1], dtype=np.float32)
     cut = np.clip(boxes, 0, limit).astype(np.float32)

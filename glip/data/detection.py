@@ -11,7 +11,7 @@ Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,7 +33,7 @@ class DetectionRecord:
     file_name: str
     """As `glip.data.pictures` finds it."""
     image_hw: tuple[int, int]
-    boxes: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float64]
     """(N, 4) xyxy, pixels, exactly as in the file: x2 is x + width, nothing is clipped or
     dropped."""
     labels: npt.NDArray[np.int64]
@@ -45,6 +45,9 @@ class DetectionRecord:
     box."""
     not_exhaustive: tuple[int, ...] = ()
     """Class rows of which some instances may lack a box."""
+    areas: npt.NDArray[np.float64] | None = None
+    """(N,) square pixels by which evaluation sorts sizes, such as those of masks; None: of the
+    boxes."""
     vocabulary: str | None = None
     """Name of the list of classes the picture was labelled for, if the file has several."""
 
@@ -167,6 +170,7 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
                 crowd=np.array([bool(a.get("iscrowd", 0)) for a in own], dtype=np.bool_),
                 absent=None if negatives is None else rows(negatives, where),
                 not_exhaustive=rows(image.get("not_exhaustive_category_ids", ()), where),
+                areas=areas_of(own, xywh),
                 vocabulary=image.get("vocabulary"),
             )
         )
@@ -212,9 +216,17 @@ def is_box(value: Any) -> bool:
     )
 
 
-def xywh_to_xyxy(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def xywh_to_xyxy(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(N, 4) x, y, width, height -> x1, y1, x1 + width, y1 + height."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).astype(np.float32)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def areas_of(
+    annotations: Sequence[Mapping[str, Any]], xywh: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(N,) the `area` of each annotation, or else of its (N, 4) box."""
+    areas = [a.get("area", w * h) for a, (_, _, w, h) in zip(annotations, xywh, strict=True)]
+    return np.array(areas, dtype=np.float64)
 
 
 def file_name_of(image: Mapping[str, Any]) -> str | None:

@@ -33,7 +33,7 @@ class FlickrPhrase:
     """Number of the thing; the five sentences of a picture share numbers."""
     kinds: tuple[str, ...]
     """Such as "people" or "clothing"; a few phrases have two."""
-    boxes: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float64]
     """(N, 4) xyxy, pixels, as in the file; N is 0 for what cannot be boxed."""
 
 
@@ -67,7 +67,7 @@ class FlickrData:
         for sentence in self.sentences:
             boxed = [phrase for phrase in sentence.phrases if len(phrase.boxes)]
             owners = [row for row, phrase in enumerate(boxed) for _ in phrase.boxes]
-            boxes = [phrase.boxes for phrase in boxed] or [np.zeros((0, 4), dtype=np.float32)]
+            boxes = [phrase.boxes for phrase in boxed] or [np.zeros((0, 4))]
             records.append(
                 GroundingRecord(
                     image_id=f"{sentence.image_id}#{sentence.number}",
@@ -118,7 +118,7 @@ def parse_sentence(line: str) -> tuple[str, list[tuple[tuple[int, int], int, tup
 
 def _sentences(folder: Path, image_id: str) -> list[FlickrSentence]:
     image_hw, boxes = _boxes(folder / "Annotations" / f"{image_id}.xml")
-    none = np.zeros((0, 4), dtype=np.float32)
+    none = np.zeros((0, 4))
     sentences = []
     lines = _text(folder / "Sentences" / f"{image_id}.txt").splitlines()
     for number, line in enumerate(line for line in lines if line.strip()):
@@ -133,7 +133,7 @@ def _sentences(folder: Path, image_id: str) -> list[FlickrSentence]:
     return sentences
 
 
-def _boxes(path: Path) -> tuple[tuple[int, int], dict[int, npt.NDArray[np.float32]]]:
+def _boxes(path: Path) -> tuple[tuple[int, int], dict[int, npt.NDArray[np.float64]]]:
     """Height and width of a picture, and the boxes of each entity of it."""
     found: dict[int, list[list[float]]] = {}
     try:
@@ -150,7 +150,7 @@ def _boxes(path: Path) -> tuple[tuple[int, int], dict[int, npt.NDArray[np.float3
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is no Flickr30k Entities annotation: {error}") from error
-    return image_hw, {key: np.array(rows, dtype=np.float32) for key, rows in found.items()}
+    return image_hw, {key: np.array(rows, dtype=np.float64) for key, rows in found.items()}
 
 
 def _text(path: Path) -> str:

@@ -70,8 +70,8 @@ def read_annotated(
         data = parse_detection(content, path)
     else:
         data = parse_grounding(content, path)
-    first = [data.records[0].file_name] if len(data) else []
-    return Annotated(data, pictures_for(path, images, first))
+    some = [data.records[row].file_name for row in range(min(10, len(data)))]
+    return Annotated(data, pictures_for(path, images, some))
 
 
 def annotations_in(path: Path) -> Path:
@@ -243,7 +243,7 @@ def _record(
         image_id=number,
         file_name=file_name,
         image_hw=image_hw,
-        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         labels=np.array(labels, dtype=np.int64),
         crowd=np.array(crowd or [False] * len(labels), dtype=np.bool_),
     )

@@ -53,7 +53,7 @@ class GroundingRecord:
     phrases: tuple[Phrase, ...]
     """P phrases, each its [start, end) characters; spans of one phrase are in order and do not
     meet."""
-    boxes: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float64]
     """(N, 4) xyxy, pixels, exactly as in the file."""
     owners: npt.NDArray[np.int64]
     """(N,) row of `phrases`."""
@@ -185,7 +185,7 @@ def read_odvg_detection(path: str | Path, label_map: str | Path) -> DetectionDat
                 image_id=content.get("image_id", line),
                 file_name=name,
                 image_hw=size,
-                boxes=np.array([i["bbox"] for i in instances], dtype=np.float32).reshape(-1, 4),
+                boxes=np.array([i["bbox"] for i in instances], dtype=np.float64).reshape(-1, 4),
                 labels=np.array([row_of[i["label"]] for i in instances], dtype=np.int64),
                 crowd=np.zeros(len(instances), dtype=np.bool_),
             )
@@ -293,7 +293,7 @@ def _bad_spans(where: str, spans: Any, caption: str) -> str:
 def _without_boxes(
     image_id: ImageId, name: str, size: tuple[int, int], caption: str
 ) -> GroundingRecord:
-    return _record(image_id, name, size, caption, [], np.zeros((0, 4), dtype=np.float32))
+    return _record(image_id, name, size, caption, [], np.zeros((0, 4)))
 
 
 def _record(
@@ -302,7 +302,7 @@ def _record(
     size: tuple[int, int],
     caption: str,
     phrases: Sequence[Phrase],
-    boxes: npt.NDArray[np.float32],
+    boxes: npt.NDArray[np.float64],
     scores: npt.NDArray[np.float32] | None = None,
 ) -> GroundingRecord:
     """A record from one phrase for each box: boxes of equal spans share a phrase."""
@@ -355,7 +355,7 @@ def _from_odvg(content: Mapping[str, Any], where: str, line: int) -> GroundingRe
         size,
         caption,
         phrases,
-        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
         known,
     )
 

@@ -171,25 +171,28 @@ def pictures_for(
     """The pictures of an annotation file.
 
     Args:
-        annotations: the file; what is not said is looked for beside it: its own folder, `images/`
-            and `images.tar`.
+        annotations: file or folder; what is not said is looked for beside it or in it, in
+            `images/` and in `images.tar`.
         images: folder or tar, if the user said one.
-        names: of the pictures in the file; the first one decides between the places.
+        names: of some pictures of the file; the right place holds one of them.
     Raises:
-        DataError: none of the places holds the first picture, or `images` does not exist.
+        DataError: no place holds any of them, or `images` does not exist.
     """
-    if images is not None:
-        return open_pictures(images)
-    parent = Path(annotations).parent
-    places = [parent, parent / "images", parent / "images.tar"]
+    base = Path(annotations)
+    base = base if base.is_dir() else base.parent
+    places = [base, base / "images", base / "images.tar"] if images is None else [Path(images)]
     for place in places:
-        if place.exists():
+        if images is not None or place.exists():
             pictures = open_pictures(place)
-            if not names or names[0] in pictures:
+            if not names or any(name in pictures for name in names):
                 return pictures
+    hint = "say where the pictures are"
+    if images is not None:
+        hint = "names in the file are relative to the picture folder"
+        if any((Path(images).parent / name).is_file() for name in names):
+            hint = f"did you mean {Path(images).parent}?"
     raise DataError(
-        f"{annotations}: picture {names[0] if names else '?'} is in none of "
-        f"{', '.join(map(str, places))}; say where the pictures are"
+        f"{annotations}: picture {names[0]} is not in {', '.join(map(str, places))}; {hint}"
     )
 
 

@@ -44,7 +44,7 @@ def test_boxes_of_a_file_count_their_last_pixel_in():
     boxes, kept = scene_boxes(
         np.array(
             [[10, 5, 30, 15], [-5, -5, 5, 5], [50, 30, 90, 90], [3, 3, 4, 9], [60, 40, 70, 50]],
-            dtype=np.float32,
+            dtype=np.float64,
         ),
         (40, 60),
     )

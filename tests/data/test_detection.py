@@ -105,4 +105,4 @@ def test_file_that_is_no_json(tmp_path):
 def test_boxes_are_kept_as_the_file_has_them(coco_content, tmp_path):
     coco_content["annotations"][0]["bbox"] = [-5.5, 3, 100, 0]
     boxes = parse_detection(coco_content, tmp_path).records[0].boxes
-    np.testing.assert_array_equal(boxes[0], np.array([-5.5, 3, 94.5, 3], dtype=np.float32))
+    np.testing.assert_array_equal(boxes[0], [-5.5, 3, 94.5, 3])

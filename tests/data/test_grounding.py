@@ -116,7 +116,7 @@ def test_odvg_lines_come_back_as_written(tmp_path):
         image_hw=(40, 60),
         caption=CAPTION,
         phrases=(((0, 9),), ((2, 5), (25, 28))),
-        boxes=np.array([[1, 2, 3, 4], [5, 6, 7, 8.5], [0, 0, 1, 1]], dtype=np.float32),
+        boxes=np.array([[1, 2, 3, 4], [5, 6, 7, 8.5], [0, 0, 1, 1]]),
         owners=np.array([0, 1, 0]),
         scores=np.array([0.5, 0.75, 1], dtype=np.float32),
     )

@@ -55,6 +55,15 @@ def test_pictures_beside_the_annotations_are_found(coco):
     (coco.parent / "images").mkdir()
     (coco.parent / "a.png").rename(coco.parent / "images" / "a.png")
     assert pictures_for(coco, None, ["a.png"]).root == coco.parent / "images"
+    assert pictures_for(coco.parent, None, ["a.png"]).root == coco.parent / "images"
+
+
+def test_wrong_picture_folder_is_corrected(coco):
+    (coco.parent / "sub").mkdir()
+    with pytest.raises(DataError, match=f"did you mean {coco.parent}"):
+        pictures_for(coco, coco.parent / "sub", ["x.png", "a.png"])
+    with pytest.raises(DataError, match="relative to the picture folder"):
+        pictures_for(coco, coco.parent, ["x.png"])
 
 
 def test_unknown_name_in_a_tar_is_an_image_error(coco, tar_of):

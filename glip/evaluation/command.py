@@ -1,0 +1,102 @@
+"""`glip evaluate` and `tools/evaluate.py`: the options of an evaluation, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    from glip.evaluation.average_precision import Backend
+    from glip.evaluation.tasks import Task
+
+    parser.add_argument(
+        "--weights", help="weights file or name of a model; by default the small one"
+    )
+    parser.add_argument("--task", required=True, choices=get_args(Task))
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="annotation file, or folder of a data set",
+    )
+    parser.add_argument(
+        "--images", metavar="PATH", help="folder or tar; by default beside the data"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="of a folder with several"
+    )
+    parser.add_argument("--output", default="evaluation", help="folder for predictions and results")
+    parser.add_argument("--chunk", type=int, help="class names asked for at a time (lvis: 40)")
+    parser.add_argument(
+        "--standard-ap", action="store_true", help="lvis: 300 a picture, not fixed AP"
+    )
+    parser.add_argument("--max-detections", type=int, help="of a picture (lvis: and chunk)")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="only the first pictures; no result then")
+    parser.add_argument("--device", help="such as cpu or cuda:1")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--backend", choices=get_args(Backend), help="of average precision")
+    parser.add_argument(
+        "--rescore",
+        action="store_true",
+        help="measure the predictions in --output, without a model",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the table and say where the rest is; returns the exit code."""
+    from glip.checkpoint import find
+    from glip.detector import load
+    from glip.distributed import is_main
+    from glip.evaluation.run import table
+    from glip.evaluation.tasks import run_task
+
+    detector, settings = None, {}
+    if not args.rescore:
+        path = find(args.weights)
+        detector = load(path, device=args.device, dtype=args.dtype)
+        settings = {"weights": path.name, "weights_sha256": _sha256(path), "dtype": args.dtype}
+    results = run_task(
+        args.task,
+        detector,
+        args.data,
+        args.output,
+        images=args.images,
+        split=args.split,
+        chunk=args.chunk,
+        fixed_ap=not args.standard_ap,
+        max_detections=args.max_detections,
+        batch_size=args.batch_size,
+        limit=args.limit,
+        backend=args.backend,
+        settings=settings,
+        progress=_progress_bar,
+    )
+    if is_main():
+        print(table(results))
+        print(f"written: {Path(args.output) / 'results.json'}", file=sys.stderr)
+    return 0
+
+
+def _progress_bar(name: str, total: int) -> Callable[[int], Any]:
+    from tqdm import tqdm
+
+    bar: Any = tqdm(total=total, desc=name, unit="picture")
+    update: Callable[[int], Any] = bar.update
+    return update
+
+
+def _sha256(path: Path) -> str:
+    """What tells these weights from others of the same name."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,392 @@
+"""evaluate(): predict over a data set, keep what was predicted, measure it.
+
+Predictions go to a file as they come, so a run that was stopped goes on where it was, and a
+finished one can be measured again without the model. Several processes share the pictures and merge
+their files; the numbers are those of one process, as they are computed from the same lines in the
+same order.
+
+Knows nothing about the truth (that is the evaluator's) or about how boxes are found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from glip.data.detection import DetectionData, ImageId
+from glip.data.flickr import FlickrData
+from glip.data.pictures import Pictures
+from glip.data.sampling import class_prompt
+from glip.detector import Outcome
+from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
+from glip.errors import ImageError
+from glip.evaluation.causes import likely_causes
+from glip.evaluation.flickr import boxed_phrases, sentence_id
+from glip.evaluation.predictions import (
+    Prediction,
+    PredictionWriter,
+    check_settings,
+    prediction,
+    read_predictions,
+    read_settings,
+    write_predictions,
+)
+from glip.images import ImageLike
+from glip.postprocess import PostprocessOptions
+from glip.text.prompt import Prompt
+from glip.version import __version__
+
+logger = logging.getLogger(__name__)
+
+WRITTEN_PROMPTS = 50
+"""Of data whose every caption is a prompt, results name this many; a digest stands for all."""
+
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
+
+
+class Predictor(Protocol):
+    """Whatever finds boxes as `glip.Detector` does."""
+
+    def stream(
+        self,
+        images: Sequence[ImageLike],
+        prompts: Sequence[Prompt],
+        *,
+        options: PostprocessOptions | None = None,
+        batch_size: int = 1,
+    ) -> Iterator[Outcome]:
+        """Detections of each picture for its prompt, in order."""
+
+
+class Evaluator(Protocol):
+    """Whatever turns predictions into numbers."""
+
+    @property
+    def version(self) -> str:
+        """What does the counting, for the record."""
+
+    def update(self, prediction: Prediction) -> None:
+        """Add the detections of one picture."""
+
+    def compute(self) -> dict[str, float]:
+        """The numbers; NaN where there is nothing to measure."""
+
+    def per_class(self) -> dict[str, float]:
+        """A number for each class, or the like."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A prompt and what its phrases are called in predictions."""
+
+    prompt: Prompt
+    labels: tuple[int, ...]
+    """Of each phrase its category id, or its row in a sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One picture and all that is asked about it; prompts share nothing but the picture."""
+
+    image_id: ImageId
+    file_name: str
+    asked: tuple[Asked, ...]
+
+
+def detection_questions(
+    data: DetectionData,
+    *,
+    chunk: int | None = None,
+    decorations: Mapping[str, Sequence[str]] | None = None,
+) -> list[Question]:
+    """Every picture with the names of its vocabulary, in the order of category ids (reference E.2).
+
+    Args:
+        data: Pictures and classes.
+        chunk: Ask for this many consecutive names at a time, each in a run of its own, as the
+            official evaluation of LVIS does with 40. By default all names are one prompt, which the
+            detector takes in as many passes as it has to.
+        decorations: Class name -> text before and after it, see `glip.data.sampling.class_prompt`.
+    """
+    asked: dict[tuple[int, ...], tuple[Asked, ...]] = {}
+    questions = []
+    for record in data.records:
+        rows = data.vocabulary(record)
+        if rows not in asked:
+            size = chunk or len(rows)
+            groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+            asked[rows] = tuple(
+                Asked(
+                    class_prompt([data.names[row] for row in group], decorations),
+                    tuple(data.category_ids[row] for row in group),
+                )
+                for group in groups
+            )
+        questions.append(Question(record.image_id, record.file_name, asked[rows]))
+    return questions
+
+
+def flickr_questions(data: FlickrData) -> list[Question]:
+    """Every sentence that has a phrase with a box, with those phrases."""
+    questions = []
+    for sentence in data.sentences:
+        phrases = boxed_phrases(sentence)
+        if phrases:
+            prompt = Prompt(sentence.text, tuple((phrase.span,) for phrase in phrases))
+            asked = Asked(prompt, tuple(range(len(phrases))))
+            questions.append(Question(sentence_id(sentence), sentence.file_name, (asked,)))
+    return questions
+
+
+def evaluate(
+    detector: Predictor | None,
+    questions: Sequence[Question],
+    pictures: Pictures,
+    evaluator: Evaluator,
+    output: str | Path,
+    *,
+    options: PostprocessOptions | None = None,
+    batch_size: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, float]:
+    """Predict what has not been predicted yet, measure, and write both down.
+
+    A collective call where several processes work together (`glip.distributed`); all of them get
+    the numbers.
+
+    Args:
+        detector: What predicts; None measures the predictions that are there already.
+        questions: What to ask about which picture.
+        pictures: Where the pictures are.
+        evaluator: What measures, new and without predictions.
+        output: Folder for `predictions.jsonl` and `results.json`.
+        options: Of post-processing; by default those of the official evaluation.
+        batch_size: Pictures that go through the model together.
+        settings: What else the results depend on, such as the weights; JSON values. A run goes on
+            only if they are the same.
+        progress: Is told how many more pictures are done.
+    Returns:
+        The numbers, NaN where there is nothing to measure.
+    Raises:
+        DataError: The folder holds predictions of other settings, or `detector` is None and some
+            are missing.
+    """
+    output = Path(output)
+    options = options or PostprocessOptions()
+    merged = output / "predictions.jsonl"
+    if detector is None:
+        described = read_settings(merged)
+    else:
+        described = _settings(questions, options, settings or {})
+        done = broadcast_object(on_main(lambda: _done(output, described)))
+        assert done is not None
+        own = [q for q in questions[rank() :: world_size()] if q.image_id not in done]
+        # Every picture done: no file is opened, so measuring again works in a folder that is
+        # read-only.
+        if own:
+            with PredictionWriter(output / f"predictions.part{rank()}.jsonl", described) as writer:
+                for one in _predict(detector, own, pictures, options, batch_size):
+                    writer.write(one)
+                    if progress is not None:
+                        progress(1)
+        wait_for_all()
+        on_main(lambda: _merge(output, questions, described))
+    numbers = on_main(lambda: _measure(merged, questions, evaluator, described, output))
+    result = broadcast_object(numbers)
+    assert result is not None
+    return result
+
+
+def read_results(output: str | Path) -> dict[str, Any]:
+    """What `evaluate` wrote into a folder."""
+    results: dict[str, Any] = json.loads(
+        (Path(output) / "results.json").read_text(encoding="utf-8")
+    )
+    return results
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Results as text: a line for each number, those in [0, 1] in per cent, and likely causes."""
+    rows = [
+        (name, "-" if value is None else f"{100 * value:.1f}")
+        for name, value in results["metrics"].items()
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value:>6}" for name, value in rows]
+    if results.get("unreadable"):
+        lines.append(f"{len(results['unreadable'])} pictures could not be read, see results.json")
+    if results.get("likely_causes"):
+        lines.append("Nothing was right. Likely causes:")
+        lines += [f"- {cause}" for cause in results["likely_causes"]]
+    return "\n".join(lines)
+
+
+def _predict(
+    detector: Predictor,
+    questions: Sequence[Question],
+    pictures: Pictures,
+    options: PostprocessOptions,
+    batch_size: int,
+) -> Iterator[Prediction]:
+    """Predictions in the order of the questions; a picture is read when its turn comes."""
+    window = batch_size * 4 if batch_size > 1 else 1  # as `Detector.stream` looks ahead
+    for start in range(0, len(questions), window):
+        sources: list[ImageLike] = []
+        prompts: list[Prompt] = []
+        owners: list[tuple[int, Asked]] = []
+        errors: dict[int, str] = {}
+        group = questions[start : start + window]
+        for place, question in enumerate(group):
+            try:
+                picture = pictures.read(question.file_name)
+            except ImageError as error:
+                errors[place] = str(error)
+                continue
+            for asked in question.asked:
+                sources.append(picture)
+                prompts.append(asked.prompt)
+                owners.append((place, asked))
+        found: dict[int, list[Prediction]] = {}
+        if sources:
+            outcomes = detector.stream(sources, prompts, options=options, batch_size=batch_size)
+            for (place, asked), outcome in zip(owners, outcomes, strict=True):
+                if outcome.detections is None:
+                    errors[place] = str(outcome.error)
+                    continue
+                one = outcome.detections
+                labels = np.array(asked.labels, dtype=np.int64)[one.phrase_ids.numpy()]
+                found.setdefault(place, []).append(
+                    prediction(group[place].image_id, one.boxes.numpy(), one.scores.numpy(), labels)
+                )
+        for place, question in enumerate(group):
+            if place in errors:
+                logger.warning("image %s: %s", question.image_id, errors[place])
+                yield prediction(question.image_id, [], [], [], errors[place])
+                continue
+            parts = found[place]
+            yield Prediction(
+                question.image_id,
+                np.concatenate([part.boxes for part in parts]),
+                np.concatenate([part.scores for part in parts]),
+                np.concatenate([part.labels for part in parts]),
+            )
+
+
+def _settings(
+    questions: Sequence[Question], options: PostprocessOptions, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that predictions depend on: prompts, options, and what the caller knows."""
+    digest = hashlib.sha256()
+    prompts: dict[Prompt, Asked] = {}
+    for question in questions:
+        digest.update(f"{question.image_id}\n".encode())
+        for asked in question.asked:
+            prompts.setdefault(asked.prompt, asked)
+    for prompt, asked in prompts.items():
+        digest.update(f"{prompt.text}\n{prompt.phrases}\n{asked.labels}\n".encode())
+    return {
+        **settings,
+        "options": asdict(options),
+        "pictures": len(questions),
+        "prompts": [
+            {"text": prompt.text, "names": list(prompt.names), "labels": list(asked.labels)}
+            for prompt, asked in list(prompts.items())[:WRITTEN_PROMPTS]
+        ],
+        "prompt_count": len(prompts),
+        "questions_sha256": digest.hexdigest(),
+    }
+
+
+def _files(output: Path) -> list[Path]:
+    return [
+        path
+        for path in [output / "predictions.jsonl", *sorted(output.glob("predictions.part*.jsonl"))]
+        if path.exists() and path.stat().st_size
+    ]
+
+
+def _done(output: Path, settings: Mapping[str, Any]) -> set[ImageId]:
+    """Ids of the pictures that were predicted already, with the same settings."""
+    done: set[ImageId] = set()
+    for path in _files(output):
+        check_settings(path, settings)
+        done |= {one.image_id for one in read_predictions(path) if one.error is None}
+    return done
+
+
+def _merge(output: Path, questions: Sequence[Question], settings: Mapping[str, Any]) -> None:
+    """One file in the order of the questions; the parts go when it is there."""
+    parts = sorted(output.glob("predictions.part*.jsonl"))
+    if not parts:
+        return
+    found = {one.image_id: one for path in _files(output) for one in read_predictions(path)}
+    ordered = (found[q.image_id] for q in questions if q.image_id in found)
+    write_predictions(ordered, output / "predictions.jsonl", settings)
+    for path in parts:
+        path.unlink()
+
+
+def _measure(
+    merged: Path,
+    questions: Sequence[Question],
+    evaluator: Evaluator,
+    settings: Mapping[str, Any],
+    output: Path,
+) -> dict[str, float]:
+    """Numbers of a predictions file, written to `results.json`."""
+    predictions = list(read_predictions(merged))
+    for one in predictions:
+        evaluator.update(one)
+    numbers = evaluator.compute()
+    missing = len({q.image_id for q in questions} - {one.image_id for one in predictions})
+    if missing:
+        logger.warning("%s: %d pictures have no prediction and count as empty", merged, missing)
+    data = getattr(evaluator, "data", None)
+    nothing = numbers.get("AP") == 0 and isinstance(data, DetectionData)
+    results = {
+        "metrics": _json_numbers(numbers),
+        "per_class": _json_numbers(evaluator.per_class()),
+        "settings": dict(settings),
+        "evaluator": evaluator.version,
+        "versions": versions(),
+        "predictions": merged.name,
+        "without_prediction": missing,
+        "unreadable": {
+            str(one.image_id): one.error for one in predictions if one.error is not None
+        },
+        "likely_causes": likely_causes(data, predictions) if nothing and data is not None else [],
+    }
+    unfinished = output / f".results.{os.getpid()}.part"
+    unfinished.write_text(
+        json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    unfinished.replace(output / "results.json")
+    return numbers
+
+
+def versions() -> dict[str, str]:
+    """Of glip, Python and the packages that numbers may depend on."""
+    found = {"glip": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _json_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in numbers.items()}

@@ -1,0 +1,245 @@
+"""The evaluations of the paper by name: COCO, LVIS, Flickr30k, ODinW, and any annotated data of
+yours.
+
+Each is the general `evaluate` with the prompts, options and evaluator of its protocol (reference
+H).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from glip.data.detection import DetectionData
+from glip.data.flickr import read_flickr
+from glip.data.formats import Split, read_annotated
+from glip.data.packed import Packed
+from glip.data.pictures import pictures_for
+from glip.distributed import on_main
+from glip.errors import ConfigError, DataError
+from glip.evaluation.average_precision import Backend
+from glip.evaluation.coco import CocoEvaluator
+from glip.evaluation.flickr import FlickrEvaluator
+from glip.evaluation.lvis import LvisEvaluator
+from glip.evaluation.run import (
+    Predictor,
+    detection_questions,
+    evaluate,
+    flickr_questions,
+    read_results,
+)
+from glip.postprocess import PostprocessOptions
+
+Task = Literal["coco", "lvis", "flickr", "odinw", "custom"]
+
+LVIS_CHUNK = 40
+"""Class names of one run over a picture, and detections it may give (reference H.2)."""
+LVIS_DETECTIONS = 300
+
+ODINW_DECORATIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Aquarium": {
+        "fish": (" ", ""),
+        "penguin": ("", " , which is black and white"),
+        "puffin": ("", " with orange beaks "),
+        "stingray": ("", " which is flat and round"),
+    },
+    "EgoHands_generic": {"hand": (" ", " of a person")},
+    "Packages_Raw": {"package": ("there is a ", " on the porch")},
+    "pothole": {"holes": ("there are some ", " on the road")},
+}
+"""Task -> class name -> text before and after it: the caption prompts of ODinW (reference N)."""
+
+ODINW_FILES = ("_annotations.coco.json", "val.json", "test.json")
+ODINW_SPLITS = ("", "valid", "val", "test")
+
+
+def run_task(
+    task: Task,
+    detector: Predictor | None,
+    data: Sequence[str | Path],
+    output: str | Path,
+    *,
+    images: str | Path | None = None,
+    split: Split | None = None,
+    chunk: int | None = None,
+    fixed_ap: bool = True,
+    max_detections: int | None = None,
+    batch_size: int = 1,
+    limit: int | None = None,
+    backend: Backend | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[str, int], Callable[[int], object]] | None = None,
+) -> dict[str, Any]:
+    """Evaluate a detector by the protocol of a task; writes into `output` and returns what it
+    wrote.
+
+    Args:
+        task: Which protocol. "custom" is that of COCO for any detection data.
+        detector: None measures the predictions that are in `output` already.
+        data: Annotation files or folders; more than one for "odinw" only, where a folder of data
+            sets counts as all of them.
+        output: Folder for predictions and results, made if need be; ODinW makes one below it for
+            each data set.
+        images: Folder or tar of the pictures; by default beside the annotations.
+        split: Of a folder with several.
+        chunk: Class names asked for at a time; by default 40 for LVIS and all of them otherwise.
+        fixed_ap: For LVIS; off, standard AP.
+        max_detections: Of a picture, or of a picture and chunk; by default 300 for LVIS, else 100.
+        batch_size: Pictures that go through the model together.
+        limit: Only the first pictures, for a quick look; the numbers are no results then.
+        backend: Of average precision; by default the fastest that is installed.
+        settings: What else the results depend on, such as the weights.
+        progress: Given a name and the number of pictures, makes what is told how many more are
+            done.
+    Raises:
+        ConfigError: An option that does not fit the task.
+        DataError: The data cannot be read.
+    """
+    if task not in get_args(Task):
+        raise ConfigError(f"task {task!r} is not one of {', '.join(get_args(Task))}")
+    paths = [Path(path) for path in data]
+    described = {"task": task, **(settings or {}), "limit": limit}
+    if task == "odinw":
+        return _odinw(
+            detector, paths, Path(output), batch_size, limit, backend, described, progress
+        )
+    if len(paths) != 1:
+        raise ConfigError(
+            f"task {task} takes one data set, got {len(paths)}; only odinw takes more"
+        )
+    options = PostprocessOptions(
+        max_detections=max_detections or (LVIS_DETECTIONS if task == "lvis" else 100)
+    )
+    if task == "flickr":
+        sentences = read_flickr(paths[0], split=split)
+        questions = flickr_questions(sentences)[:limit]
+        if limit is not None:
+            asked = {question.image_id for question in questions}
+            kept = [s for s in sentences.sentences if f"{s.image_id}#{s.number}" in asked]
+            sentences = type(sentences)(sentences.path, Packed(kept))
+        some = [question.file_name for question in questions[:10]]
+        pictures = pictures_for(paths[0], images, some)
+        truth: FlickrEvaluator | LvisEvaluator | CocoEvaluator = FlickrEvaluator(sentences)
+    else:
+        annotated = read_annotated(paths[0], images, split=split)
+        pictures = annotated.pictures
+        detection = _limited(_detection(annotated.data, paths[0]), limit)
+        if task == "lvis":
+            truth = LvisEvaluator(detection, backend=backend, fixed=fixed_ap)
+            chunk = chunk or LVIS_CHUNK
+        else:
+            truth = CocoEvaluator(detection, backend=backend)
+        questions = detection_questions(detection, chunk=chunk)
+    evaluate(
+        detector,
+        questions,
+        pictures,
+        truth,
+        output,
+        options=options,
+        batch_size=batch_size,
+        settings={**described, "data": str(paths[0])},
+        progress=None if progress is None else progress(paths[0].name, len(questions)),
+    )
+    return read_results(output)
+
+
+def odinw_sets(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name and annotations of each data set; a folder of data sets is opened.
+
+    Raises:
+        DataError: A path holds none.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.is_file():
+            found[path.parent.name if path.parent.name else path.stem] = path
+            continue
+        folders = [path, *sorted(p for p in path.glob("*") if p.is_dir())]
+        here = {folder.name: _annotations(folder) for folder in folders}
+        named = {name: file for name, file in here.items() if file is not None}
+        if not named:
+            raise DataError(
+                f"{path} holds no ODinW data set: no {' or '.join(ODINW_FILES)} in it, below it, "
+                f"or in a folder {', '.join(filter(None, ODINW_SPLITS))} of those"
+            )
+        found |= named
+    return found
+
+
+def _odinw(
+    detector: Predictor | None,
+    paths: Sequence[Path],
+    output: Path,
+    batch_size: int,
+    limit: int | None,
+    backend: Backend | None,
+    settings: Mapping[str, Any],
+    progress: Callable[[str, int], Callable[[int], object]] | None,
+) -> dict[str, Any]:
+    """Average precision of each data set and their mean, the ODinW score."""
+    metrics: dict[str, float | None] = {}
+    causes: list[str] = []
+    unreadable: dict[str, str] = {}
+    for name, path in odinw_sets(paths).items():
+        annotated = read_annotated(path)
+        detection = _limited(_detection(annotated.data, path), limit)
+        questions = detection_questions(detection, decorations=_decorations(name))
+        evaluate(
+            detector,
+            questions,
+            annotated.pictures,
+            CocoEvaluator(detection, backend=backend),
+            output / name,
+            batch_size=batch_size,
+            settings={**settings, "data": str(path)},
+            progress=None if progress is None else progress(name, len(questions)),
+        )
+        results = read_results(output / name)
+        metrics[name] = results["metrics"]["AP"]
+        causes += [f"{name}: {cause}" for cause in results["likely_causes"]]
+        unreadable |= {f"{name}/{key}": error for key, error in results["unreadable"].items()}
+    values = [value for value in metrics.values() if value is not None]
+    together = {
+        "metrics": {"AP": sum(values) / len(values) if values else None, **metrics},
+        "settings": dict(settings),
+        "unreadable": unreadable,
+        "likely_causes": causes,
+    }
+    text = json.dumps(together, indent=2, ensure_ascii=False) + "\n"
+    on_main(lambda: (output / "results.json").write_text(text, encoding="utf-8"))
+    return together
+
+
+def _annotations(folder: Path) -> Path | None:
+    for split in ODINW_SPLITS:
+        for name in ODINW_FILES:
+            if (folder / split / name).is_file():
+                return folder / split / name
+    return None
+
+
+def _decorations(name: str) -> Mapping[str, tuple[str, str]]:
+    """Of a data set; folders often have a longer name than the task."""
+    for task, decorations in ODINW_DECORATIONS.items():
+        if name.casefold().startswith(task.casefold()):
+            return decorations
+    return {}
+
+
+def _detection(data: object, path: Path) -> DetectionData:
+    if not isinstance(data, DetectionData):
+        raise ConfigError(f"{path} holds captions; average precision needs boxes with classes")
+    return data
+
+
+def _limited(data: DetectionData, limit: int | None) -> DetectionData:
+    """The first pictures of a data set."""
+    if limit is None:
+        return data
+    records = Packed([data.records[row] for row in range(min(limit, len(data)))])
+    return DetectionData(
+        data.path, data.names, data.category_ids, records, data.vocabularies, data.frequencies
+    )
