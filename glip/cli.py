@@ -95,11 +95,11 @@ def _guarded(command: Command, args: argparse.Namespace) -> int:
         return PIPE_CLOSED
 
 
-def _note(message: str, *, to: TextIO | None = None) -> None:
+def _note(message: str) -> None:
     """A line on stderr, above a progress bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(message, file=to or sys.stderr)
+    tqdm.write(message, file=sys.stderr)
 
 
 # predict
@@ -358,19 +358,29 @@ class _Table:
         """The rows of one picture, best first; one that says so if nothing was found."""
         if self._hidden:
             return
+        rows = []
         if self._empty:
-            self._print("picture", "phrase", "score", ("x1", "y1", "x2", "y2"))
+            rows.append(self._row("picture", "phrase", "score", ("x1", "y1", "x2", "y2")))
             self._empty = False
-        boxes, scores = found.boxes.tolist(), found.scores.tolist()
-        for box, score, phrase in zip(boxes, scores, found.phrases, strict=True):
-            self._print(_line(picture), _line(phrase), f"{score:.3f}", [f"{x:.0f}" for x in box])
+        picture = _line(picture)
+        for box, score, phrase in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.phrases, strict=True
+        ):
+            corners = [f"{x:.0f}" for x in box]
+            rows.append(self._row(picture, _line(phrase), f"{score:.3f}", corners))
         if not len(found):
-            self._print(_line(picture), f"nothing above {threshold:g}", "", ())
+            rows.append(self._row(picture, f"nothing above {threshold:g}", "", ()))
+        if sys.stdout.isatty():  # where there may be a progress bar in the way
+            from tqdm import tqdm
 
-    def _print(self, picture: str, phrase: str, score: str, box: Sequence[str]) -> None:
+            tqdm.write("\n".join(rows), file=sys.stdout)
+        else:
+            print("\n".join(rows))
+
+    def _row(self, picture: str, phrase: str, score: str, box: Sequence[str]) -> str:
         cells = [_padded(picture, max(self._picture_width, 7))] if self._picture_width else []
         cells += [_padded(phrase, self._phrase_width), f"{score:>5}", *(f"{x:>6}" for x in box)]
-        _note("  ".join(cells).rstrip(), to=sys.stdout)
+        return "  ".join(cells).rstrip()
 
 
 def _line(text: str) -> str:

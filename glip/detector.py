@@ -197,6 +197,7 @@ class Detector:
             ImageError: A picture cannot be used.
             PromptError: A prompt is empty or a phrase of it longer than the encoder.
             ConfigError: An option out of range.
+            DeviceError: Too little memory, or numbers that overflow in float16.
         """
         options = PostprocessOptions(
             score=threshold, nms=nms, max_detections=max_detections, aggregate=aggregate
@@ -247,7 +248,13 @@ class Detector:
                     errors[index] = error
             found: dict[int, Detections] = {}
             for batch in self._batches(pictures, each, batch_size):
-                found.update(self._detect(batch, [each[p.number] for p in batch], options))
+                try:
+                    found.update(self._detect(batch, [each[p.number] for p in batch], options))
+                except torch.cuda.OutOfMemoryError as error:
+                    raise DeviceError(
+                        f"{self.device} has too little memory for {len(batch)} pictures at a time; "
+                        "lower batch_size, or load the model with dtype='bfloat16'"
+                    ) from error
             for index in numbers:
                 yield Outcome(index, sources[index], found.get(index), errors.get(index))
 

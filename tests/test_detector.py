@@ -400,3 +400,16 @@ def test_model_that_gives_nan_says_what_to_do(
     detector = Detector.from_weights(Weights(tiny_weights.config, state), dtype=dtype)
     with pytest.raises(error, match=message):
         detector.predict(make_picture(), NAMES)
+
+
+def test_exhausted_gpu_says_what_to_do(
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tiny_detector.model, "see", exhausted)
+    with pytest.raises(DeviceError, match="for 2 pictures at a time; lower batch_size"):
+        tiny_detector.predict([make_picture()] * 2, NAMES, batch_size=2)
