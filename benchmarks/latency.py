@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from reference import Reference, Watch, postprocess, preprocess
 from torch import nn
 from tqdm import tqdm
 
@@ -48,7 +49,6 @@ from glip.parity import recipe
 from glip.postprocess import PostprocessOptions, select_candidates, suppress
 from glip.text.prompt import PromptPass
 from glip.text.tokenizer import Tokenizer
-from reference import Reference, Watch, postprocess, preprocess
 
 OPTIONS = PostprocessOptions()
 STAGES = (
