@@ -5,7 +5,7 @@ Knows nothing about files, sentences or losses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,6 +58,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def pin_memory(self) -> Batch:
+        """The same batch with its pictures where a GPU can copy from while it works."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

@@ -1,10 +1,241 @@
-"""Everything a training run is told: what to train, on what, how long, and what to write down."""
+"""Everything a training run is told, as dataclasses: strict YAML and `a.b=value` overrides.
+
+A YAML file holds what differs from the defaults, which are the released recipe of GLIP-T. It may
+name another file as its `base`. Paths of data are relative to the working folder.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from glip.config import ModelConfig
+import yaml
+
+from glip.config import ModelConfig, from_dict
+from glip.data.augment import AugmentConfig
+from glip.data.formats import Split
+from glip.data.sampling import SamplingConfig
+from glip.errors import ConfigError
+from glip.evaluation.tasks import Task
+from glip.training.freezing import FreezeConfig
+from glip.training.loop import Precision
+from glip.training.optim import OptimizerConfig, ScheduleConfig
+from glip.training.parallel import Strategy
+
+BASE = "base"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as YAML 1.2 does; the older YAML of this library wants 1.0e-4."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    list("-+.0123456789"),
+)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One data set to train on, in any format that `glip.data.formats` reads."""
+
+    annotations: str
+    """File or folder."""
+    images: str | None = None
+    """Folder or tar; by default beside the annotations."""
+    split: Split | None = None
+    """Of a folder with several."""
+    label_map: str | None = None
+    """For ODVG lines with class labels: the JSON file from label to name."""
+    weight: float = 1.0
+    """How often an epoch goes through it."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """For data with classes: how prompts are made."""
+    keep_empty: bool = False
+    """Also train on pictures without any box."""
+    min_score: float = 0.5
+    """For pseudo labels: boxes below this are left out."""
+    trust_scores: bool = False
+    """For pseudo labels: weigh boxes by their scores."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    workers: int = 4
+    """Processes that read pictures, for each process that trains."""
+    group_by_shape: bool = True
+    """Batches of tall or of wide pictures only, which saves padding."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What to evaluate on, while training and at its end."""
+
+    annotations: str | None = None
+    """None: no evaluation."""
+    images: str | None = None
+    split: Split | None = None
+    task: Task = "coco"
+    """The protocol."""
+    every_epochs: float | None = 1.0
+    """None: only at the end."""
+    metric: str | None = None
+    """The one that decides about the best weights; by default the first of the protocol."""
+    batch_size: int = 1
+    limit: int | None = None
+    """Only the first pictures."""
+    sample_pictures: int = 8
+    """How many are drawn in the report."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run."""
+
+    model: str = "glip_nano"
+    """Name of a preset; not needed where weights bring their own config."""
+    weights: str | None = None
+    """File or name of what to start from; None starts from random weights."""
+    seed: int = 0
+    batch_size: int = 16
+    """Pictures of one step, over all processes and all accumulated batches."""
+    epochs: float | None = None
+    steps: int | None = None
+    """Length of the run: this or `epochs`."""
+    accumulate: int = 1
+    """Batches that one step is divided into, to save memory."""
+    precision: Precision = "float32"
+    strategy: Strategy = "ddp"
+    """With several processes: "fsdp" divides weights and optimizer state among them."""
+    activation_checkpointing: bool = False
+    """Save memory, compute twice."""
+    ema: float | None = None
+    """Decay of a running average of the weights, which is then what is evaluated and kept."""
+    log_every: int = 20
+    save_every: int = 2500
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.steps is not None:
+            raise ConfigError(f"give epochs ({self.epochs}) or steps ({self.steps}), not both")
+        length = self.epochs if self.epochs is not None else self.steps
+        if length is not None and length <= 0:
+            raise ConfigError(f"the run must have a length above 0, got {length}")
+        if self.batch_size < 1 or self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"batch_size {self.batch_size} cannot be divided into {self.accumulate} batches"
+            )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ConfigError(f"ema must lie in [0, 1), got {self.ema}")
+        if self.keep_checkpoints < 1:
+            raise ConfigError(f"keep_checkpoints must be at least 1, got {self.keep_checkpoints}")
+
+    def to_yaml(self) -> str:
+        """All values, defaults too, as `read_run` reads them."""
+        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False, allow_unicode=True)
+
+
+def read_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run.
+
+    Args:
+        path: YAML file.
+        overrides: `a.b=value`, the value as in YAML; a number in the name counts members of a list
+            (`data.sources.0.annotations=train.json`).
+    Raises:
+        ConfigError: An unreadable file, an unknown key (with the nearest known one), a wrong value.
+    """
+    values = _read_yaml(Path(path), ())
+    for override in overrides:
+        _override(values, override)
+    return from_dict(RunConfig, values, where=os.fspath(path))
+
+
+def _read_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A file laid over its base."""
+    path = path.resolve()
+    if path in above:
+        raise ConfigError(f"{path}: is its own base")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {values!r}")
+    base = values.pop(BASE, None)
+    if base is None:
+        return values
+    return _laid_over(_read_yaml(path.parent / str(base), (*above, path)), values)
+
+
+def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values over those of a base; mappings are merged, all else is replaced."""
+    result = dict(base)
+    for key, value in values.items():
+        under = result.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        result[key] = _laid_over(under, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    name, sign, text = override.partition("=")
+    if not sign or not name:
+        raise ConfigError(f"override {override!r} is not of the form a.b=value")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {error}") from error
+    place: Any = values
+    *parents, last = name.split(".")
+    for parent in parents:
+        if isinstance(place, list):
+            place = place[_row(place, parent, override)]
+        else:
+            if place.get(parent) is None:
+                place[parent] = {}
+            place = place[parent]
+        if not isinstance(place, (dict, list)):
+            raise ConfigError(f"override {override!r}: {parent!r} has no parts")
+    if isinstance(place, list):
+        place[_row(place, last, override)] = value
+    else:
+        place[last] = value
+
+
+def _row(members: list[Any], name: str, override: str) -> int:
+    if not name.isdecimal() or int(name) >= len(members):
+        raise ConfigError(
+            f"override {override!r}: {name!r} is not one of the {len(members)} members, "
+            "counted from 0"
+        )
+    return int(name)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML has."""
+    if isinstance(value, Mapping):
+        return {key: _plain(member) for key, member in value.items()}
+    return [_plain(member) for member in value] if isinstance(value, (list, tuple)) else value
 
 
 def without_chance(config: ModelConfig) -> ModelConfig:

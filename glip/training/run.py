@@ -1,0 +1,407 @@
+"""A run from its configuration to weights, logs and a report: where config meets constructors.
+
+The folder of a run holds
+
+    config.yaml                 all values of the run
+    checkpoints/                to resume from
+    metrics.jsonl, tensorboard/ losses, rates and evaluations
+    evaluation/step_.../        predictions and results of each evaluation
+    model_best.safetensors      weights of the best evaluation
+    model_final.safetensors     weights of the end
+    report.html                 curves, AP of each class, sample pictures
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from glip.checkpoint import Weights, find, read
+from glip.checkpoint import save as save_weights
+from glip.data.detection import DetectionData
+from glip.data.formats import Annotated, read_annotated
+from glip.data.grounding import GroundingData, read_odvg_detection
+from glip.data.loader import (
+    DetectionSource,
+    GroundingSource,
+    MixtureSampler,
+    Source,
+    TrainingSet,
+    training_loader,
+)
+from glip.data.pictures import pictures_for
+from glip.data.sampling import class_prompt
+from glip.detector import Detector
+from glip.distributed import is_main, on_main, rank, world_size
+from glip.errors import CheckpointError, ConfigError
+from glip.evaluation.predictions import read_predictions
+from glip.evaluation.run import read_results, table
+from glip.evaluation.tasks import run_task
+from glip.model.presets import build, preset
+from glip.structures import Detections
+from glip.text.tokenizer import Tokenizer
+from glip.training.ema import Ema
+from glip.training.freezing import freeze
+from glip.training.loop import LoopConfig, train
+from glip.training.losses import Criterion
+from glip.training.optim import Plateau, Schedule, build_optimizer
+from glip.training.parallel import (
+    checkpoint_activations,
+    parallelise,
+    synchronise_batch_norm,
+    unwrapped,
+    whole,
+)
+from glip.training.record import Recorder, read_records
+from glip.training.report import SamplePicture, write_report
+from glip.training.run_config import EvaluationConfig, RunConfig, SourceConfig
+from glip.training.state import CheckpointFolder, TrainState, seed_generators
+from glip.visualize import draw
+
+logger = logging.getLogger(__name__)
+
+DRAWN_SCORE = 0.3  # detections of the report's pictures score at least this
+FOLDER_OF_STEP = "step_{:08d}"
+
+
+def run(
+    config: RunConfig,
+    output: str | os.PathLike[str],
+    device: torch.device,
+    *,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Train as configured; a collective call where several processes work together.
+
+    Args:
+        config: The run.
+        output: Its folder, made if need be; all processes have to see it.
+        device: Of this process.
+        resume: Go on from the newest checkpoint in the folder, if there is one.
+    Returns:
+        Metrics of the last evaluation, empty without one.
+    Raises:
+        GlipError: Data, weights or options that do not fit, a folder that already holds a run, or
+            training that diverged.
+    """
+    output = Path(output)
+    checkpoints = CheckpointFolder(output / "checkpoints", config.keep_checkpoints)
+    _prepare_folder(output, config, resume)
+
+    detector = starting_point(config, device)
+    model = detector.model
+    resting = freeze(model, config.freeze)
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
+    if config.freeze.batch_norm == "batch":
+        model = synchronise_batch_norm(model)
+    wrapped = parallelise(model, config.strategy)
+    plateau = config.schedule.plateau
+    state = TrainState(
+        wrapped,
+        build_optimizer(unwrapped(wrapped).named_parameters(), config.optimizer),
+        torch.amp.GradScaler(device.type, enabled=config.precision == "float16"),
+        ema=None if config.ema is None else Ema(unwrapped(wrapped), config.ema),
+        plateau=None if plateau is None else Plateau(plateau),
+    )
+    seed_generators(config.seed)
+    if resume:
+        checkpoints.load_newest(state)
+
+    sources = [training_source(source, detector) for source in config.data.sources]
+    if not sources:
+        raise ConfigError("data.sources is empty; name at least one data set to train on")
+    per_process, rest = divmod(config.batch_size, world_size() * config.accumulate)
+    if rest or not per_process:
+        raise ConfigError(
+            f"batch_size {config.batch_size} cannot be divided among {world_size()} processes and "
+            f"{config.accumulate} batches of each"
+        )
+
+    def sampler(steps: int, start: int) -> MixtureSampler:
+        shapes = [source.is_tall() for source in sources] if config.data.group_by_shape else None
+        return MixtureSampler(
+            [len(source) for source in sources],
+            batch_size=per_process,
+            steps=steps * config.accumulate,
+            seed=config.seed,
+            weights=[source.weight for source in config.data.sources],
+            start=start * config.accumulate,
+            rank=rank(),
+            world_size=world_size(),
+            is_tall=shapes,
+        )
+
+    epoch = sampler(0, 0).steps_per_epoch / config.accumulate  # steps of the optimizer
+    steps = _steps(config, epoch)
+    loader = training_loader(
+        TrainingSet(
+            sources,
+            detector.tokenizer,
+            detector.config.pixels,
+            config.data.augment,
+            max_tokens=detector.config.text.max_tokens,
+        ),
+        sampler(steps, state.step),
+        workers=config.data.workers,
+        pin_memory=device.type == "cuda",
+    )
+    loop = LoopConfig(
+        steps,
+        accumulate=config.accumulate,
+        precision=config.precision,
+        clip_norm=config.optimizer.clip_norm,
+        log_every=min(config.log_every, steps),
+        save_every=config.save_every,
+        evaluate_every=_every(config.evaluation.every_epochs, epoch),
+        metric=config.evaluation.metric,
+    )
+    latest: dict[str, float] = dict(state.history[-1]) if state.history else {}
+    recorder = Recorder(output, steps, start=state.step, pictures=config.batch_size)
+
+    def evaluate(now: nn.Module) -> Mapping[str, float]:
+        seen = _plain_detector(now, detector, device)
+        metrics = evaluate_on(
+            config.evaluation, seen, output / "evaluation" / FOLDER_OF_STEP.format(state.step)
+        )
+        recorder.evaluation(state.step, metrics)
+        latest.clear()
+        latest.update(metrics)
+        return metrics
+
+    def save(now: TrainState) -> None:
+        # The weights first: a run that is killed in between does this step again.
+        if now.best_step == now.step:
+            _save_weights(output / "model_best.safetensors", now, detector)
+        if now.stopped or now.step == steps:
+            _save_weights(output / "model_final.safetensors", now, detector)
+        checkpoints.save(now)
+
+    with recorder:
+        train(
+            state,
+            loader,
+            Criterion(),
+            Schedule(config.schedule, steps),
+            loop,
+            resting=resting,
+            report=recorder.step,
+            save=save,
+            evaluate=evaluate if config.evaluation.annotations is not None else None,
+        )
+    on_main(lambda: _report(output, config, state))
+    latest.pop("step", None)
+    return latest
+
+
+def evaluate_only(
+    config: RunConfig,
+    output: str | os.PathLike[str],
+    device: torch.device,
+    *,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Evaluate the weights that a run starts from or, with `resume`, those it has come to.
+
+    Raises:
+        GlipError: Nothing to evaluate on, or weights or data that do not fit.
+    """
+    output = Path(output)
+    if config.evaluation.annotations is None:
+        raise ConfigError("evaluation.annotations is not set: there is nothing to evaluate on")
+    name = "start"
+    if resume:
+        files = [output / "model_final.safetensors", output / "model_best.safetensors"]
+        weights = next((file for file in files if file.exists()), None)
+        if weights is None:
+            raise CheckpointError(f"{output} holds no weights yet; evaluate without --resume")
+        config = replace(config, weights=str(weights))
+        # Later weights of the same name are evaluated anew.
+        name = f"{weights.stem}_{int(weights.stat().st_mtime)}"
+    detector = starting_point(config, device)
+    return evaluate_on(config.evaluation, detector, output / "evaluation" / name)
+
+
+def starting_point(config: RunConfig, device: torch.device) -> Detector:
+    """Model, tokenizer and model config that a run starts from; the same on every process."""
+    if config.weights is not None:
+        weights = read(find(config.weights))
+    else:
+        torch.manual_seed(config.seed)
+        chosen = preset(config.model)
+        weights = Weights(chosen, build(chosen).state_dict())
+    return Detector.from_weights(weights, device=device)
+
+
+def training_source(config: SourceConfig, detector: Detector) -> Source:
+    """A data set as training draws from it."""
+    if config.label_map is not None:
+        data: DetectionData | GroundingData = read_odvg_detection(
+            config.annotations, config.label_map
+        )
+        first = [data.records[0].file_name] if len(data) else []
+        pictures = pictures_for(config.annotations, config.images, first)
+    else:
+        annotated = read_annotated(config.annotations, config.images, split=config.split)
+        data, pictures = annotated.data, annotated.pictures
+    if isinstance(data, DetectionData):
+        return DetectionSource(
+            data,
+            pictures,
+            detector.tokenizer,
+            config.sampling,
+            max_tokens=detector.config.text.max_tokens,
+            keep_empty=config.keep_empty,
+        )
+    return GroundingSource(
+        data, pictures, min_score=config.min_score, trust_scores=config.trust_scores
+    )
+
+
+def evaluate_on(config: EvaluationConfig, detector: Detector, folder: Path) -> dict[str, float]:
+    """Metrics of a detector by the protocol of the config; those without a value are left out."""
+    assert config.annotations is not None
+    results = run_task(
+        config.task,
+        detector,
+        [config.annotations],
+        folder,
+        images=config.images,
+        split=config.split,
+        batch_size=config.batch_size,
+        limit=config.limit,
+    )
+    if is_main():
+        logger.info("%s\n%s", folder, table(results))
+    return {name: value for name, value in results["metrics"].items() if value is not None}
+
+
+def _prepare_folder(output: Path, config: RunConfig, resume: bool) -> None:
+    def prepare() -> None:
+        if not resume and (output / "checkpoints").exists():
+            raise ConfigError(
+                f"{output} already holds a run; go on with it (--resume), or choose another folder"
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+
+    on_main(prepare)
+
+
+def _steps(config: RunConfig, epoch: float) -> int:
+    if config.steps is not None:
+        return config.steps
+    if config.epochs is None:
+        raise ConfigError("the run has no length: set epochs or steps")
+    return max(1, math.floor(config.epochs * epoch))
+
+
+def _every(epochs: float | None, epoch: float) -> int | None:
+    return None if epochs is None else max(1, round(epochs * epoch))
+
+
+def _plain_detector(model: nn.Module, detector: Detector, device: torch.device) -> Detector:
+    """A detector with the model's present weights.
+
+    Processes see different numbers of pictures, so a sharded model, whose parts have to be called
+    by all processes together, is put together first.
+    """
+    if model is detector.model and not _is_sharded(model):
+        return Detector(detector.model, detector.config, detector.tokenizer, device=device)
+    state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    weights = Weights(detector.config, state, _tokenizer_json(detector.tokenizer))
+    return Detector.from_weights(weights, device=device)
+
+
+def _is_sharded(model: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def _tokenizer_json(tokenizer: Tokenizer) -> str | None:
+    return None if tokenizer.is_builtin else tokenizer.to_json()
+
+
+def _save_weights(path: Path, state: TrainState, detector: Detector) -> None:
+    """The weights that are evaluated, as a file that `glip.load` reads; a collective call."""
+    tensors: Mapping[str, Tensor] = unwrapped(state.model).state_dict()
+    if state.ema is not None:
+        tensors = state.ema.average
+    gathered = {name: whole(tensor) for name, tensor in tensors.items()}
+    weights = Weights(detector.config, gathered, _tokenizer_json(detector.tokenizer))
+    on_main(lambda: save_weights(path, weights))
+
+
+def _report(output: Path, config: RunConfig, state: TrainState) -> None:
+    metrics: dict[str, float | None] = {}
+    per_class: dict[str, float | None] = {}
+    pictures: list[SamplePicture] = []
+    if state.history:
+        folder = output / "evaluation" / FOLDER_OF_STEP.format(int(state.history[-1]["step"]))
+        results = read_results(folder)
+        metrics, per_class = results["metrics"], results.get("per_class", {})
+        pictures = _sample_pictures(config.evaluation, folder)
+    summary: dict[str, Any] = {"steps": state.step, "ended by the plateau": state.stopped}
+    if state.best_step >= 0:
+        summary["best"] = f"{state.best:.4f} at step {state.best_step}"
+    write_report(
+        output / "report.html",
+        read_records(output),
+        title=f"Run {output.resolve().name}",
+        summary=summary,
+        metrics=metrics,
+        per_class=per_class,
+        pictures=pictures,
+        settings=config.to_yaml(),
+    )
+    logger.info("report: %s", output / "report.html")
+
+
+def _sample_pictures(config: EvaluationConfig, folder: Path) -> list[SamplePicture]:
+    """The first pictures of detection data with boxes, each with its truth and its detections."""
+    if config.task not in ("coco", "lvis", "custom") or config.annotations is None:
+        return []
+    annotated: Annotated = read_annotated(config.annotations, config.images, split=config.split)
+    data = cast(DetectionData, annotated.data)
+    prompt = class_prompt(data.names)
+    rows = {category: row for row, category in enumerate(data.category_ids)}
+    found = {one.image_id: one for one in read_predictions(folder / "predictions.jsonl")}
+    pictures: list[SamplePicture] = []
+    for record in data.records:
+        if len(pictures) >= config.sample_pictures:
+            break
+        one = found.get(record.image_id)
+        if one is None or one.error is not None or not len(record.boxes):
+            continue
+        image = annotated.pictures.read(record.file_name)
+        truth = Detections(
+            torch.as_tensor(record.boxes, dtype=torch.float32),
+            torch.ones(len(record.boxes)),
+            torch.as_tensor(record.labels, dtype=torch.int64),
+            prompt,
+            record.image_hw,
+        )
+        labels = torch.tensor([rows[int(label)] for label in one.labels], dtype=torch.int64)
+        detected = Detections(
+            torch.as_tensor(one.boxes, dtype=torch.float32),
+            torch.as_tensor(one.scores, dtype=torch.float32),
+            labels,
+            prompt,
+            record.image_hw,
+        )
+        pictures.append(
+            SamplePicture(
+                record.file_name,
+                draw(image, truth, scores=False),
+                draw(image, detected[detected.scores >= DRAWN_SCORE]),
+            )
+        )
+    return pictures

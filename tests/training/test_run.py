@@ -1,0 +1,223 @@
+"""Whole runs over files, from configuration to report."""
+
+import json
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from toy import COLOURS, CONFIG, SIDE, picture, toy_model
+
+import glip
+from glip.checkpoint import Weights, read, save
+from glip.data.augment import AugmentConfig
+from glip.data.sampling import SamplingConfig
+from glip.errors import CheckpointError, ConfigError
+from glip.training.optim import OptimizerConfig, ScheduleConfig
+from glip.training.record import read_records
+from glip.training.run import evaluate_only, run
+from glip.training.run_config import (
+    DataConfig,
+    EvaluationConfig,
+    RunConfig,
+    SourceConfig,
+    without_chance,
+)
+
+CPU = torch.device("cpu")
+TOOL = Path(__file__).parents[2] / "tools" / "train_net.py"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures with squares, their annotations, and untrained weights."""
+    folder = tmp_path_factory.mktemp("drawn")
+    images, annotations = [], []
+    for number in range(4):
+        image = Image.new("RGB", (SIDE, SIDE), "grey")
+        target = picture(number)[1]
+        for box, phrase in zip(target.boxes.tolist(), target.phrases.tolist(), strict=True):
+            ImageDraw.Draw(image).rectangle(tuple(box), fill=list(COLOURS)[phrase])
+            x1, y1, x2, y2 = box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": phrase + 1,
+                    "bbox": [x1, y1, x2 - x1 + 1, y2 - y1 + 1],
+                    "area": (x2 - x1 + 1) * (y2 - y1 + 1),
+                    "iscrowd": 0,
+                }
+            )
+        image.save(folder / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": SIDE, "height": SIDE})
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": row + 1, "name": name} for row, name in enumerate(COLOURS)],
+    }
+    (folder / "coco.json").write_text(json.dumps(content))
+    config = without_chance(CONFIG)
+    save(folder / "toy.safetensors", Weights(config, toy_model(config).state_dict()))
+    return folder
+
+
+def config_for(drawn: Path, steps: int, **changes: object) -> RunConfig:
+    annotations = str(drawn / "coco.json")
+    config = RunConfig(
+        weights=str(drawn / "toy.safetensors"),
+        batch_size=4,
+        steps=steps,
+        log_every=1,
+        save_every=2,
+        optimizer=OptimizerConfig(lr=3e-3, text_lr=3e-3),
+        schedule=ScheduleConfig("cosine", warmup_steps=5, final_factor=0.1),
+        data=DataConfig(
+            sources=(SourceConfig(annotations, sampling=SamplingConfig("all", shuffle=False)),),
+            augment=AugmentConfig(short_sides=(SIDE,), long_side=SIDE, flip=0.5),
+            workers=0,
+        ),
+        evaluation=EvaluationConfig(annotations, every_epochs=None, sample_pictures=2),
+    )
+    return replace(config, **changes)
+
+
+def test_run_leaves_weights_logs_and_a_report(drawn, tmp_path):
+    metrics = run(config_for(drawn, steps=3), tmp_path / "run", CPU)
+    assert {"AP", "AP50"} <= metrics.keys()
+    assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard"} == {
+        "config.yaml",
+        "checkpoints",
+        "evaluation",
+        "metrics.jsonl",
+        "model_best.safetensors",
+        "model_final.safetensors",
+        "report.html",
+    }
+    rows = read_records(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 2, 3, 3]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "AP of each class" in page
+    assert page.count("<img") == 4  # two pictures, truth and found
+    detector = glip.load(tmp_path / "run" / "model_final.safetensors", device="cpu")
+    detector.predict(drawn / "0.png", ["red", "blue"])
+
+
+def test_resumed_run_equals_one_that_never_stopped(drawn, tmp_path):
+    config = config_for(drawn, steps=4, ema=0.5)
+    run(config, tmp_path / "whole", CPU)
+    # As if killed after the checkpoint of the second step: nothing later is left.
+    run(config, tmp_path / "parts", CPU)
+    (tmp_path / "parts" / "checkpoints" / "step_00000004.pt").unlink()
+    (tmp_path / "parts" / "model_final.safetensors").unlink()
+    run(config, tmp_path / "parts", CPU, resume=True)
+    one, two = (
+        read(tmp_path / name / "model_final.safetensors").state for name in ("whole", "parts")
+    )
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    losses = [
+        [row["loss/total"] for row in read_records(tmp_path / name) if "loss/total" in row]
+        for name in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_accumulated_run_takes_as_many_steps(drawn, tmp_path):
+    config = config_for(drawn, None, epochs=2.0, batch_size=2, accumulate=2)
+    run(replace(config, evaluation=EvaluationConfig()), tmp_path, CPU)
+    assert read_records(tmp_path)[-1]["step"] == 4
+
+
+def test_folder_with_a_run_is_not_overwritten(drawn, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        run(config_for(drawn, steps=1), tmp_path, CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": DataConfig()}, "data.sources is empty"),
+        ({"steps": None}, "set epochs or steps"),
+    ],
+)
+def test_incomplete_run_is_refused(drawn, tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        run(replace(config_for(drawn, steps=1), **changes), tmp_path, CPU)
+
+
+def test_evaluation_only(drawn, tmp_path):
+    config = config_for(drawn, steps=1)
+    assert evaluate_only(config, tmp_path, CPU)["AP"] < 0.1
+    with pytest.raises(CheckpointError, match="holds no weights yet"):
+        evaluate_only(config, tmp_path, CPU, resume=True)
+    with pytest.raises(ConfigError, match="nothing to evaluate on"):
+        evaluate_only(replace(config, evaluation=EvaluationConfig()), tmp_path, CPU)
+
+
+def tool(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimizer.lrr=1"], "did you mean 'lr'?"),
+        (["--num-machines", "2"], "several machines need a --dist-url"),
+        (["--num-gpus", "2", "--dist-url", "here"], "no url of the form tcp://host:port"),
+    ],
+)
+def test_tool_names_mistakes(drawn, tmp_path, monkeypatch, capsys, arguments, message):
+    path = tmp_path / "run.yaml"
+    path.write_text(config_for(drawn, steps=1).to_yaml())
+    monkeypatch.setattr(sys, "argv", ["train_net.py", "--config-file", str(path), *arguments])
+    assert runpy.run_path(str(TOOL))["main"]() == 2
+    assert message in capsys.readouterr().err
+
+
+def test_tool_trains(drawn, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text(config_for(drawn, steps=1).to_yaml())
+    flags = ["--config-file", str(path), "--output", str(tmp_path / "run"), "log_every=1"]
+    monkeypatch.setattr(sys, "argv", ["train_net.py", *flags])
+    main = runpy.run_path(str(TOOL))["main"]
+    assert main() == 0
+    assert "AP50" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["train_net.py", *flags, "--resume", "--eval-only"])
+    assert main() == 0
+
+
+@pytest.mark.slow
+def test_tool_on_two_processes(drawn, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(config_for(drawn, steps=2).to_yaml())
+    common = ("--config-file", path, "--num-gpus", 2)
+    for strategy in ("ddp", "fsdp"):
+        output = tmp_path / strategy
+        done = tool(*common, "--output", output, f"strategy={strategy}", "steps=4")
+        assert done.returncode == 0, done.stderr
+        assert (output / "report.html").exists()
+    one, two = (
+        read(tmp_path / strategy / "model_final.safetensors").state for strategy in ("ddp", "fsdp")
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], atol=2e-2, rtol=0)
+    done = tool(*common, "--output", tmp_path / "odd", "batch_size=3")
+    assert done.returncode == 2
+    assert "cannot be divided among 2 processes" in done.stderr
+
+
+@pytest.mark.slow
+def test_four_pictures_are_learned_by_heart(drawn, tmp_path):
+    config = config_for(drawn, steps=120, save_every=1000)
+    augment = replace(config.data.augment, flip=0.0)
+    metrics = run(
+        replace(config, data=replace(config.data, augment=augment)), tmp_path / "run", CPU
+    )
+    assert metrics["AP"] > 0.9

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from glip.errors import ConfigError
+from glip.model.presets import build_empty, preset
+from glip.training.freezing import freeze
+from glip.training.run_config import RunConfig, read_run, without_chance
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+
+
+def write(folder: Path, text: str, name: str = "run.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if p.parent.name in ("pretrain", "finetune")], ids=lambda p: p.stem
+)
+def test_shipped_config_is_valid(path):
+    config = read_run(path)
+    assert config.data.sources
+    freeze(build_empty(preset(config.weights or config.model)), config.freeze)
+
+
+def test_values_overrides_and_defaults(tmp_path):
+    path = write(tmp_path, "steps: 7\noptimizer: {lr: 1.0e-3}\n")
+    config = read_run(path, ["optimizer.text_lr=5e-4", "freeze.parts=[neck]", "ema=0.99"])
+    assert (config.steps, config.optimizer.lr, config.optimizer.clip_norm) == (7, 1e-3, 1.0)
+    assert (config.freeze.parts, config.ema) == (("neck",), 0.99)
+
+
+def test_overrides_reach_into_lists_and_missing_parts(tmp_path):
+    path = write(tmp_path, "data: {sources: [{annotations: a.json}]}\n")
+    config = read_run(path, ["data.sources.0.annotations=b.json", "schedule.plateau.patience=1"])
+    assert config.data.sources[0].annotations == "b.json"
+    assert config.schedule.plateau.patience == 1
+
+
+def test_file_lies_over_its_base(tmp_path):
+    write(tmp_path, "steps: 5\noptimizer: {lr: 0.1, weight_decay: 0.2}\n", "base.yaml")
+    config = read_run(write(tmp_path, "base: base.yaml\noptimizer: {lr: 0.3}\n"))
+    assert (config.steps, config.optimizer.lr, config.optimizer.weight_decay) == (5, 0.3, 0.2)
+
+
+def test_written_config_reads_as_itself(tmp_path):
+    config = read_run(
+        write(tmp_path, "steps: 5\ndata: {sources: [{annotations: a}]}\n"),
+        ["schedule.plateau.patience=1"],
+    )
+    assert read_run(write(tmp_path, config.to_yaml(), "again.yaml")) == config
+    assert read_run(write(tmp_path, "", "empty.yaml")) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("optimiser: {}", [], "unknown key 'optimiser'; did you mean 'optimizer'?"),
+        ("", ["optimizer.lrr=1"], "unknown key 'lrr'; did you mean 'lr'?"),
+        ("", ["optimizer.lr=fast"], "expected float, got 'fast'"),
+        ("", ["optimizer.lr"], "not of the form a.b=value"),
+        ("steps: 3", ["steps.x=1"], "'steps' has no parts"),
+        ("data: {sources: []}", ["data.sources.0.weight=1"], "not one of the 0 members"),
+        ("epochs: 1\nsteps: 1", [], "not both"),
+        ("steps: 0", [], "above 0"),
+        ("batch_size: 3\naccumulate: 2", [], "cannot be divided"),
+        ("ema: 1.0", [], "ema must lie in"),
+        ("precision: float8", [], "'float8' is not one of"),
+        ("[1, 2]", [], "expected keys and values"),
+        ("a: [", [], "no valid YAML"),
+        ("base: run.yaml", [], "is its own base"),
+        ("base: nowhere.yaml", [], "cannot read"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        read_run(write(tmp_path, text), overrides)
+    assert message in str(caught.value)
+
+
+def test_nothing_is_left_to_chance():
+    config = without_chance(preset("glip_tiny"))
+    assert config.backbone.drop_path == config.head.drop_block == 0
+    assert config.head.fusion_dropout == config.head.text_layer_dropout == 0
+    assert config.text.options["hidden_dropout_prob"] == 0
+    assert config.text.options["attention_probs_dropout_prob"] == 0
