@@ -192,6 +192,56 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
     )
 
 
+def to_coco(data: DetectionData) -> dict[str, Any]:
+    """A data set as the content of a COCO file; `parse_detection` gives it back.
+
+    With `json.dump` a converter from every format that can be read, such as YOLO and VOC.
+    """
+    ids = data.category_ids
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for record in data.records:
+        image: dict[str, Any] = {
+            "id": record.image_id,
+            "file_name": record.file_name,
+            "height": record.image_hw[0],
+            "width": record.image_hw[1],
+        }
+        if record.absent is not None:
+            image["neg_category_ids"] = [ids[row] for row in record.absent]
+            image["not_exhaustive_category_ids"] = [ids[row] for row in record.not_exhaustive]
+        if record.vocabulary is not None:
+            image["vocabulary"] = record.vocabulary
+        images.append(image)
+        for row, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
+            area = (x2 - x1) * (y2 - y1) if record.areas is None else float(record.areas[row])
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": record.image_id,
+                    "category_id": ids[int(record.labels[row])],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": area,
+                    "iscrowd": int(record.crowd[row]),
+                }
+            )
+    categories = [
+        {"id": number, "name": name} for number, name in zip(ids, data.names, strict=True)
+    ]
+    for category, frequency in zip(categories, data.frequencies or (), strict=False):
+        category["frequency"] = frequency
+    content: dict[str, Any] = {
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    if data.vocabularies:
+        content["vocabularies"] = {
+            name: [ids[row] for row in rows] for name, rows in data.vocabularies.items()
+        }
+    return content
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 

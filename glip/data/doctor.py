@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glip.data.checks import CHECKS, Check, Kind, Level, Subject
-from glip.data.detection import DetectionData, file_name_of
+from glip.data.detection import DetectionData, file_name_of, to_coco
 from glip.data.formats import Split, annotations_in, read_annotated, recognise
 from glip.data.grounding import GroundingData
 from glip.data.pictures import Pictures, pictures_for
@@ -165,7 +165,7 @@ def _subject(
     if content is None:
         annotated = read_annotated(path, images, split=split)
         pictures, data = annotated.pictures, annotated.data
-        content = _coco(data) if isinstance(data, DetectionData) else _mdetr(data)
+        content = to_coco(data) if isinstance(data, DetectionData) else _mdetr(data)
     if not isinstance(content, Mapping):
         raise DataError(f"{path} is one JSON {type(content).__name__}, expected an object")
     for key in ("images", "annotations", *(("categories",) if kind == "detection" else ())):
@@ -187,41 +187,31 @@ def _subject(
     )
 
 
-def _coco(data: DetectionData) -> dict[str, Any]:
-    """Records as the content of a COCO file, which the checks read."""
-    annotations = [
-        _annotation(record.image_id, box) | {"category_id": data.category_ids[label]}
-        for record in data.records
-        for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
-    ]
-    names = zip(data.category_ids, data.names, strict=True)
-    return {
-        "images": [_image(r.image_id, r.file_name, r.image_hw) for r in data.records],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in names],
-    }
-
-
 def _mdetr(data: GroundingData) -> dict[str, Any]:
     """Records as the content of an MDETR file, which the checks read."""
-    annotations = [
-        _annotation(record.image_id, box) | {"tokens_positive": record.phrases[owner]}
-        for record in data.records
-        for box, owner in zip(record.boxes.tolist(), record.owners.tolist(), strict=True)
-    ]
-    images = [
-        _image(r.image_id, r.file_name, r.image_hw) | {"caption": r.caption} for r in data.records
-    ]
+    images, annotations = [], []
+    for record in data.records:
+        height, width = record.image_hw
+        images.append(
+            {
+                "id": record.image_id,
+                "file_name": record.file_name,
+                "height": height,
+                "width": width,
+                "caption": record.caption,
+            }
+        )
+        for (x1, y1, x2, y2), owner in zip(
+            record.boxes.tolist(), record.owners.tolist(), strict=True
+        ):
+            annotations.append(
+                {
+                    "image_id": record.image_id,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "tokens_positive": record.phrases[owner],
+                }
+            )
     return {"images": images, "annotations": annotations}
-
-
-def _image(image_id: int | str, name: str, image_hw: tuple[int, int]) -> dict[str, Any]:
-    return {"id": image_id, "file_name": name, "height": image_hw[0], "width": image_hw[1]}
-
-
-def _annotation(image_id: int | str, box: list[float]) -> dict[str, Any]:
-    x1, y1, x2, y2 = box
-    return {"image_id": image_id, "bbox": [x1, y1, x2 - x1, y2 - y1]}
 
 
 def _summary(subject: Subject) -> str:

@@ -88,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
 def _progress_bar(name: str, total: int) -> Callable[[int], Any]:
     from tqdm import tqdm
 
-    bar: Any = tqdm(total=total, desc=name, unit="picture")
+    from glip.distributed import is_main
+
+    bar: Any = tqdm(total=total, desc=name, unit="picture", disable=not is_main())
     update: Callable[[int], Any] = bar.update
     return update
 

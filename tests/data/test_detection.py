@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from glip.data.detection import parse_detection, read_detection
+from glip.data.detection import parse_detection, read_detection, to_coco
 from glip.errors import DataError
 
 
@@ -106,3 +106,16 @@ def test_boxes_are_kept_as_the_file_has_them(coco_content, tmp_path):
     coco_content["annotations"][0]["bbox"] = [-5.5, 3, 100, 0]
     boxes = parse_detection(coco_content, tmp_path).records[0].boxes
     np.testing.assert_array_equal(boxes[0], [-5.5, 3, 94.5, 3])
+
+
+def test_data_become_a_coco_file_and_come_back(coco_content, tmp_path):
+    coco_content["vocabularies"] = {"boxes": [3, 7], "discs": [9]}
+    for image, name in zip(coco_content["images"], ("boxes", "boxes", "discs"), strict=True):
+        image |= {"vocabulary": name, "neg_category_ids": [], "not_exhaustive_category_ids": [3]}
+    for category in coco_content["categories"]:
+        category["frequency"] = "r"
+    coco_content["annotations"][0]["area"] = 5.5
+    once = to_coco(parse_detection(coco_content, tmp_path))
+    assert to_coco(parse_detection(json.loads(json.dumps(once)), tmp_path)) == once
+    assert once["vocabularies"] == coco_content["vocabularies"]
+    assert once["annotations"][0] == coco_content["annotations"][0] | {"area": 5.5}

@@ -1,5 +1,6 @@
 """The evaluations by name."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -116,13 +117,25 @@ def test_folder_without_data_sets(tmp_path):
         odinw_sets([tmp_path])
 
 
-def test_script_measures_again(toy, tmp_path, capsys, monkeypatch):
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-    try:
-        from evaluate import main
-    finally:
-        sys.path.pop(0)
+@pytest.fixture
+def main(monkeypatch):
+    """What the script runs."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    return importlib.import_module("evaluate").main
 
+
+def test_script_evaluates_weights(toy, tmp_path, capsys, monkeypatch, main, tiny_file):
+    output = tmp_path / "out"
+    data = ["--task", "custom", "--data", str(toy[0]), "--output", str(output)]
+    arguments = ["--weights", str(tiny_file), "--device", "cpu", *data]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("AP ")
+    settings = json.loads((output / "results.json").read_text())["settings"]
+    assert settings["weights"] == tiny_file.name and len(settings["weights_sha256"]) == 64
+
+
+def test_script_measures_again(toy, tmp_path, capsys, monkeypatch, main):
     path, detector = toy
     output = str(tmp_path / "out")
     run_task("custom", detector, [path], output)
