@@ -47,9 +47,10 @@ class _Tile(NamedTuple):
     """Some windows of a map, n cells in all, padding included."""
 
     cells: Tensor  # (n,) row of the map; any row where the cell is padding
+    real_cells: Tensor  # (m,) the same without padding
     real: Tensor | None  # (n, 1) bool, False on padding; None if there is none
-    kept: Tensor | None  # positions of the real cells among the n; None if all are
-    images: Tensor  # image of each kept cell
+    kept: Tensor | None  # (m,) positions of the real cells among the n; None if all are
+    images: Tensor  # (m,) image of each real cell
     mask: Tensor | None  # (windows, 1, window², window²); None if no window is torn
 
 
@@ -114,6 +115,7 @@ def _windows(
             tiles.append(
                 _Tile(
                     flat.clamp(min=0).to(device),
+                    flat[real].to(device),
                     None if full else real[:, None].to(device),
                     None if full else real.nonzero()[:, 0].to(device),
                     (flat[real] // (height * width)).to(device),
@@ -152,7 +154,8 @@ def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:
 
     Args:
         blocks: timm's `SwinTransformerBlock`s.
-        x: (B, H, W, C).
+        x: (B, H, W, C). Overwritten with the result unless gradients are recorded: a window needs no
+            cells but its own, so a tile can go back to where it came from.
         window: Side of a window.
     Returns:
         (B, H, W, C).
@@ -190,8 +193,12 @@ def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:
             hidden = linear(F.gelu(hidden), block.mlp.fc2.weight, block.mlp.fc2.bias)
             if block.training:
                 hidden = hidden * keep_mlp[tile.images]
-            done.append(cells + hidden)
-        rows = torch.cat(done)[plan.place]
+            if torch.is_grad_enabled():
+                done.append(cells + hidden)
+            else:
+                rows[tile.real_cells] = cells + hidden
+        if done:
+            rows = torch.cat(done)[plan.place]
     return rows.view(batch, height, width, channels)
 
 
@@ -232,7 +239,7 @@ class SwinStages(nn.Module):
         x = self.patch_embed.norm(x)
         maps = []
         for index, stage in enumerate(self.layers):
-            x = stage.downsample(x)  # an identity in the first stage
+            x = stage.downsample(x)  # an identity in the first stage, a new map in the others
             x = run_blocks(stage.blocks, x, self.window)
             out = self.norms[index - 1](x) if index else x
             maps.append(out.permute(0, 3, 1, 2))
