@@ -1,5 +1,6 @@
 """Why nothing was right."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,6 @@ def found(change=lambda x, y, w, h: [x, y, x + w, y + h], label=lambda n: n + 1,
     ],
 )
 def test_each_cause_is_named(data, predictions, message):
-    import re
-
     causes = likely_causes(data, predictions)
     assert any(re.search(message, cause) for cause in causes), causes
 
