@@ -57,8 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"glip {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    words = sys.argv[1:] if argv is None else argv
     for name, command in COMMANDS.items():
-        _configure(commands.add_parser(name, help=command.help), command)
+        sub_parser = commands.add_parser(name, help=command.help)
+        if name in words:  # options can need imports, which the list of commands should not wait for
+            _configure(sub_parser, command)
     args = parser.parse_args(argv)
     return _guarded(COMMANDS[args.command], args)
 
@@ -498,6 +501,42 @@ def _convert(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from glip.evaluation.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from glip.evaluation.command import run
+
+    return run(args)
+
+
+def _add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, help="annotations in any format that training reads")
+    parser.add_argument(
+        "--images", type=Path, metavar="PATH", help="folder or tar; by default beside the data"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="of a folder with several"
+    )
+    parser.add_argument("--quick", action="store_true", help="do not decode the pictures")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from glip.data.doctor import examine
+
+    with tqdm(unit="picture", leave=False, disable=None) as bar:
+        report = examine(
+            args.data, args.images, quick=args.quick, split=args.split, progress=bar.update
+        )
+    print(report.text())
+    return report.exit_code
+
+
 COMMANDS: dict[str, Command] = {
     "predict": Command(
         "find what a prompt names in pictures and draw boxes around it",
@@ -509,6 +548,14 @@ COMMANDS: dict[str, Command] = {
         "turn an official checkpoint into a safetensors file with the config inside",
         _add_convert_arguments,
         _convert,
+    ),
+    "evaluate": Command(
+        "measure weights on a data set", _add_evaluate_arguments, _evaluate
+    ),
+    "doctor": Command(
+        "look for what is wrong with a data set before training on it",
+        _add_doctor_arguments,
+        _doctor,
     ),
 }
 

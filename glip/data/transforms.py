@@ -55,11 +55,13 @@ def to_pixels(image: Image.Image, config: PixelConfig) -> Tensor:
         image: RGB, 8 bits.
         config: Mean and deviation per channel on the scale 0..255.
     """
-    values = torch.from_numpy(np.asarray(image, dtype=np.float32))  # (H, W, 3)
-    pixels = (values - torch.tensor(config.mean)) / torch.tensor(config.std)
+    pixels = torch.empty(3, image.height, image.width)
+    bands = list(zip(image.split(), config.mean, config.std, strict=True))
     if config.order == "bgr":
-        pixels = pixels.flip(-1)
-    return pixels.permute(2, 0, 1).contiguous()
+        bands.reverse()
+    for plane, (band, mean, std) in zip(pixels, bands, strict=True):  # one at a time: cache
+        plane.copy_(torch.from_numpy(np.array(band))).sub_(mean).div_(std)
+    return pixels
 
 
 def padded_hw(image_hw: tuple[int, int]) -> tuple[int, int]:
