@@ -1,0 +1,115 @@
+"""What the README tells people to type works, on a tiny model in place of the named ones.
+
+The two set-up commands are run whole by continuous integration; here their last part is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from glip import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"(<!-- command: \w+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line for mark, kind, text in BLOCKS if kind == "bash" and not mark for line in text.splitlines()
+]
+SNIPPETS = [text for _, kind, text in BLOCKS if kind == "python"]
+
+
+@pytest.fixture
+def workplace(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_file: Path,
+    tiny_official_checkpoint: Path,
+    recognise_tiny: None,
+    make_picture: Callable[..., Image.Image],
+) -> Iterator[Path]:
+    """A folder with all files that the README's commands name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLIP_HOME", str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    for name in ("glip_nano", "glip_tiny"):
+        shutil.copy(tiny_file, tmp_path / "weights" / f"{name}.safetensors")
+    shutil.copy(tiny_official_checkpoint, "glip_tiny_model_o365_goldg_cc_sbu.pth")
+    shutil.copytree(ROOT / "demo", "demo")
+    for path in ("street.jpg", "holiday/beach.jpg", "holiday/hills.jpg", "photos/one.jpg"):
+        Path(path).parent.mkdir(exist_ok=True)
+        make_picture().save(path)
+    image = {"id": 1, "file_name": "one.jpg", "width": 120, "height": 90}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 40], "area": 2000}
+    content = {
+        "images": [image],
+        "annotations": [{**box, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    Path("train.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_readme_has_both_set_up_commands() -> None:
+    marks = [mark.strip() for mark, _, _ in BLOCKS if mark]
+    assert marks == ["<!-- command: run -->", "<!-- command: test -->"]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_of_the_readme(line: str, workplace: Path) -> None:
+    program, *words = shlex.split(line)
+    assert program == "glip"
+    if words[0] == "doctor":  # what it says of one picture is not the README's matter
+        assert cli.main(words) in (0, 1)
+    else:
+        assert cli.main(words) == 0
+
+
+def test_set_up_command_ends_in_a_detection(workplace: Path) -> None:
+    (run,) = (text for mark, _, text in BLOCKS if "run" in mark)
+    demo = run.strip().split("&&")[-1]
+    words = shlex.split(demo)
+    assert words[:2] == [".venv/bin/python", "demo/predict.py"]
+    assert cli.run_alone("predict", words[2:]) == 0
+    assert Path("chelsea.glip.jpg").exists()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_python_of_the_readme(snippet: str, workplace: Path) -> None:
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert Path("astronaut.found.jpg").exists()
+
+
+def test_prompt_table_of_the_readme() -> None:
+    rows = re.findall(r"^\| `(.+?)` \|", README.split("## Words")[1].split("##")[0], re.MULTILINE)
+    names = {"glip": __import__("glip"), "text": "a man with a red umbrella"}
+    for expression in rows:
+        prompt = names["glip"].Prompt.of(eval(expression, names))
+        assert len(prompt) >= 1
+
+
+def test_json_of_the_readme_has_the_form_of_the_command(workplace: Path) -> None:
+    (shown,) = (text for _, kind, text in BLOCKS if kind == "json")
+    words = ["predict", "--image", "street.jpg", "--prompt", "person. traffic light."]
+    assert cli.main([*words, "--threshold", "0", "--json", "found.json"]) == 0
+    documented, written = json.loads(shown), json.loads(Path("found.json").read_text())
+    assert list(documented) == list(written)
+    assert set(documented["detections"][0]) <= set(written["detections"][0])
+
+
+def test_models_of_the_readme_are_those_of_the_package() -> None:
+    from glip.checkpoint import OFFICIAL_FILES
+    from glip.model.presets import PRESETS
+
+    table = README.split("## Models")[1].split("##")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` .*\| (.+?) \|$", table, re.MULTILINE))
+    assert list(rows) == list(PRESETS)
+    for name, file in OFFICIAL_FILES.items():
+        assert rows[name] == f"`{file}`"
