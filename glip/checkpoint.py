@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import pickle
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -300,14 +300,11 @@ def save(path: str | os.PathLike[str], weights: Weights, dtype: torch.dtype | No
         .clone(memory_format=torch.contiguous_format)
         for key, tensor in weights.state.items()
     }
-    temporary = None
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = file.name
-        save_file(state, temporary, metadata)
-        os.replace(temporary, path)
+        save_file(state, unfinished, metadata)
+        unfinished.replace(path)
     except (OSError, SafetensorError) as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise CheckpointError(f"cannot write weights to {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
