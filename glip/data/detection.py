@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,6 +85,20 @@ class DetectionData:
         rows = self.vocabulary(record) if record.absent is None else record.absent
         doubtful = {*record.labels.tolist(), *record.not_exhaustive}
         return tuple(sorted(row for row in rows if row not in doubtful))
+
+    def only(self, vocabulary: str) -> DetectionData:
+        """The pictures that were labelled for one vocabulary of several.
+
+        Raises:
+            DataError: There are none.
+        """
+        records = Packed(r for r in self.records if r.vocabulary == vocabulary)
+        if not len(records):
+            known = ", ".join(self.vocabularies) or "none"
+            raise DataError(
+                f"{self.path} has no picture of the vocabulary {vocabulary!r}; it has {known}"
+            )
+        return replace(self, records=records)
 
     def file_names(self) -> list[str]:
         """The pictures' names, in order."""

@@ -254,6 +254,8 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
         annotated = read_annotated(config.annotations, config.images, split=config.split)
         data, pictures = annotated.data, annotated.pictures
     if isinstance(data, DetectionData):
+        if config.vocabulary is not None:
+            data = data.only(config.vocabulary)
         return DetectionSource(
             data,
             pictures,

@@ -52,6 +52,9 @@ class SourceConfig:
     """Of a folder with several."""
     label_map: str | None = None
     """For ODVG lines with class labels: the JSON file from label to name."""
+    vocabulary: str | None = None
+    """Of a file with several vocabularies: only the pictures of this one, so that each can have a
+    weight and wordings of its own."""
     weight: float = 1.0
     """How often an epoch goes through it."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -56,6 +56,18 @@ def test_vocabulary_limits_what_is_asked_and_absent(coco_content, tmp_path):
     assert [data.absent(record) for record in data.records] == [(), (1,), (2,)]
 
 
+def test_one_vocabulary_alone(coco_content, tmp_path):
+    coco_content["vocabularies"] = {"boxes": [3, 7], "discs": [9]}
+    for image, name in zip(coco_content["images"], ("boxes", "boxes", "discs"), strict=True):
+        image["vocabulary"] = name
+    data = parse_detection(coco_content, tmp_path)
+    discs = data.only("discs")
+    assert [record.image_id for record in discs.records] == [coco_content["images"][2]["id"]]
+    assert (discs.names, discs.vocabularies) == (data.names, data.vocabularies)
+    with pytest.raises(DataError, match=r"vocabulary 'rings'; it has boxes, discs"):
+        data.only("rings")
+
+
 def test_lvis_names_pictures_by_url_and_has_frequencies(coco_content, tmp_path):
     del coco_content["images"][0]["file_name"]
     coco_content["images"][0]["coco_url"] = "http://images.cocodataset.org/val2017/000000000001.jpg"
