@@ -137,7 +137,7 @@ def swin_block(block: Any, x: Tensor, window: int, shift: int, mask: Tensor) -> 
 
 def swin(stages: SwinStages, pixels: Tensor) -> list[Tensor]:
     """C3, C4 and C5."""
-    window = stages.window
+    window = stages.windows[0]
     x = stages.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
     x = stages.patch_embed.norm(x)
     height, width = pixels.shape[2] // 4, pixels.shape[3] // 4

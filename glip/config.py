@@ -19,6 +19,13 @@ from glip.errors import ConfigError
 ChannelOrder = Literal["rgb", "bgr"]
 
 
+def _check_chances(config: object, where: str, *names: str) -> None:
+    """Probabilities of dropping something must leave something."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"{where}: {name} must lie in [0, 1), got {getattr(config, name)}")
+
+
 @dataclass(frozen=True)
 class PixelConfig:
     """How a picture becomes the tensor that the backbone was trained on."""
@@ -42,7 +49,7 @@ class PixelConfig:
             )
         if self.order not in ("rgb", "bgr"):
             raise ConfigError(f"pixels: order {self.order!r} is neither 'rgb' nor 'bgr'")
-        if min(self.std) <= 0:
+        if not all(value > 0 for value in self.std):
             raise ConfigError(f"pixels: std {self.std} must be positive")
 
 
@@ -56,6 +63,9 @@ class BackboneConfig:
     """Largest stochastic depth rate while training; 0 switches it off."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the timm model, such as sizes that differ from the named one's."""
+
+    def __post_init__(self) -> None:
+        _check_chances(self, "backbone", "drop_path")
 
 
 @dataclass(frozen=True)
@@ -101,14 +111,17 @@ class HeadConfig:
     """DropBlock probability on the two finer laterals of the pyramid, training only."""
 
     def __post_init__(self) -> None:
+        for name in ("channels", "blocks", "fusion_heads", "fusion_dim", "text_layer_heads",
+                     "text_layer_dim", "group_norm_groups"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ConfigError(f"head: {name} must be at least 1, got {getattr(self, name)}")
         for width, parts, names in (
             (self.fusion_dim, self.fusion_heads, "fusion_dim and fusion_heads"),
             (self.channels, self.group_norm_groups, "channels and group_norm_groups"),
         ):
-            if parts < 1 or width % parts:
+            if width % parts:
                 raise ConfigError(f"head: {names} do not divide: {width} by {parts}")
-        if self.blocks < 1:
-            raise ConfigError(f"head: blocks must be at least 1, got {self.blocks}")
+        _check_chances(self, "head", "fusion_dropout", "text_layer_dropout", "drop_block")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Knows nothing about text, boxes or training.
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import timm
@@ -32,21 +33,27 @@ class Backbone(nn.Module):
         super().__init__()
         self.body: nn.Module
         if name not in timm.list_models():
-            near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+            near = difflib.get_close_matches(name, timm.list_models(), n=3)
             raise ConfigError(
                 f"backbone '{name}' is not a model of timm {timm.__version__}"
-                + (f"; it has {', '.join(near)}, …" if near else "")
+                + (f"; did you mean {' or '.join(near)}?" if near else "")
             )
         if name.startswith("swin_"):
             self.body = SwinStages(name, drop_path, **options)
             self._kept = slice(1, 4)
             self.channels = self.body.channels[1:]
             return
+        body: Any
         try:
-            body: Any = timm.create_model(
-                name, pretrained=False, features_only=True, drop_path_rate=drop_path, **options
-            )
-        except (TypeError, RuntimeError, AttributeError) as error:
+            try:
+                body = timm.create_model(
+                    name, features_only=True, drop_path_rate=drop_path, **options
+                )
+            except TypeError as error:
+                if "drop_path_rate" not in str(error) or "drop_path_rate" in options:
+                    raise
+                body = timm.create_model(name, features_only=True, **options)
+        except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
             raise ConfigError(f"backbone '{name}' gives no feature maps: {error}") from error
         strides = list(body.feature_info.reduction())
         if [s for s in strides if s in STRIDES] != list(STRIDES):

@@ -201,5 +201,5 @@ class DyHeadBlock(nn.Module):
 
     @staticmethod
     def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-        """The layer on float32 means, whatever the model runs in."""
-        return F.linear(x, layer.weight.float(), layer.bias.float())
+        """The layer on float32 means (float64 in a float64 model), whatever the model runs in."""
+        return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))

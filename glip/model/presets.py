@@ -84,6 +84,12 @@ def build(config: ModelConfig) -> GLIP:
     head = config.head
     backbone = Backbone(config.backbone.name, config.backbone.drop_path, **config.backbone.options)
     text = TextEncoder(config.text.model_type, config.text.options)
+    positions = getattr(text.model.config, "max_position_embeddings", None)
+    if positions is not None and 0 < positions < config.text.max_tokens:
+        raise ConfigError(
+            f"text: max_tokens {config.text.max_tokens} exceeds the {positions} positions of the "
+            "text encoder"
+        )
 
     def stage() -> HeadStage:
         block = DyHeadBlock(head.channels, head.group_norm_groups)
@@ -130,5 +136,5 @@ def build_empty(config: ModelConfig) -> GLIP:
 
     Drawing random weights for a large model takes longer than reading trained ones.
     """
-    with _parameters_without_memory(), torch.no_grad():
+    with _parameters_without_memory(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         return build(config)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glip.errors import ConfigError
 from glip.model.linear import linear
 
 MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 of its weight
@@ -209,20 +210,33 @@ class SwinStages(nn.Module):
         name: A Swin model of timm, such as `swin_tiny_patch4_window7_224`.
         drop_path: Largest stochastic depth rate; it grows linearly from 0 over the blocks.
         options: Further arguments of the timm model.
+    Raises:
+        ConfigError: timm refuses the arguments.
     """
 
     def __init__(self, name: str, drop_path: float = 0.0, **options: Any) -> None:
         super().__init__()
-        net: Any = timm.create_model(
-            name, pretrained=False, num_classes=0, drop_path_rate=drop_path, **options
-        )
+        # Windows do not shrink with the maps of the picture size that timm builds a model for.
+        options = {"always_partition": True, **options}
+        try:
+            net: Any = timm.create_model(
+                name, pretrained=False, num_classes=0, drop_path_rate=drop_path, **options
+            )
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise ConfigError(f"backbone '{name}': {error}") from error
         self.patch_embed: Any = net.patch_embed
         self.layers: Any = net.layers
         for stage in net.layers:
             for block in stage.blocks:
                 block.register_buffer("attn_mask", None, persistent=False)  # for one size only
-        self.window = int(net.layers[0].blocks[0].attn.window_size[0])
+        self.windows = tuple(int(stage.blocks[0].attn.window_size[0]) for stage in net.layers)
         self.channels = tuple(int(info["num_chs"]) for info in net.feature_info)
+        for width, stage in zip(self.channels, net.layers, strict=True):
+            heads = stage.blocks[0].attn.num_heads
+            if width % heads:
+                raise ConfigError(
+                    f"backbone '{name}': {heads} heads do not divide {width} channels"
+                )
         # official: the three maps that are used are normalised, each with weights of its own.
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in self.channels[1:])
 
@@ -240,7 +254,7 @@ class SwinStages(nn.Module):
         maps = []
         for index, stage in enumerate(self.layers):
             x = stage.downsample(x)  # an identity in the first stage, a new map in the others
-            x = run_blocks(stage.blocks, x, self.window)
+            x = run_blocks(stage.blocks, x, self.windows[index])
             out = self.norms[index - 1](x) if index else x
             maps.append(out.permute(0, 3, 1, 2))
         return maps

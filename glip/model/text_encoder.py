@@ -5,13 +5,14 @@ Sees token ids, not sentences: prompts and tokenizers live in `glip/text`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from glip.errors import ConfigError
 
@@ -64,15 +65,29 @@ class TextEncoder(nn.Module):
 
     def __init__(self, model_type: str, options: Mapping[str, Any]) -> None:
         super().__init__()
+        if model_type not in CONFIG_MAPPING:
+            near = difflib.get_close_matches(model_type, CONFIG_MAPPING.keys(), n=3)
+            raise ConfigError(
+                f"text encoder '{model_type}' is not a model type of transformers"
+                + (f"; did you mean {' or '.join(near)}?" if near else "")
+            )
+        defaults = AutoConfig.for_model(model_type)
+        for key in options:  # transformers would keep an unknown one and use it nowhere
+            if not hasattr(defaults, key):
+                near = difflib.get_close_matches(key, defaults.to_dict(), n=1)
+                raise ConfigError(
+                    f"text encoder '{model_type}' has no option '{key}'"
+                    + (f"; did you mean '{near[0]}'?" if near else "")
+                )
         try:
             config = AutoConfig.for_model(model_type, **options)
-        except (ValueError, TypeError) as error:
+            self.width = int(config.hidden_size)
+            try:
+                self.model = AutoModel.from_config(config, add_pooling_layer=False)
+            except TypeError:  # types without a pooler do not know the option
+                self.model = AutoModel.from_config(config)
+        except Exception as error:  # of many kinds, which differ between versions
             raise ConfigError(f"text encoder '{model_type}': {error}") from error
-        try:
-            self.model = AutoModel.from_config(config, add_pooling_layer=False)
-        except TypeError:  # types without a pooler do not know the option
-            self.model = AutoModel.from_config(config)
-        self.width = int(config.hidden_size)
 
     def forward(self, tokens: Tokens) -> Words:
         """States of each token, zero on padding.
@@ -99,7 +114,7 @@ class TextLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1) -> None:
         super().__init__()
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ConfigError(f"text layer: width {width} is not divisible by {heads} heads")
         self.heads = heads
         self.query = nn.Linear(width, width)
