@@ -1,0 +1,184 @@
+"""From made-up outputs to detections, worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from glip.errors import ConfigError
+from glip.model.head import HeadOutput
+from glip.postprocess import (
+    Found,
+    PostprocessOptions,
+    cap,
+    merge,
+    phrase_probabilities,
+    rescale,
+    select_candidates,
+    suppress,
+)
+
+SURE = 20.0  # a logit whose probability is one
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def logits(*rows: tuple[float, ...]) -> Tensor:
+    """(A, T) logits of probabilities."""
+    return torch.tensor([[logit(p) for p in row] for row in rows])
+
+
+def phrases(*rows: tuple[int, ...], tokens: int = 4) -> Tensor:
+    token_map = torch.zeros(len(rows), tokens, dtype=torch.bool)
+    for row, positions in zip(token_map, rows, strict=True):
+        row[list(positions)] = True
+    return token_map
+
+
+def an_output(
+    scores: Tensor, sizes: tuple[int, ...] | None = None, centerness: Tensor | None = None
+) -> HeadOutput:
+    """One picture whose anchors, ten wide, lie side by side and are the boxes."""
+    count = len(scores)
+    left = 20.0 * torch.arange(count)
+    anchors = torch.stack([left, torch.zeros(count), left + 9, torch.full((count,), 9.0)], 1)
+    if centerness is None:
+        centerness = torch.full((count,), SURE)
+    return HeadOutput(
+        scores[None], torch.zeros(1, count, 4), centerness[None], anchors, sizes or (count,)
+    )
+
+
+def a_random_output(seed: int, tokens: int = 12) -> HeadOutput:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (96, 24, 6)
+    near = torch.rand(126, 2, generator=generator) * 80
+    return HeadOutput(
+        torch.randn(1, 126, tokens, generator=generator) * 2 - 2,
+        torch.randn(1, 126, 4, generator=generator),
+        torch.randn(1, 126, generator=generator),
+        torch.cat([near, near + 30], 1),
+        sizes,
+    )
+
+
+def equal(found: Found, expected: Found) -> bool:
+    return all(one.equal(other) for one, other in zip(found, expected, strict=True))
+
+
+WIDE = (100, 10**6)
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"), [("mean", [0.5, 0.2]), ("max", [0.8, 0.2]), ("first", [0.5, 0.2])]
+)
+def test_probability_of_a_phrase_by_hand(aggregate: str, expected: list[float]) -> None:
+    found = phrase_probabilities(logits((0.9, 0.5, 0.2, 0.8)), phrases((1, 2, 3), (2,)), aggregate)
+    torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+def test_score_is_the_root_of_probability_times_centerness() -> None:
+    output = an_output(logits((0.64,)), centerness=logits((0.25,))[0])
+    found = select_candidates(output, 0, phrases((0,), tokens=1), WIDE, PostprocessOptions())
+    assert found.scores.item() == pytest.approx(0.8 * 0.5, abs=1e-6)
+
+
+def test_threshold_is_strict_and_before_centerness() -> None:
+    scores = torch.tensor([[0.0], [1e-4]])  # exactly a half, and a little more
+    output = an_output(scores, centerness=torch.tensor([SURE, -8.0]))
+    options = PostprocessOptions(probability=0.5)
+    found = select_candidates(output, 0, phrases((0,), tokens=1), WIDE, options)
+    assert found.boxes[:, 0].tolist() == [20.0]
+    assert found.scores.item() < 0.02
+
+
+def test_best_pairs_of_region_and_phrase_of_each_level_stay() -> None:
+    scores = logits((0.9, 0.8), (0.3, 0.7), (0.2, 0.1), (0.4, 0.3))
+    output = an_output(scores, sizes=(2, 2))
+    options = PostprocessOptions(candidates_per_level=3)
+    found = select_candidates(output, 0, phrases((0,), (1,), tokens=2), WIDE, options)
+    pairs = list(zip((found.boxes[:, 0] / 20).long().tolist(), found.labels.tolist(), strict=True))
+    assert pairs == [(0, 0), (0, 1), (1, 1), (3, 0), (3, 1), (2, 0)]
+
+
+def test_boxes_are_clipped_to_the_picture_and_empty_ones_kept() -> None:
+    output = an_output(logits((0.9,), (0.9,), (0.9,)))
+    found = select_candidates(output, 0, phrases((0,), tokens=1), (5, 25), PostprocessOptions())
+    expected = [[0, 0, 9, 4], [20, 0, 24, 4], [24, 0, 24, 4]]
+    assert found.boxes.sort(0).values.tolist() == expected
+
+
+def test_logits_behind_the_token_map_are_padding() -> None:
+    scores = torch.cat([logits((0.3,)), torch.full((1, 5), SURE)], 1)
+    found = select_candidates(
+        an_output(scores), 0, phrases((0,), tokens=1), WIDE, PostprocessOptions()
+    )
+    assert found.scores.item() == pytest.approx(math.sqrt(0.3), abs=1e-6)
+
+
+def test_nothing_above_the_threshold_is_an_empty_result() -> None:
+    output = an_output(torch.full((3, 1), -SURE))
+    options = PostprocessOptions()
+    found = suppress(select_candidates(output, 0, phrases((0,), tokens=1), WIDE, options), options)
+    assert [part.shape for part in found] == [(0, 4), (0,), (0,)]
+
+
+@pytest.mark.parametrize("score", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("seed", range(3))
+def test_score_option_equals_filtering_afterwards(score: float, seed: int) -> None:
+    output, token_map = a_random_output(seed), phrases((1,), (2, 3), (4, 5, 6), tokens=12)
+    size = (100, 120)
+    all_of_them, above = (
+        PostprocessOptions(score=value, max_detections=10**6) for value in (0.0, score)
+    )
+    everything = suppress(select_candidates(output, 0, token_map, size, all_of_them), all_of_them)
+    found = suppress(select_candidates(output, 0, token_map, size, above), above)
+    kept = everything.scores > score
+    assert kept.any()
+    assert equal(found, Found(*(part[kept] for part in everything)))
+
+
+def test_cap_keeps_the_best_and_what_equals_the_last_of_them() -> None:
+    scores = torch.tensor([0.9, 0.8, 0.8, 0.8, 0.7])
+    found = Found(torch.zeros(5, 4), scores, torch.arange(5))
+    assert [len(cap(found, limit).scores) for limit in (1, 2, 3, 4, 5, 9)] == [1, 4, 4, 4, 5, 5]
+
+
+def test_merged_passes_equal_one_pass() -> None:
+    output, options = a_random_output(9), PostprocessOptions(max_detections=40)
+    token_map = phrases((1,), (2, 3), (4, 5, 6), (8,), tokens=12)
+    size = (100, 120)
+
+    def detect(rows: list[int], limit: int) -> Found:
+        single = PostprocessOptions(max_detections=limit)
+        found = suppress(select_candidates(output, 0, token_map[rows], size, single), single)
+        return found._replace(labels=torch.tensor(rows)[found.labels])
+
+    whole = suppress(select_candidates(output, 0, token_map, size, options), options)
+    assert len(whole.scores) == 40
+    assert equal(merge([detect([0, 2], 40), detect([1, 3], 40)], 40), whole)
+
+
+def test_boxes_are_scaled_in_each_direction() -> None:
+    found = rescale(torch.tensor([[1.0, 2, 3, 4]]), (10, 10), (20, 50))
+    assert found.tolist() == [[5, 4, 15, 8]]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"probability": 1.5}, "probability must lie between 0 and 1, got 1.5"),
+        ({"score": -0.1}, "threshold must lie between 0 and 1"),
+        ({"score": float("nan")}, "threshold must lie between 0 and 1"),
+        ({"nms": "0.5"}, "nms must lie between 0 and 1, got '0.5'"),
+        ({"max_detections": 0}, "max_detections must be a whole number from 1, got 0"),
+        ({"candidates_per_level": 2.5}, "candidates_per_level must be a whole number"),
+        ({"aggregate": "sum"}, "aggregate must be one of .*'mean'.*, got 'sum'"),
+    ],
+)
+def test_options_out_of_range_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PostprocessOptions(**values)
