@@ -193,9 +193,11 @@ class _SampledMatmul(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         table, indices, weights, kernel = (saved.detach() for saved in ctx.saved_tensors)
+        # Its gradient is not asked for; but torch 2.4 cannot differentiate the sums without it.
+        table.requires_grad_()
         need_table, _, need_weights, need_kernel, need_bias = ctx.needs_input_grad
         sum_dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
-        grad_table = torch.zeros_like(table, dtype=sum_dtype) if need_table else None
+        grad_table = torch.zeros_like(table, dtype=sum_dtype, requires_grad=False) if need_table else None
         grad_kernel = torch.zeros_like(kernel, dtype=sum_dtype) if need_kernel else None
         grad_weights = torch.empty_like(weights) if need_weights else None
         grad_bias = grad.sum(0) if need_bias else None
