@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageCms
@@ -358,6 +359,9 @@ def test_a_senseless_limit_in_the_environment_is_refused(
         load_image(Image.new("RGB", (1, 1)))
 
 
+PILLOW_CHECKS_WEBP = int(PIL.__version__.split(".")[0]) >= 13
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "gif", "webp"])
 @pytest.mark.parametrize("pillows_limit", [10, 300])
@@ -368,7 +372,7 @@ def test_pillows_own_limit_is_neither_changed_nor_felt(
     Image.new("RGB", (20, 20)).save(path)
     # Pillow would raise beyond twice its limit and warn beyond the limit itself.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows_limit)
-    if (suffix, pillows_limit) == ("webp", 10):
+    if (suffix, pillows_limit) == ("webp", 10) and PILLOW_CHECKS_WEBP:
         with pytest.raises(
             ImageError, match=r"refused by Pillow.*raise PIL\.Image\.MAX_IMAGE_PIXELS"
         ):

@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from glip.errors import ConfigError
+from glip.training.parallel import is_sharded
 
 ScheduleKind = Literal["multistep", "cosine", "constant"]
 
@@ -264,4 +264,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> T
     """
     members = [parameter for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.clip_grad_norm_(members, math.inf if limit is None else limit)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return norm.full_tensor() if is_sharded(norm) else norm

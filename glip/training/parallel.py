@@ -14,16 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from glip.distributed import is_distributed
+from glip.errors import ConfigError
 from glip.model.glip import GLIP
 
 Strategy = Literal["ddp", "fsdp"]
@@ -50,6 +49,12 @@ def parallelise(model: GLIP, strategy: Strategy = "ddp") -> nn.Module:
     if not is_distributed():
         return model
     if strategy == "fsdp":
+        try:
+            from torch.distributed.fsdp import fully_shard
+        except ImportError as error:  # before torch 2.6
+            raise ConfigError(
+                f"strategy 'fsdp' needs torch 2.6, this is {torch.__version__}; use 'ddp'"
+            ) from error
         for part in (model.backbone, model.text, *model.head.stages):
             fully_shard(part)
         return cast(nn.Module, fully_shard(model))
@@ -71,8 +76,9 @@ def synchronise_batch_norm(model: GLIP) -> GLIP:
 @contextmanager
 def gradients_stay_local(model: nn.Module, active: bool) -> Iterator[None]:
     """Inside, backward passes do not talk to other processes, if `active`: for accumulation."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(not active)
+    synchronise = getattr(model, "set_requires_gradient_sync", None)  # of `fully_shard`
+    if synchronise is not None:
+        synchronise(not active)
         yield
         return
     held = isinstance(model, DistributedDataParallel) and active
@@ -85,10 +91,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return cast(nn.Module, model.module) if isinstance(model, DistributedDataParallel) else model
 
 
+def is_sharded(tensor: Tensor) -> TypeGuard[Any]:
+    """Whether a tensor is in shards: a `DTensor`, which torch 2.4 does not have in public yet."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor on the CPU, put together from its shards. A collective call if it is sharded."""
     tensor = tensor.detach()
-    if isinstance(tensor, DTensor):
+    if is_sharded(tensor):
         tensor = tensor.full_tensor()
     return tensor.to("cpu", copy=True)
 
@@ -97,6 +108,8 @@ def whole(tensor: Tensor) -> Tensor:
 def sharded_like(tensor: Tensor, example: Tensor) -> Tensor:
     """A whole tensor on the device of another one, sharded if that is. Collective if sharded."""
     tensor = tensor.to(example.device)
-    if isinstance(example, DTensor):
+    if is_sharded(example):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tensor, example.device_mesh, example.placements)
     return tensor

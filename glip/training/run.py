@@ -23,7 +23,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from glip.checkpoint import Weights, find, read
 from glip.checkpoint import save as save_weights
@@ -56,6 +55,7 @@ from glip.training.losses import Criterion
 from glip.training.optim import Plateau, Schedule, build_optimizer
 from glip.training.parallel import (
     checkpoint_activations,
+    is_sharded,
     parallelise,
     synchronise_batch_norm,
     unwrapped,
@@ -325,7 +325,7 @@ def _plain_detector(model: nn.Module, detector: Detector, device: torch.device) 
 
 
 def _is_sharded(model: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return any(is_sharded(parameter) for parameter in model.parameters())
 
 
 def _tokenizer_json(tokenizer: Tokenizer) -> str | None:
