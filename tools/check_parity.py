@@ -2,10 +2,10 @@
 
     python tools/check_parity.py --cases DIR [--dump OUT]
 
-Every case of the folder goes through the public pieces of the package. A row is printed for each tensor
-and each list of detections, with its error and the error that is allowed; the exit code is 1 if any row
-is beyond it. With --dump our own arrays are written to OUT/<case>.npz under the recorded names, so that
-the comparison can be repeated by other code.
+Every case of the folder goes through the public pieces of the package. A row is printed for each
+tensor and each list of detections, with its error and the error that is allowed; the exit code is 1
+if any row is beyond it. With --dump our own arrays are written to OUT/<case>.npz under the recorded
+names, so that the comparison can be repeated by other code.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from glip.parity.cases import cases, run
 
 
 def main() -> int:
-    """Run all cases; 0 if all rows pass, 1 if one misses, 2 if there is nothing to run."""
+    """Run the cases; 0 if all rows pass, 1 if one misses, 2 if something cannot be run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cases", type=Path, required=True, help="folder of recorded cases")
     parser.add_argument("--dump", type=Path, help="folder for our own arrays")
@@ -44,12 +45,16 @@ def main() -> int:
             missed, total = missed + misses, total + len(case.rows)
             if options.dump:
                 options.dump.mkdir(parents=True, exist_ok=True)
-                np.savez(options.dump / f"{case.stem}.npz", **case.arrays)
+                arrays: dict[str, Any] = case.arrays
+                np.savez(options.dump / f"{case.stem}.npz", **arrays)
     except GlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if not total:
+        print(f"error: no case of {options.cases} fits '{options.only}'", file=sys.stderr)
+        return 2
     print(f"all cases: {total - missed} passed, {missed} missed")
-    return 1 if missed or not total else 0
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

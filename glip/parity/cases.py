@@ -1,19 +1,20 @@
 """Runs recorded cases of the official implementation through this package.
 
-A case is a `<kind>.<...>.json` with an `.npz` of arrays beside it. Weights follow from their official
-names (`glip/parity/recipe.py`) and go through the same conversion as a real checkpoint. Activations are
-taken by hooks from the one forward pass that users run.
+A case is a `<kind>.<...>.json` with an `.npz` of arrays beside it. Weights follow from their
+official names (`glip/parity/recipe.py`) and go through the same conversion as a real checkpoint.
+Activations are taken by hooks from the one forward pass that users run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from glip.model.dyhead import DyHeadBlock
 from glip.model.fpn import LEVEL_STRIDES
 from glip.model.fusion import BiAttention
 from glip.model.glip import GLIP
-from glip.model.head import HeadOutput
+from glip.model.head import HeadOutput, HeadStage, Tower
 from glip.model.presets import build_empty, preset
 from glip.model.swin import SwinStages, relative_position_index, run_blocks
 from glip.model.text_encoder import TextLayer, Tokens, Words
@@ -88,7 +89,7 @@ class Case:
             meta = json.loads(path.read_text(encoding="utf-8"))
             beside = path.with_suffix(".npz")
             golden = dict(np.load(beside, allow_pickle=False)) if beside.exists() else {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BadZipFile) as error:
             raise ConfigError(f"{path} is not a recorded case: {error}") from error
         return cls(path.stem, meta, golden)
 
@@ -113,7 +114,7 @@ class Case:
         self.rows.append(compare_exact(name, got, wanted))
 
     def detections(self, name: str, found: Found, labels: Sequence[int]) -> None:
-        """Compare a set of detections; `labels` are the recorded numbers of the token map's rows."""
+        """Compare a set of detections; `labels` are recorded numbers, one a token map's row."""
         got = {
             "boxes": found.boxes.numpy(),
             "scores": found.scores.numpy(),
@@ -137,10 +138,17 @@ def cases(folder: Path) -> Iterator[Path]:
 
 
 def run(path: Path) -> Case:
-    """Read a case and make all its comparisons."""
+    """Read a case and make all its comparisons.
+
+    Raises:
+        ConfigError: The file is not a case of its kind.
+    """
     case = Case.read(path)
-    with torch.set_grad_enabled(case.kind == "loss"):
-        KINDS[case.kind](case)
+    try:
+        with torch.set_grad_enabled(case.kind == "loss"):
+            KINDS[case.kind](case)
+    except KeyError as error:
+        raise ConfigError(f"{path} has no entry {error}") from error
     return case
 
 
@@ -254,8 +262,8 @@ def _token_map(positions: Mapping[str, Sequence[int]], tokens: int) -> tuple[lis
 
 def _inputs(meta: Mapping[str, Any]) -> tuple[Tensor, Tokens]:
     pictures = [
-        torch.from_numpy(recipe.image(name, *hw, meta["salt"]))
-        for name, hw in zip(meta["image_names"], meta["image_sizes_hw"], strict=True)
+        torch.from_numpy(recipe.image(name, height, width, meta["salt"]))
+        for name, (height, width) in zip(meta["image_names"], meta["image_sizes_hw"], strict=True)
     ]
     return pad_batch(pictures), Tokens.pad([tuple(ids) for ids in meta["input_ids"]])
 
@@ -292,6 +300,10 @@ def _eval(case: Case) -> None:
         keep_words("language.hidden", words.states)
         keep_words("language.embedded", words.states)
 
+    def on_backbone(maps: Sequence[Tensor]) -> None:
+        for level, value in enumerate(maps):
+            keep(f"backbone.c{level + 2}", value)
+
     def on_neck(levels: Sequence[Tensor]) -> None:
         level_hw.extend((level.shape[2], level.shape[3]) for level in levels)
         for level, value in enumerate(levels):
@@ -301,20 +313,20 @@ def _eval(case: Case) -> None:
         keep_levels(f"stage{stage}.fuse", output[0])
         keep_words(f"stage{stage}.fuse.hidden", output[1].states)
 
-    hook(
-        model.backbone.body,
-        lambda maps: [keep(f"backbone.c{index + 2}", value) for index, value in enumerate(maps)],
-    )
+    def on_stage(number: int, tower: Tower) -> None:
+        keep_levels(f"stage{number}.dyconv", tower.regions)
+
+    def on_text_layer(number: int, words: Words) -> None:
+        keep_words(f"stage{number}.text.hidden", words.states)
+
+    hook(model.backbone.body, on_backbone)
     hook(model.neck, on_neck)
     hook(model.text, on_text)
-    for number, stage in enumerate(model.head.stages, 1):
-        hook(stage, lambda tower, n=number: keep_levels(f"stage{n}.dyconv", tower.regions))
+    for number, stage in enumerate(cast(Iterable[HeadStage], model.head.stages), 1):
+        hook(stage, partial(on_stage, number))
         if stage.fusion is not None and stage.text_layer is not None:
-            hook(stage.fusion, lambda output, n=number: on_fusion(n, output))
-            hook(
-                stage.text_layer,
-                lambda words, n=number: keep_words(f"stage{n}.text.hidden", words.states),
-            )
+            hook(stage.fusion, partial(on_fusion, number))
+            hook(stage.text_layer, partial(on_text_layer, number))
     output: HeadOutput = model(pixels, tokens)
     keep_levels("head.bbox_reg", output.deltas)
     keep_levels("head.centerness", output.centerness[..., None])
@@ -377,7 +389,7 @@ def _postprocess(case: Case) -> None:
     if empty:
         height, width = empty["padded_hw"]
         small = [(-(-height // s), -(-width // s)) for s in LEVEL_STRIDES]
-        labels, token_map = _token_map(meta["positive_map"], 256)
+        _, token_map = _token_map(meta["positive_map"], 256)
         nothing = output(small, empty["logits_mean"])
         options = PostprocessOptions()
         found = suppress(
@@ -600,7 +612,7 @@ def _loss(case: Case) -> None:
         case.array(f"assign.{image}.reg_target", encode_boxes(boxes, anchors))
         case.array(f"assign.{image}.centerness_target", centerness_targets(boxes, anchors))
     total = torch.stack(list(losses.values())).sum()
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     gradients = {
         name: parameter.grad
         for name, parameter in model.named_parameters()
