@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused_with_its_place(values: dict[Any, Any], mes
 
 
 def test_missing_value_is_named() -> None:
-    with pytest.raises(ConfigError, match="^some.yaml: .*'name'"):
+    with pytest.raises(ConfigError, match=r"^some\.yaml: .*'name'"):
         from_dict(Outer, {"rate": 0.1}, where="some.yaml")
 
 

@@ -48,7 +48,7 @@ def test_b_and_c_are_the_architecture_of_tiny() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no model is called 'glip_tny'; there are .*glip_tiny,"):
+    with pytest.raises(ConfigError, match=r"'glip_tny'; there are .*glip_tiny,"):
         preset("glip_tny")
 
 

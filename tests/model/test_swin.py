@@ -1,4 +1,4 @@
-"""Swin's blocks against a slow version that pads, rolls, cuts and masks as the paper's code does."""
+"""Swin's blocks against a slow version that pads, rolls, cuts and masks step by step."""
 
 from itertools import product
 from typing import Any
