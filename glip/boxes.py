@@ -1,7 +1,7 @@
 """All box arithmetic: IoU, GIoU, clipping, and the deltas between anchors and boxes.
 
-Boxes are (N, 4) xyxy in pixels. The official code counts pixels inclusively in most places: a box from
-0 to 9 is 10 wide. Functions that do so say it (`official: plus one`).
+Boxes are (N, 4) xyxy in pixels. The official code counts pixels inclusively in most places: a box
+from 0 to 9 is 10 wide. Functions that do so say it (`official: plus one`).
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def iou_matrix(boxes: Tensor, others: Tensor) -> Tensor:
 def giou(boxes: Tensor, others: Tensor) -> Tensor:
     """Generalised IoU (arXiv 1902.09630) of paired boxes, as the box loss uses it.
 
-    official: here without plus one; far corners of the first boxes below the near ones count as equal
-    to them, and both areas in a denominator get 1e-7.
+    official: here without plus one; far corners of the first boxes below the near ones count as
+    equal to them, and both areas in a denominator get 1e-7.
 
     Args:
         boxes: (..., 4) xyxy, predictions.

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     for name, command in COMMANDS.items():
         sub_parser = commands.add_parser(name, help=command.help)
-        if name in words:  # options can need imports, which the list of commands should not wait for
+        # Options can need imports, which the list of commands should not wait for.
+        if name in words:
             _configure(sub_parser, command)
     args = parser.parse_args(argv)
     return _guarded(COMMANDS[args.command], args)
@@ -549,9 +550,7 @@ COMMANDS: dict[str, Command] = {
         _add_convert_arguments,
         _convert,
     ),
-    "evaluate": Command(
-        "measure weights on a data set", _add_evaluate_arguments, _evaluate
-    ),
+    "evaluate": Command("measure weights on a data set", _add_evaluate_arguments, _evaluate),
     "doctor": Command(
         "look for what is wrong with a data set before training on it",
         _add_doctor_arguments,

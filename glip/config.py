@@ -1,7 +1,8 @@
 """The numbers of a model, as small dataclasses that a checkpoint carries with it.
 
-A config is read at the door (`glip/model/presets.py`, `glip/checkpoint.py`) and goes no further: the
-modules of the model take plain numbers. This file imports nothing else of the package but its errors.
+A config is read at the door (`glip/model/presets.py`, `glip/checkpoint.py`) and goes no further:
+the modules of the model take plain numbers. This file imports nothing else of the package but its
+errors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every error that a user of glip can cause, in one family.
 
-`except glip.GlipError` catches them all. Each message names the value or file that is wrong and the way
-out. The second base class is what a Python programmer would expect of the same mistake, so that code
-which already handles `ValueError` or `OSError` keeps working.
+`except glip.GlipError` catches them all. Each message names the value or file that is wrong and the
+way out. The second base class is what a Python programmer would expect of the same mistake, so that
+code which already handles `ValueError` or `OSError` keeps working.
 """
 
 
@@ -11,7 +11,7 @@ class GlipError(Exception):
 
 
 class PromptError(GlipError, ValueError):
-    """A prompt that cannot be encoded: empty, spans outside the text, a phrase longer than the encoder."""
+    """A prompt that cannot be encoded: empty, spans outside it, a phrase that is too long."""
 
 
 class ImageError(GlipError, OSError):
@@ -31,4 +31,4 @@ class DeviceError(GlipError, RuntimeError):
 
 
 class DataError(GlipError, ValueError):
-    """An annotation file that cannot be used: unreadable, ids that do not fit, boxes without extent."""
+    """An annotation file that cannot be used: unreadable, wrong ids, boxes without extent."""

@@ -1,6 +1,6 @@
-"""From a picture to normalised pixels: resize, normalise, pad. The only place that knows channel orders.
+"""From a picture to normalised pixels: resize, normalise, pad.
 
-Knows nothing about files (`glip/images.py`) or models.
+The only place that knows channel orders. Knows nothing about files (`glip/images.py`) or models.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def padded_hw(image_hw: tuple[int, int]) -> tuple[int, int]:
 def pad_batch(images: Sequence[Tensor]) -> Tensor:
     """(B, 3, H, W) with zeros below and right of each (3, h, w) picture.
 
-    No mask goes with it, so padding changes results a little; batches of pictures of one padded size
-    give what each gives alone.
+    No mask goes with it, so padding changes results a little; batches of pictures of one padded
+    size give what each gives alone.
     """
     sizes = [padded_hw((image.shape[1], image.shape[2])) for image in images]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)

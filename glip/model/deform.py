@@ -197,7 +197,9 @@ class _SampledMatmul(torch.autograd.Function):
         table.requires_grad_()
         need_table, _, need_weights, need_kernel, need_bias = ctx.needs_input_grad
         sum_dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
-        grad_table = torch.zeros_like(table, dtype=sum_dtype, requires_grad=False) if need_table else None
+        grad_table = None
+        if need_table:
+            grad_table = torch.zeros_like(table, dtype=sum_dtype, requires_grad=False)
         grad_kernel = torch.zeros_like(kernel, dtype=sum_dtype) if need_kernel else None
         grad_weights = torch.empty_like(weights) if need_weights else None
         grad_bias = grad.sum(0) if need_bias else None

@@ -1,8 +1,9 @@
 """Dynamic head block: deformable convolution, scale attention, dynamic ReLU (arXiv 2106.08322).
 
-Each level hears itself and its two neighbours. The normalised maps are never written out: a group norm
-is one factor and one offset per channel, gates and the dynamic ReLU (arXiv 2003.10027) need only means
-of channels, so all that follows the convolutions is one weighted sum of their raw results.
+Each level hears itself and its two neighbours. The normalised maps are never written out: a group
+norm is one factor and one offset per channel, gates and the dynamic ReLU (arXiv 2003.10027) need
+only means of channels, so all that follows the convolutions is one weighted sum of their raw
+results.
 
 Letters: B images, A cells of all levels in one row, C channels, n = h · w cells of one level.
 """
@@ -46,13 +47,13 @@ class DeformableConv(nn.Module):
         self.norm = nn.GroupNorm(groups, channels)
 
     def forward(self, table: Tensor, plans: Sequence[SamplingPlan]) -> list[Tensor]:
-        """Raw results, before the norm, one (B, n, C) for each plan, in one pass over all of them."""
+        """Raw results, before the norm, one (B, n, C) for each plan, all in one pass."""
         rows = sampled_matmul(table, join_plans(plans), self.weight, self.bias)
         return list(rows.split([plan.indices.shape[1] for plan in plans], 1))
 
 
 class _Candidate(NamedTuple):
-    """One of the two or three maps that a level chooses from, `raw * factor + offset` when normalised."""
+    """One of the maps that a level chooses from, `raw * factor + offset` when normalised."""
 
     raw: Tensor  # (B, n, C) before the norm, at the level's size
     factor: Tensor  # (B, C)
@@ -62,7 +63,7 @@ class _Candidate(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _cell_shares(coarse: int, fine: int) -> Tensor:
-    """(coarse,) how much each cell of an axis counts in the mean after resizing it to `fine` cells."""
+    """(coarse,) share of each cell of an axis in the mean after resizing it to `fine` cells."""
     with torch.inference_mode(False):
         basis = torch.eye(coarse)[None]
         return F.interpolate(basis, size=fine, mode="linear", align_corners=True)[0].mean(-1)

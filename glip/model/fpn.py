@@ -1,4 +1,4 @@
-"""Feature pyramid, levels 3 to 7 (arXiv 1612.03144), with DropBlock while training (arXiv 1810.12890).
+"""Feature pyramid, levels 3 to 7 (arXiv 1612.03144), with DropBlock (arXiv 1810.12890) in training.
 
 Knows nothing about where the maps come from.
 """

@@ -1,8 +1,9 @@
 """Attention in both directions between regions and words (arXiv 2112.03857, Eq. 4).
 
-Per head h the paper projects regions v to queries and values, and words l to keys and values. Regions
-outnumber words by hundreds to one, so here every projection of regions is moved to the words' side of
-the product it takes part in. The results are the same, the large intermediate tensors are gone:
+Per head h the paper projects regions v to queries and values, and words l to keys and values.
+Regions outnumber words by hundreds to one, so here every projection of regions is moved to the
+words' side of the product it takes part in. The results are the same, the large intermediate
+tensors are gone:
 
     scores         (W_q v + b_q) · k     =  v · (W_qᵀ k) + b_q · k
     region update  W_o Σ_h P_h val_h     =  Σ_h P_h (W_o,h val_h)
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 from glip.model.linear import linear_each
 from glip.model.text_encoder import Words
 
-# Scores of a tile of regions, H · T of them each, stay in a CPU's cache; a GPU prefers few large tiles.
+# Scores of a tile of regions, H · T of them each, stay in a CPU's cache; a GPU prefers few large
+# tiles.
 CPU_TILE = 2**20
 GPU_TILE = 2**27
 
@@ -95,9 +97,9 @@ class BiAttention(nn.Module):
     def forward(self, regions: Tensor, words: Words) -> tuple[Tensor, Words]:
         """Both sides after the exchange.
 
-        official: both updates are added to the *normalised* inputs, not to the raw ones; words attend
-        to every region of all levels, padding of the picture included. The official clamps of the
-        scores at ±50000 never bind and are left out.
+        official: both updates are added to the *normalised* inputs, not to the raw ones; words
+        attend to every region of all levels, padding of the picture included. The official clamps
+        of the scores at ±50000 never bind and are left out.
 
         Args:
             regions: (B, A, C), all levels in one row.
@@ -114,8 +116,8 @@ class BiAttention(nn.Module):
         gamma = self.visual_gamma
         bias = self.visual_out.bias * gamma
 
-        # The words' softmax runs over all regions, which come tile by tile: keep the greatest score so
-        # far, and rescale what was summed whenever it grows (arXiv 1805.02867).
+        # The words' softmax runs over all regions, which come tile by tile: keep the greatest score
+        # so far, and rescale what was summed whenever it grows (arXiv 1805.02867).
         pairs = self.heads * tokens
         greatest = torch.full((batch, 1, pairs), -math.inf, device=regions.device)
         total = torch.zeros(batch, pairs, device=regions.device)  # Σ exp

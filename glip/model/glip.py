@@ -1,8 +1,8 @@
 """GLIP (arXiv 2112.03857): pixels and tokens in, region-word alignment and boxes out.
 
-The paper's Figure 2 in one file: a visual encoder, a language encoder, deep fusion, and dot products
-where a detector has a classifier. Knows nothing about sentences, pictures on disk, scores or pixels of
-the original picture.
+The paper's Figure 2 in one file: a visual encoder, a language encoder, deep fusion, and dot
+products where a detector has a classifier. Knows nothing about sentences, pictures on disk, scores
+or pixels of the original picture.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from glip.model.text_encoder import TextEncoder, Tokens, Words
 
 
 class Pyramid(NamedTuple):
-    """Visual features of a batch before they meet any word; computed once for any number of prompts."""
+    """Visual features of a batch before they meet any word; one serves any number of prompts."""
 
     levels: tuple[Tensor, ...]
     """(B, C, H_l, W_l), finest first."""
@@ -46,8 +46,8 @@ class GLIP(nn.Module):
         super().__init__()
         if head.outputs.project.in_features != text.width:
             raise ConfigError(
-                f"the head takes words of width {head.outputs.project.in_features}, the text encoder "
-                f"gives {text.width}"
+                f"the head takes words of width {head.outputs.project.in_features}, the text "
+                f"encoder gives {text.width}"
             )
         self.backbone = backbone
         self.neck = neck

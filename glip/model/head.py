@@ -1,4 +1,4 @@
-"""The head: fusion, text layer and dynamic block in turn (Eq. 4 to 6), then alignment, boxes, centerness.
+"""The head: fusion, text layer and dynamic block in turn (Eq. 4 to 6), then the outputs.
 
 Region-word alignment logits (Eq. 3) stand where other detectors have classifier logits.
 """
@@ -75,7 +75,7 @@ class HeadStage(nn.Module):
 
 
 class Outputs(nn.Module):
-    """Alignment logits, box deltas and centerness of each region, in float32 whatever the model runs in.
+    """Alignment logits, box deltas and centerness of each region, always in float32.
 
     Args:
         visual_dim: C, width of a region.

@@ -24,7 +24,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     rows = x.reshape(-1, x.shape[-1])
     eligible = x.device.type == "cpu" and x.dtype == torch.float32 and len(rows) >= MANY_ROWS
-    # While training, the BLAS: where gradients nearly cancel, its rounding is several times smaller.
+    # While training, the BLAS: where gradients nearly cancel, its rounding is several times
+    # smaller.
     if not eligible or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     # A 1x1 convolution goes to oneDNN; the BLAS behind F.linear takes twice as long on some CPUs.

@@ -2,12 +2,12 @@
 
 timm holds the layers and their weights; the road through them is ours, because timm classifies
 pictures of one size and differs where maps do not divide into windows: it shifts first and pads
-afterwards, so the border of a shifted window holds other pixels. Released GLIP weights expect padding
-first.
+afterwards, so the border of a shifted window holds other pixels. Released GLIP weights expect
+padding first.
 
 All that a block does stays inside a window, so windows go through the whole block a tile at a time
-and no map of queries or hidden units is ever written out. Which cells make up which window is worked
-out once for each size.
+and no map of queries or hidden units is ever written out. Which cells make up which window is
+worked out once for each size.
 
 Letters: B images, H and W cells of a map, C channels. Knows nothing about pyramids or pictures.
 """
@@ -88,8 +88,8 @@ def _windows(
         cells = torch.full((batch, high, wide), -1)
         cells[:, :height, :width] = torch.arange(batch * height * width).view(batch, height, width)
         cells = cut(cells.roll((-shift, -shift), (1, 2)))
-        # Windows at the far border of a shifted map hold pieces from opposite sides of it, which must
-        # not see one another.
+        # Windows at the far border of a shifted map hold pieces from opposite sides of it, which
+        # must not see one another.
         pieces = torch.zeros(batch, high, wide, dtype=torch.int64)
         if shift:
             for start in (window, shift):
@@ -155,8 +155,8 @@ def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:
 
     Args:
         blocks: timm's `SwinTransformerBlock`s.
-        x: (B, H, W, C). Overwritten with the result unless gradients are recorded: a window needs no
-            cells but its own, so a tile can go back to where it came from.
+        x: (B, H, W, C). Overwritten with the result unless gradients are recorded: a window needs
+            no cells but its own, so a tile can go back to where it came from.
         window: Side of a window.
     Returns:
         (B, H, W, C).

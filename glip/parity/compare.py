@@ -1,7 +1,7 @@
 """How far our numbers may be from recorded ones. numpy only.
 
-A recorded tensor comes with its spread and with the noise that float32 itself caused in the official
-run; the allowed error is ten times that noise.
+A recorded tensor comes with its spread and with the noise that float32 itself caused in the
+official run; the allowed error is ten times that noise.
 """
 
 from __future__ import annotations
