@@ -30,6 +30,9 @@ from glip.model.deform import (
 TAPS = 9  # of a 3x3 kernel
 OFFSETS = 2 * TAPS  # dy and dx of each
 
+# Cells in a tile of what follows the convolutions: 1 MB of float32 stays in a core's cache.
+CPU_ROWS = 1024
+
 
 class DeformableConv(nn.Module):
     """Weights of one 3x3 deformable convolution and of the group norm behind it.
@@ -69,6 +72,31 @@ def _cell_shares(coarse: int, fine: int) -> Tensor:
         return F.interpolate(basis, size=fine, mode="linear", align_corners=True)[0].mean(-1)
 
 
+def _as_map(rows: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(B, n, C) -> (B, C, h, w), a view with channels last.
+
+    Not `rows.mT.unflatten(2, shape)`: of one image that has strides which torch takes for the other
+    layout, and convolution and interpolation begin or end with a copy.
+    """
+    return rows.unflatten(1, shape).permute(0, 3, 1, 2)
+
+
+def _variance_and_mean(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C) each, over the cells of (B, n, C), in float32."""
+    if raw.device.type != "cpu" or torch.is_grad_enabled():
+        return torch.var_mean(raw.float(), 1, correction=0)
+    # On a CPU torch's own is six times slower along this axis. Sums of squares begin at the first
+    # cell's values rather than at zero, so nothing cancels where a mean is far from it.
+    start = raw[:, :1].float()
+    total = squares = torch.zeros_like(start[:, 0])
+    for tile in raw.split(CPU_ROWS, 1):
+        difference = tile.float() - start
+        total = total + difference.sum(1)
+        squares = squares + difference.square().sum(1)
+    shift = total / raw.shape[1]
+    return (squares / raw.shape[1] - shift.square()).clamp(min=0), shift + start[:, 0]
+
+
 class DyHeadBlock(nn.Module):
     """One block over all levels of a pyramid, with the same weights on each.
 
@@ -104,7 +132,7 @@ class DyHeadBlock(nn.Module):
         total = regions.shape[1]
         same, finer, coarser = [], [], []
         for level, rows in enumerate(regions.split(sizes, 1)):
-            moves = self.offset(rows.mT.unflatten(2, shapes[level])).permute(0, 2, 3, 1).float()
+            moves = self.offset(_as_map(rows, shapes[level])).permute(0, 2, 3, 1).float()
             offsets, mask = moves[..., :OFFSETS], moves[..., OFFSETS:].sigmoid()
             same.append(
                 sampling_plan(
@@ -149,12 +177,12 @@ class DyHeadBlock(nn.Module):
                 candidates.append(
                     self._enlarged(from_coarser[level], shapes[level + 1], shapes[level])
                 )
-            levels.append(self._combine(candidates))
+            levels += self._combine(candidates)
         return torch.cat(levels, 1)
 
     def _normalised(self, norm: nn.GroupNorm, raw: Tensor) -> _Candidate:
         """Group norm as a factor and an offset of each channel."""
-        variance, mean = torch.var_mean(raw.float(), 1, correction=0)  # (B, C) over cells
+        variance, mean = _variance_and_mean(raw)
         groups = (norm.num_groups, -1)
         group_mean = mean.unflatten(1, groups).mean(-1, keepdim=True)
         group_variance = variance.unflatten(1, groups).mean(-1, keepdim=True) + mean.unflatten(
@@ -173,32 +201,37 @@ class DyHeadBlock(nn.Module):
         official: bilinear with corners aligned, unlike the pyramid's nearest neighbour.
         """
         small = self._normalised(self.coarser.norm, raw)
-        maps = raw.mT.unflatten(2, from_hw)
+        maps = _as_map(raw, from_hw)
         large = F.interpolate(maps, size=to_hw, mode="bilinear", align_corners=True)
         y, x = (_cell_shares(a, b).to(raw.device) for a, b in zip(from_hw, to_hw, strict=True))
         mean = (y[:, None] * x).flatten() @ raw.float()  # (B, C) over the cells of `large`
-        return _Candidate(
-            large.flatten(2).mT, small.factor, small.offset, mean * small.factor + small.offset
-        )
+        rows = large.permute(0, 2, 3, 1).flatten(1, 2)
+        return _Candidate(rows, small.factor, small.offset, mean * small.factor + small.offset)
 
-    def _combine(self, candidates: Sequence[_Candidate]) -> Tensor:
-        """Scale attention over the candidates, then the dynamic ReLU: (B, n, C)."""
+    def _combine(self, candidates: Sequence[_Candidate]) -> list[Tensor]:
+        """Scale attention over the candidates, then the dynamic ReLU: (B, n, C) in tiles of n."""
         count = len(candidates)
         # official: a hard sigmoid after a ReLU, so no candidate weighs less than a half.
         gates = [F.hardsigmoid(self._linear(self.gate, c.mean).relu()) / count for c in candidates]
         mean = torch.stack([g * c.mean for g, c in zip(gates, candidates, strict=True)]).sum(0)
-        y = candidates[0].raw * (gates[0] * candidates[0].factor)[:, None]
-        for gate, candidate in zip(gates[1:], candidates[1:], strict=True):
-            y = torch.addcmul(y, candidate.raw.to(y.dtype), (gate * candidate.factor)[:, None])
         shift = torch.stack([g * c.offset for g, c in zip(gates, candidates, strict=True)]).sum(0)
-
         hidden = self._linear(self.squeeze, mean).relu()
         code = F.hardsigmoid(self._linear(self.excite, hidden)) - 0.5
-        slope_1, bias_1, slope_2, bias_2 = code.chunk(4, 1)  # (B, C) each
+        slope_1, bias_1, slope_2, bias_2 = code[:, None].chunk(4, 2)  # (B, 1, C) each
         slope_1, slope_2 = 2 * slope_1 + 1, 2 * slope_2
-        first = torch.addcmul((shift * slope_1 + bias_1)[:, None], y, slope_1[:, None])
-        second = torch.addcmul((shift * slope_2 + bias_2)[:, None], y, slope_2[:, None])
-        return torch.maximum(first, second).to(candidates[0].raw.dtype)
+        bias_1, bias_2 = (shift[:, None] * a + b for a, b in ((slope_1, bias_1), (slope_2, bias_2)))
+        weights = [(g * c.factor)[:, None] for g, c in zip(gates, candidates, strict=True)]
+
+        first = candidates[0].raw
+        rows = CPU_ROWS if first.device.type == "cpu" else first.shape[1]
+        tiles = []
+        for parts in zip(*(candidate.raw.split(rows, 1) for candidate in candidates), strict=True):
+            y = parts[0].float() * weights[0]
+            for part, weight in zip(parts[1:], weights[1:], strict=True):
+                y = torch.addcmul(y, part.float(), weight)
+            y = torch.maximum(torch.addcmul(bias_1, y, slope_1), torch.addcmul(bias_2, y, slope_2))
+            tiles.append(y.to(first.dtype))
+        return tiles
 
     @staticmethod
     def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -107,14 +107,13 @@ class BiAttention(nn.Module):
         Returns:
             New regions (B, A, C) and new words.
         """
-        regions = self.visual_norm(regions)
         states = self.text_norm(words.states)
         batch, tokens = words.mask.shape
         folded = self._fold(states)
         hidden = torch.zeros(batch, 1, 1, tokens, device=regions.device)
         hidden = hidden.masked_fill(~words.mask[:, None, None], -math.inf)
-        gamma = self.visual_gamma
-        bias = self.visual_out.bias * gamma
+        values = folded.values * self.visual_gamma[:, None]
+        bias = (self.visual_out.bias * self.visual_gamma).expand(batch, -1)
 
         # The words' softmax runs over all regions, which come tile by tile: keep the greatest score
         # so far, and rescale what was summed whenever it grows (arXiv 1805.02867).
@@ -126,14 +125,15 @@ class BiAttention(nn.Module):
         updated = []
         budget = CPU_TILE if regions.device.type == "cpu" else GPU_TILE
         for tile in regions.split(max(64, budget // pairs), dim=1):
+            tile = self.visual_norm(tile)
             scores = linear_each(tile, folded.keys, folded.key_bias).float()  # (B, a, H·T)
             attention = (scores.unflatten(-1, (self.heads, tokens)) + hidden).softmax(-1)
             attention = self.dropout(attention).flatten(2).to(tile.dtype)
-            updated.append(tile + linear_each(attention, folded.values) * gamma + bias)
+            updated.append(tile + linear_each(attention, values, bias))
 
             peak = torch.maximum(greatest, scores.detach().amax(1, keepdim=True))
             rescale = (greatest - peak).exp()[:, 0]
-            weights = (scores - peak).exp()
+            weights = scores.sub_(peak).exp_()
             total = total * rescale + weights.sum(1)
             if self.training:
                 weights = self.dropout(weights)

@@ -29,7 +29,7 @@ from glip.model.linear import linear
 MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 of its weight
 
 # Hidden units of the cells in a tile: on a CPU they should stay in its cache.
-CPU_TILE = 2**20
+CPU_TILE = 2**22
 GPU_TILE = 2**28
 
 
