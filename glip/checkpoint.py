@@ -242,7 +242,9 @@ def assemble(weights: Weights, dtype: torch.dtype = torch.float32) -> GLIP:
     def cast(key: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        return tensor.to(torch.float32 if key.startswith("head.outputs.") else dtype)
+        # A copy wherever the others are: one tensor that stays would hold the whole file in memory.
+        wanted = torch.float32 if key.startswith("head.outputs.") else dtype
+        return tensor.to(wanted, copy=dtype != torch.float32)
 
     model.load_state_dict({key: cast(key, t) for key, t in weights.state.items()}, assign=True)
     return model.requires_grad_(True).eval()
