@@ -36,7 +36,7 @@ PRESETS: dict[str, ModelConfig] = {
         head=HeadConfig(blocks=8),
     ),
     # A pyramid half as wide on an EfficientNet-Lite, and the lower layers of a MiniLM: 29 M
-    # parameters, 58 MB in float16, 22 times less arithmetic than GLIP-T at its own picture size.
+    # parameters, 58 MB in float16.
     "glip_nano": ModelConfig(
         name="glip_nano",
         backbone=BackboneConfig("tf_efficientnet_lite0", drop_path=0.1),
