@@ -27,7 +27,7 @@ SNIPPETS = [text for _, kind, text in BLOCKS if kind == "python"]
 
 
 @pytest.fixture
-def workplace(
+def desk(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     tiny_file: Path,
@@ -63,7 +63,7 @@ def test_readme_has_both_set_up_commands() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command_of_the_readme(line: str, workplace: Path) -> None:
+def test_command_of_the_readme(line: str, desk: Path) -> None:
     program, *words = shlex.split(line)
     assert program == "glip"
     if words[0] == "doctor":  # what it says of one picture is not the README's matter
@@ -72,7 +72,7 @@ def test_command_of_the_readme(line: str, workplace: Path) -> None:
         assert cli.main(words) == 0
 
 
-def test_set_up_command_ends_in_a_detection(workplace: Path) -> None:
+def test_set_up_command_ends_in_a_detection(desk: Path) -> None:
     (run,) = (text for mark, _, text in BLOCKS if "run" in mark)
     demo = run.strip().split("&&")[-1]
     words = shlex.split(demo)
@@ -82,7 +82,7 @@ def test_set_up_command_ends_in_a_detection(workplace: Path) -> None:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_python_of_the_readme(snippet: str, workplace: Path) -> None:
+def test_python_of_the_readme(snippet: str, desk: Path) -> None:
     exec(compile(snippet, "README.md", "exec"), {})
     assert Path("astronaut.found.jpg").exists()
 
@@ -95,7 +95,7 @@ def test_prompt_table_of_the_readme() -> None:
         assert len(prompt) >= 1
 
 
-def test_json_of_the_readme_has_the_form_of_the_command(workplace: Path) -> None:
+def test_json_of_the_readme_has_the_form_of_the_command(desk: Path) -> None:
     (shown,) = (text for _, kind, text in BLOCKS if kind == "json")
     words = ["predict", "--image", "street.jpg", "--prompt", "person. traffic light."]
     assert cli.main([*words, "--threshold", "0", "--json", "found.json"]) == 0
