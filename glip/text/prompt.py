@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import index
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from torch import Tensor
 from glip.errors import ConfigError, PromptError
 from glip.text.nouns import NO_SPACE_SCRIPTS, Chunker, Tag, noun_phrases, tag_words
 from glip.text.tokenizer import Encoding, Span, Tokenizer
-
-Aggregate = Literal["mean", "max", "first"]
-"""How the token scores of a phrase become one score: mean of all, best one, or the first."""
 
 PhraseLike: TypeAlias = str | Span | Sequence[Span]
 """A phrase of a caption as a user gives it: its words, its [start, end), or several of those."""
