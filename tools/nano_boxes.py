@@ -121,7 +121,8 @@ def activation_box(
     model: nn.Module, image: Image.Image, short_side: int
 ) -> tuple[float, float, float, float] | None:
     """xyxy, in pixels of the picture, around what the first guess is seen in; None if that is too
-    little or nearly all of it."""
+    little or nearly all of it.
+    """
     scale = short_side / min(image.size)
     width, height = (max(1, round(side * scale / STRIDE)) * STRIDE for side in image.size)
     pixels = pictures_to.pil_to_tensor(image.resize((width, height), Image.Resampling.BICUBIC))
