@@ -32,3 +32,7 @@ class DeviceError(GlipError, RuntimeError):
 
 class DataError(GlipError, ValueError):
     """An annotation file that cannot be used: unreadable, wrong ids, boxes without extent."""
+
+
+class StorageError(GlipError, OSError):
+    """Results that cannot be kept: the disk is full, a folder is in use or cannot be written."""
