@@ -92,7 +92,7 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     return device
 
 
-class _Picture(NamedTuple):
+class Prepared(NamedTuple):
     """One picture on its way through the model."""
 
     number: int
@@ -103,6 +103,7 @@ class _Picture(NamedTuple):
 
     @property
     def resized_hw(self) -> tuple[int, int]:
+        """Height and width that the model sees."""
         return self.pixels.shape[1], self.pixels.shape[2]
 
 
@@ -243,20 +244,61 @@ class Detector:
             pictures = []
             for index in numbers:
                 try:
-                    pictures.append(self._prepare(index, sources[index]))
+                    pictures.append(self.prepare(sources[index], index))
                 except ImageError as error:
                     errors[index] = error
             found: dict[int, Detections] = {}
-            for batch in self._batches(pictures, each, batch_size):
-                try:
-                    found.update(self._detect(batch, [each[p.number] for p in batch], options))
-                except torch.cuda.OutOfMemoryError as error:
-                    raise DeviceError(
-                        f"{self.device} has too little memory for {len(batch)} pictures at a time; "
-                        "lower batch_size, or load the model with dtype='bfloat16'"
-                    ) from error
+            for places in _of_one_size(pictures):
+                for first in range(0, len(places), batch_size):
+                    batch = [pictures[place] for place in places[first : first + batch_size]]
+                    asked = [[each[picture.number]] for picture in batch]
+                    results = self._detect(batch, asked, options)
+                    for picture, (detections,) in zip(batch, results, strict=True):
+                        found[picture.number] = detections
             for index in numbers:
                 yield Outcome(index, sources[index], found.get(index), errors.get(index))
+
+    def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
+        """A picture decoded, resized and normalised: the part of the work that any thread can do.
+
+        Args:
+            source: As one of the `images` of `predict`.
+            number: Whatever the caller tells pictures apart by.
+        Raises:
+            ImageError: The picture cannot be used.
+        """
+        image = load_image(source)
+        pixels = to_pixels(resize(image, self.config.pixels), self.config.pixels)
+        return Prepared(number, pixels, (image.height, image.width))
+
+    def ground(
+        self,
+        pictures: Sequence[Prepared],
+        prompts: Sequence[Sequence[Prompt]],
+        *,
+        options: PostprocessOptions | None = None,
+    ) -> list[list[Detections]]:
+        """Several prompts over each picture, such as its captions; the backbone sees it once.
+
+        Args:
+            pictures: As `prepare` makes them; those of one padded size go through the model
+                together, all of them at a time.
+            prompts: For each picture its own, of any length and number.
+            options: By default the official test settings, which keep scores down to 0.
+        Returns:
+            For each picture one `Detections` for each of its prompts, best first.
+        Raises:
+            PromptError: A phrase is longer than the encoder.
+            DeviceError: Too little memory, or numbers that overflow in float16.
+        """
+        options = options or PostprocessOptions()
+        found: list[list[Detections]] = [[] for _ in pictures]
+        for places in _of_one_size(pictures):
+            batch = [pictures[place] for place in places]
+            results = self._detect(batch, [prompts[place] for place in places], options)
+            for place, detections in zip(places, results, strict=True):
+                found[place] = detections
+        return found
 
     def _one_for_each(self, prompts: PromptLike | Sequence[PromptLike], count: int) -> list[Prompt]:
         """The prompt of each picture; equal ones are one object."""
@@ -281,28 +323,6 @@ class Detector:
                 self._passes.popitem(last=False)
         self._passes.move_to_end(prompt)
         return self._passes[prompt]
-
-    def _batches(
-        self, pictures: Sequence[_Picture], prompts: Sequence[Prompt], batch_size: int
-    ) -> Iterator[list[_Picture]]:
-        """Groups of at most `batch_size` pictures that may go through the model together.
-
-        They have one padded size, so that each gives what it gives alone; and either each has a
-        prompt of one pass, or all have the same long one.
-        """
-        groups: dict[object, list[_Picture]] = {}
-        for picture in pictures:
-            prompt = prompts[picture.number]
-            long = prompt if len(self._passes_of(prompt)) > 1 else None
-            groups.setdefault((padded_hw(picture.resized_hw), long), []).append(picture)
-        for group in groups.values():
-            for start in range(0, len(group), batch_size):
-                yield group[start : start + batch_size]
-
-    def _prepare(self, index: int, source: ImageLike) -> _Picture:
-        image = load_image(source)
-        pixels = to_pixels(resize(image, self.config.pixels), self.config.pixels)
-        return _Picture(index, pixels, (image.height, image.width))
 
     def _words(self, token_ids: tuple[int, ...]) -> Words:
         """Encoded text of one pass, (1, T, D); the text encoder runs once for each."""
@@ -329,36 +349,79 @@ class Detector:
 
     @torch.inference_mode()
     def _detect(
-        self, batch: Sequence[_Picture], prompts: Sequence[Prompt], options: PostprocessOptions
-    ) -> dict[int, Detections]:
-        """Detections of pictures of one padded size, by their index."""
-        pixels = pad_batch([picture.pixels for picture in batch])
-        pyramid = self.model.see(pixels.to(self.device, self.dtype))
-        if len(set(prompts)) == 1:
-            passes = [[p] * len(batch) for p in self._passes_of(prompts[0])]
-        else:  # `_batches` keeps long prompts to themselves
-            passes = [[self._passes_of(prompt)[0] for prompt in prompts]]
-        words = (_stack([self._words(p.token_ids) for p in row]) for row in passes)
-        parts: list[list[Found]] = [[] for _ in batch]
-        for row, output in zip(passes, self.model.ground(pyramid, words), strict=True):
-            if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
-                raise self._not_finite()
-            for place, (picture, part) in enumerate(zip(batch, row, strict=True)):
-                token_map = part.token_map.to(self.device)
-                found = suppress(
-                    select_candidates(output, place, token_map, picture.resized_hw, options),
-                    options,
-                )
-                rows = torch.tensor(part.rows, device=self.device)
-                parts[place].append(found._replace(labels=rows[found.labels]))
-        results = {}
-        for picture, prompt, pieces in zip(batch, prompts, parts, strict=True):
-            found = merge(pieces, options.max_detections)
-            boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
-            results[picture.number] = Detections(
-                boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw
-            )
-        return results
+        self,
+        batch: Sequence[Prepared],
+        prompts: Sequence[Sequence[Prompt]],
+        options: PostprocessOptions,
+    ) -> list[list[Detections]]:
+        """Detections of pictures of one padded size, for each prompt of each."""
+        passes = [
+            [(which, part) for which, own in enumerate(asked) for part in self._passes_of(own)]
+            for asked in prompts
+        ]
+        found: list[list[list[Found]]] = [[[] for _ in asked] for asked in prompts]
+        try:
+            pixels = pad_batch([picture.pixels for picture in batch])
+            pyramid = self.model.see(pixels.to(self.device, self.dtype))
+            for places, numbers in _rounds([len(own) for own in passes]):
+                seen = pyramid if len(places) == len(batch) else pyramid.of(places)
+                rows = [[passes[place][number] for place in places] for number in numbers]
+                words = (_stack([self._words(part.token_ids) for _, part in row]) for row in rows)
+                for row, output in zip(rows, self.model.ground(seen, words), strict=True):
+                    if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
+                        raise self._not_finite()
+                    for index, (place, (which, part)) in enumerate(zip(places, row, strict=True)):
+                        token_map, size = part.token_map.to(self.device), batch[place].resized_hw
+                        candidates = select_candidates(output, index, token_map, size, options)
+                        kept = suppress(candidates, options)
+                        phrases = torch.tensor(part.rows, device=self.device)
+                        found[place][which].append(kept._replace(labels=phrases[kept.labels]))
+        except torch.cuda.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self.device} has too little memory for {len(batch)} pictures at a time; "
+                "lower batch_size, or load the model with dtype='bfloat16'"
+            ) from error
+        return [
+            [
+                self._finished(picture, prompt, parts, options)
+                for prompt, parts in zip(asked, own, strict=True)
+            ]
+            for picture, asked, own in zip(batch, prompts, found, strict=True)
+        ]
+
+    def _finished(
+        self,
+        picture: Prepared,
+        prompt: Prompt,
+        parts: Sequence[Found],
+        options: PostprocessOptions,
+    ) -> Detections:
+        """What the passes of a prompt found, in pixels of the original picture."""
+        found = merge(parts, options.max_detections)
+        boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
+        return Detections(
+            boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw
+        )
+
+
+def _of_one_size(pictures: Sequence[Prepared]) -> list[list[int]]:
+    """Places of pictures of one padded size: together, each gives what it gives alone."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        groups.setdefault(padded_hw(picture.resized_hw), []).append(place)
+    return list(groups.values())
+
+
+def _rounds(counts: Sequence[int]) -> list[tuple[list[int], range]]:
+    """Which pictures have a pass of which numbers: `counts` passes each, taken side by side.
+
+    (2, 0, 5) gives ([0, 2], passes 0 and 1) and ([2], passes 2, 3 and 4).
+    """
+    ends = sorted({count for count in counts if count})
+    return [
+        ([place for place, count in enumerate(counts) if count >= end], range(start, end))
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def _stack(words: Sequence[Words]) -> Words:

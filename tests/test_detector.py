@@ -17,6 +17,7 @@ from glip.checkpoint import Weights
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
 from glip.model.glip import GLIP
+from glip.postprocess import PostprocessOptions
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
@@ -413,3 +414,29 @@ def test_exhausted_gpu_says_what_to_do(
     monkeypatch.setattr(tiny_detector.model, "see", exhausted)
     with pytest.raises(DeviceError, match="for 2 pictures at a time; lower batch_size"):
         tiny_detector.predict([make_picture()] * 2, NAMES, batch_size=2)
+
+
+def test_captions_of_a_picture_share_it_and_give_what_each_gives_alone(
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures = [make_picture(seed=1), make_picture(seed=2), make_picture(70, 110, seed=3)]
+    asked = [
+        [Prompt.of("a cat on a mat"), Prompt.of(["dog", "very red ball"])],
+        [],
+        [Prompt.of([f"thing number {n}" for n in range(90)]), Prompt.of("a dog"), Prompt.of("x")],
+    ]
+    seen = []
+    see = tiny_detector.model.see
+    monkeypatch.setattr(tiny_detector.model, "see", lambda x: seen.append(len(x)) or see(x))
+    prepared = [tiny_detector.prepare(picture) for picture in pictures]
+    found = tiny_detector.ground(prepared, asked, options=PostprocessOptions(score=0.3))
+    assert seen == [2, 1]  # two pictures of one size, and one that no other fits
+    monkeypatch.undo()
+    assert [len(own) for own in found] == [2, 0, 3]
+    for picture, prompts, results in zip(pictures, asked, found, strict=True):
+        for prompt, result in zip(prompts, results, strict=True):
+            [alone] = tiny_detector.predict(picture, prompt, threshold=0.3)
+            assert len(result) > 0
+            assert_same(result, alone)

@@ -7,7 +7,7 @@ or pixels of the original picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
@@ -30,6 +30,10 @@ class Pyramid(NamedTuple):
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """(height, width) of each level."""
         return tuple(cast(tuple[int, int], tuple(level.shape[-2:])) for level in self.levels)
+
+    def of(self, pictures: Sequence[int]) -> Pyramid:
+        """The features of some pictures of the batch."""
+        return Pyramid(tuple(level[list(pictures)] for level in self.levels))
 
 
 class GLIP(nn.Module):
