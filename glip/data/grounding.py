@@ -16,6 +16,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -77,7 +78,8 @@ class GroundingData:
 
 
 def read_grounding(path: str | Path) -> GroundingData:
-    """Read MDETR or COCO caption JSON, or ODVG JSON lines with captions (`.jsonl`).
+    """Read MDETR or COCO caption JSON, ODVG JSON lines with captions (`.jsonl`), or a folder of the
+    latter, whose parts are read by name.
 
     Boxes that are said to belong to no word are left out, with a note in the log.
 
@@ -85,16 +87,21 @@ def read_grounding(path: str | Path) -> GroundingData:
         DataError: the file cannot be read, lacks a field, or a span lies outside its caption.
     """
     path = Path(path)
+    if path.is_dir():
+        parts = sorted(path.glob("*.jsonl"))
+        if not parts:
+            raise DataError(f"{path} holds no part of a grounding data set, *.jsonl")
+        return GroundingData(path, Packed(chain.from_iterable(map(_read_odvg, parts))))
     if path.suffix == ".jsonl":
-        records = []
-        for line, content in read_lines(path):
-            if "grounding" not in content:
-                raise DataError(
-                    f"{path}:{line}: has no 'grounding'; lines of classes need a label map"
-                )
-            records.append(_from_odvg(content, f"{path}:{line}", line))
-        return GroundingData(path, Packed(records))
+        return GroundingData(path, Packed(_read_odvg(path)))
     return parse_grounding(read_json(path), path)
+
+
+def _read_odvg(path: Path) -> Iterator[GroundingRecord]:
+    for line, content in read_lines(path):
+        if "grounding" not in content:
+            raise DataError(f"{path}:{line}: has no 'grounding'; lines of classes need a label map")
+        yield _from_odvg(content, f"{path}:{line}", line)
 
 
 def parse_grounding(content: Any, path: Path) -> GroundingData:

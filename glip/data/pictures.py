@@ -57,7 +57,8 @@ class Pictures(Protocol):
 
 
 class PictureFolder:
-    """Pictures below a folder.
+    """Pictures below a folder. A tar in it counts as one more folder, whose pictures are found by
+    name: "00000.tar/cat.jpg" is `cat.jpg` in `00000.tar`, as the shards of a web data set are.
 
     Raises:
         DataError: the folder does not exist.
@@ -65,28 +66,37 @@ class PictureFolder:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._tars: dict[str, PictureTar] = {}
         if not self.root.is_dir():
             raise DataError(
                 f"picture folder {self.root} does not exist; pass the one with the pictures"
             )
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (self.root / name).is_file()
+        if not isinstance(name, str):
+            return False
+        tar, member = self._through(name)
+        return (self.root / name).is_file() if tar is None else member in tar
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """All names outside tars, sorted."""
         return sorted(path.relative_to(self.root).as_posix() for path in list_images(self.root))
 
-    def source(self, name: str) -> Path:
+    def source(self, name: str) -> Path | Image.Image:
         """What `load_image` reads."""
-        return self.root / name
+        tar, member = self._through(name)
+        return self.root / name if tar is None else tar.source(member)
 
     def read(self, name: str) -> Image.Image:
         """The picture, upright and RGB."""
-        return load_image(self.root / name)
+        tar, member = self._through(name)
+        return load_image(self.root / name) if tar is None else tar.read(member)
 
     def size_hw(self, name: str) -> tuple[int, int]:
         """Height and width of the upright picture."""
+        tar, member = self._through(name)
+        if tar is not None:
+            return tar.size_hw(member)
         path = self.root / name
         try:
             data = path.open("rb")
@@ -94,6 +104,16 @@ class PictureFolder:
             raise ImageError(f"{path} cannot be opened: {error.strerror}") from error
         with data:
             return _upright_hw(data, str(path))
+
+    def _through(self, name: str) -> tuple[PictureTar | None, str]:
+        """The tar that a name leads into, if it does, and the rest of the name."""
+        stem, into, member = name.partition(".tar/")
+        path = self.root / f"{stem}.tar"
+        if not into or not path.is_file():
+            return None, name
+        if stem not in self._tars:
+            self._tars[stem] = PictureTar(path)
+        return self._tars[stem], member
 
 
 class PictureTar:

@@ -60,9 +60,9 @@ def write_report(
         pictures: May be empty.
         settings: The configuration, as text.
     """
-    parts = [f"<h1>{escape(title)}</h1>", _table(summary)]
+    parts = [f"<h1>{escape(title)}</h1>", html_table(summary)]
     if metrics:
-        parts += ["<h2>Evaluation</h2>", _table({k: _per_cent(v) for k, v in metrics.items()})]
+        parts += ["<h2>Evaluation</h2>", html_table({k: _per_cent(v) for k, v in metrics.items()})]
     names = list(dict.fromkeys(name for row in records for name in row if name != "step"))
     curves = {
         name: [(row["step"], row[name]) for row in records if row.get(name) is not None]
@@ -72,17 +72,24 @@ def write_report(
     parts += [curve(name, points) for name, points in curves.items() if points]
     if per_class:
         ordered = sorted(per_class.items(), key=lambda pair: -(pair[1] or 0.0))
-        parts += ["<h2>AP of each class</h2>", _table({n: _per_cent(v) for n, v in ordered})]
+        parts += ["<h2>AP of each class</h2>", html_table({n: _per_cent(v) for n, v in ordered})]
     if pictures:
         parts.append("<h2>Pictures: the truth, and what was found</h2>")
-    for picture in pictures:
-        for image, what in ((picture.truth, "truth"), (picture.found, "found")):
-            caption = f"{escape(picture.name)}: {what}"
-            parts.append(
-                f'<figure><img src="{_data_url(image)}" alt="{caption}">'
-                f"<figcaption>{caption}</figcaption></figure>"
-            )
+    for sample in pictures:
+        parts.append(picture(sample.truth, f"{sample.name}: truth"))
+        parts.append(picture(sample.found, f"{sample.name}: found"))
     parts += ["<h2>Settings</h2>", f"<pre>{escape(settings)}</pre>"]
+    write_page(path, title, parts)
+
+
+def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
+    """Write an HTML page that needs no other file, whole or not at all.
+
+    Args:
+        path: Of the file.
+        title: Plain text.
+        parts: HTML of the body.
+    """
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
@@ -92,6 +99,19 @@ def write_report(
     part = path.with_name(path.name + ".part")
     part.write_text(page, encoding="utf-8")
     part.replace(path)
+
+
+def picture(image: Image.Image, caption: str) -> str:
+    """An HTML figure with the picture inside it.
+
+    Args:
+        image: Of any size; shown at most `LONG_SIDE` pixels long.
+        caption: Plain text.
+    """
+    return (
+        f'<figure><img src="{_data_url(image)}" alt="{escape(caption)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
@@ -120,7 +140,8 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def _table(rows: Mapping[str, Any]) -> str:
+def html_table(rows: Mapping[str, Any]) -> str:
+    """An HTML table of names and values, both plain text."""
     cells = "".join(
         f"<tr><td>{escape(str(name))}</td><td>{escape(str(value))}</td></tr>"
         for name, value in rows.items()

@@ -1,7 +1,9 @@
 """Everything a training run is told, as dataclasses: strict YAML and `a.b=value` overrides.
 
 A YAML file holds what differs from the defaults, which are the released recipe of GLIP-T. It may
-name another file as its `base`. Paths of data are relative to the working folder.
+name another file as its `base`: mappings are merged, everything else is replaced, and a list whose
+key ends in "+" (`sources+:`) goes behind that of the base. Paths of data are relative to the
+working folder.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from glip.config import ModelConfig, from_dict
+from glip.config import Config, ModelConfig, from_dict
 from glip.data.augment import AugmentConfig
 from glip.data.formats import Split
 from glip.data.sampling import SamplingConfig
@@ -163,10 +165,25 @@ def read_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
     Raises:
         ConfigError: An unreadable file, an unknown key (with the nearest known one), a wrong value.
     """
-    values = _read_yaml(Path(path), ())
+    return read_config(RunConfig, path, overrides)
+
+
+def read_config(
+    kind: type[Config], path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()
+) -> Config:
+    """Read any configuration that is a dataclass, as `read_run` does.
+
+    Args:
+        kind: The dataclass.
+        path: YAML file; None for nothing but defaults and overrides.
+        overrides: As for `read_run`.
+    Raises:
+        ConfigError: As for `read_run`.
+    """
+    values = {} if path is None else _read_yaml(Path(path), ())
     for override in overrides:
         _override(values, override)
-    return from_dict(RunConfig, values, where=os.fspath(path))
+    return from_dict(kind, values, where="options" if path is None else os.fspath(path))
 
 
 def _read_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
@@ -191,9 +208,14 @@ def _read_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values over those of a base; mappings are merged, all else is replaced."""
+    """Values over those of a base; mappings are merged, `key+` adds to a list, all else is
+    replaced.
+    """
     result = dict(base)
     for key, value in values.items():
+        if str(key).endswith("+") and isinstance(value, list):
+            result[key[:-1]] = [*(result.get(key[:-1]) or ()), *value]
+            continue
         under = result.get(key)
         both = isinstance(under, Mapping) and isinstance(value, Mapping)
         result[key] = _laid_over(under, value) if both else value  # type: ignore[arg-type]

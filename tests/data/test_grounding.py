@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 
+from glip.data.formats import read_annotated
 from glip.data.grounding import (
     GroundingRecord,
     checked_phrase,
@@ -124,6 +125,23 @@ def test_odvg_lines_come_back_as_written(tmp_path):
     assert to_odvg(back) == to_odvg(record)
     assert to_odvg(record)["grounding"]["regions"][1]["phrase"] == "red box"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_parts_of_an_odvg_folder_are_read_by_name(tmp_path, draw):
+    def record(number):
+        return GroundingRecord(
+            number, "a.png", (40, 60), "a box", (((0, 5),),), np.ones((1, 4)), np.array([0])
+        )
+
+    write_grounding([record(3)], tmp_path / "part-2.jsonl")
+    write_grounding([record(1), record(2)], tmp_path / "part-1.jsonl")
+    draw(60, 40).save(tmp_path / "a.png")
+    assert [record.image_id for record in read_grounding(tmp_path).records] == [1, 2, 3]
+    annotated = read_annotated(tmp_path)
+    assert len(annotated.data) == 3 and "a.png" in annotated.pictures
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no part of a grounding data set"):
+        read_grounding(tmp_path / "empty")
 
 
 def test_odvg_phrase_without_spans_is_looked_for(tmp_path):

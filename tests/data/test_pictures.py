@@ -20,6 +20,17 @@ def test_tar_and_folder_hold_the_same_pictures(coco, tar_of):
         assert folder.size_hw(name) == tar.size_hw(f"images/{name}")
 
 
+def test_tars_in_a_folder_are_folders(coco, tar_of):
+    tar = tar_of(coco.parent)
+    folder, inside = PictureFolder(tar.parent), PictureTar(tar)
+    name = f"{tar.name}/images/a.png"
+    assert name in folder and f"{tar.name}/x.png" not in folder and "x.tar/a.png" not in folder
+    assert folder.read(name).tobytes() == inside.read("images/a.png").tobytes()
+    assert folder.source(name).size == folder.read(name).size
+    assert folder.size_hw(name) == inside.size_hw("images/a.png")
+    assert pictures_for(tar.parent / "x.jsonl", tar.parent, [name]).root == tar.parent
+
+
 def _first_bytes(pictures):
     return pictures.read("images/a.png").tobytes()
 

@@ -45,6 +45,14 @@ def test_file_lies_over_its_base(tmp_path):
     assert (config.steps, config.optimizer.lr, config.optimizer.weight_decay) == (5, 0.3, 0.2)
 
 
+def test_list_with_a_plus_goes_behind_that_of_the_base(tmp_path):
+    write(tmp_path, "data: {sources: [{annotations: gold.json}]}\n", "base.yaml")
+    more = "base: base.yaml\ndata: {workers: 1, sources+: [{annotations: pseudo}]}\n"
+    config = read_run(write(tmp_path, more))
+    assert [source.annotations for source in config.data.sources] == ["gold.json", "pseudo"]
+    assert config.data.workers == 1
+
+
 def test_written_config_reads_as_itself(tmp_path):
     config = read_run(
         write(tmp_path, "steps: 5\ndata: {sources: [{annotations: a}]}\n"),
@@ -72,6 +80,7 @@ def test_written_config_reads_as_itself(tmp_path):
         ("a: [", [], "no valid YAML"),
         ("base: run.yaml", [], "is its own base"),
         ("base: nowhere.yaml", [], "cannot read"),
+        ("data: {sources+: []}", [], "unknown key 'sources+'; did you mean 'sources'?"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, overrides, message):
