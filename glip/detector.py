@@ -36,9 +36,11 @@ from glip.postprocess import (
 from glip.structures import Detections
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
+from glip.tuning.task_prompt import TaskPrompt, fingerprint, read_prompt, rows_of
 
 DType = Literal["float32", "bfloat16", "float16"]
 PromptLike = Prompt | str | Sequence[str]
+DEFAULT_THRESHOLD = 0.3
 CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
 
 
@@ -129,6 +131,8 @@ class Detector:
         tokenizer: Of its text encoder.
         device: Where it runs.
         dtype: Number format of its features.
+        task: The learned prompt that it answers, see `with_prompt`; None for a free choice of
+            words.
     """
 
     def __init__(
@@ -139,12 +143,16 @@ class Detector:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        task: TaskPrompt | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.config = config
         self.tokenizer = tokenizer
         self.device = torch.device(device)
         self.dtype = dtype
+        self.task = task
+        self._fingerprint = fingerprint
         self._texts: OrderedDict[tuple[int, ...], Words] = OrderedDict()
         self._passes: OrderedDict[Prompt, tuple[PromptPass, ...]] = OrderedDict()
 
@@ -161,14 +169,58 @@ class Detector:
         else:
             tokenizer = Tokenizer.from_file(weights.config.text.tokenizer)
         model = assemble(weights, number_format)
-        return cls(model, weights.config, tokenizer, device=device, dtype=number_format)
+        # Of the weights before they are rounded, so that it does not depend on the number format.
+        exact = None if dtype == "float32" else fingerprint(weights.state)
+        return cls(
+            model,
+            weights.config,
+            tokenizer,
+            device=device,
+            dtype=number_format,
+            fingerprint=exact,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this model from others, for the prompts that are learned for it."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.model.state_dict())
+        return self._fingerprint
+
+    def with_prompt(self, prompt: str | os.PathLike[str] | TaskPrompt) -> Detector:
+        """This detector with a learned prompt in the place of its text encoder, which then rests.
+
+        The new one shares all other weights with this one, which stays as it is; so one model holds
+        any number of tasks, and switching costs nothing. Without words, `predict` looks for all
+        classes of the task; class names choose some of them, in any order.
+
+        Args:
+            prompt: A file that `glip tune --mode prompt` wrote (NAME.prompt.safetensors), or its
+                content.
+        Raises:
+            CheckpointError: No such file, or it was made for another model.
+        """
+        task = prompt if isinstance(prompt, TaskPrompt) else read_prompt(prompt)
+        head = self.model.head
+        task.check(self.fingerprint, head.outputs.project.in_features, self.config.name)
+        table = task.table().to(self.device, self.dtype)
+        model = GLIP(self.model.backbone, self.model.neck, table, head)
+        return Detector(
+            model,
+            self.config,
+            self.tokenizer,
+            device=self.device,
+            dtype=self.dtype,
+            task=task,
+            fingerprint=self.fingerprint,
+        )
 
     def predict(
         self,
         images: ImageLikes,
-        prompts: PromptLike | Sequence[PromptLike],
+        prompts: PromptLike | Sequence[PromptLike] | None = None,
         *,
-        threshold: float = 0.3,
+        threshold: float | None = None,
         nms: float = 0.6,
         max_detections: int = 100,
         aggregate: Aggregate = "mean",
@@ -186,8 +238,10 @@ class Detector:
                 of class names, or a `Prompt`. Or one for each picture: a list as long as the
                 pictures whose members are prompts; as a plain list of strings is class names, at
                 least one member must be a list or a `Prompt` (`Prompt.of("a cat on a mat")`).
-            threshold: Detections score above this, in [0, 1]. official: a region whose phrase has
-                a probability of 0.05 or less is none, whatever the threshold.
+                By default all classes of the learned prompt, if there is one.
+            threshold: Detections score above this, in [0, 1]; by default 0.3, or what was fitted
+                for each class of a learned prompt. official: a region whose phrase has a
+                probability of 0.05 or less is none, whatever the threshold.
             nms: IoU above which the lower-scored of two boxes of one phrase goes.
             max_detections: For each picture. official: equals of the last one stay as well.
             aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first".
@@ -200,21 +254,28 @@ class Detector:
             ConfigError: An option out of range.
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
+        fitted = self.task.thresholds if self.task is not None and threshold is None else ()
+        lowest = min(fitted, default=DEFAULT_THRESHOLD if threshold is None else threshold)
         options = PostprocessOptions(
-            score=threshold, nms=nms, max_detections=max_detections, aggregate=aggregate
+            score=lowest, nms=nms, max_detections=max_detections, aggregate=aggregate
         )
         found = []
         for outcome in self.stream(images, prompts, options=options, batch_size=batch_size):
             if outcome.detections is None:
                 assert outcome.error is not None
                 raise outcome.error
-            found.append(outcome.detections)
+            detections = outcome.detections
+            if fitted and self.task is not None:
+                rows = rows_of(detections.prompt.names, self.task.names)
+                limits = torch.tensor([fitted[row] for row in rows])
+                detections = detections[detections.scores > limits[detections.phrase_ids]]
+            found.append(detections)
         return found
 
     def stream(
         self,
         images: ImageLikes,
-        prompts: PromptLike | Sequence[PromptLike],
+        prompts: PromptLike | Sequence[PromptLike] | None = None,
         *,
         options: PostprocessOptions | None = None,
         batch_size: int = 1,
@@ -232,6 +293,10 @@ class Detector:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size must be a whole number from 1, got {batch_size!r}")
         options = options or PostprocessOptions()
+        if prompts is None:
+            if self.task is None:
+                raise PromptError("say what to look for: class names, a text, or a learned prompt")
+            prompts = self.task.prompt
         sources = expand_sources(images)
         each = self._one_for_each(prompts, len(sources))
         for prompt in dict.fromkeys(each):
@@ -318,7 +383,11 @@ class Detector:
     def _passes_of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
         """The prompt in pieces that fit the text encoder, remembered."""
         if prompt not in self._passes:
-            self._passes[prompt] = prompt.passes(self.tokenizer, self.config.text.max_tokens)
+            self._passes[prompt] = (
+                prompt.passes(self.tokenizer, self.config.text.max_tokens)
+                if self.task is None
+                else (self.task.answer(prompt),)
+            )
             if len(self._passes) > CACHED_TEXTS:
                 self._passes.popitem(last=False)
         self._passes.move_to_end(prompt)

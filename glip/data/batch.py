@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from glip.model.text_encoder import Tokens
+from glip.model.glip import Fused, Pyramid
+from glip.model.text_encoder import Tokens, Words
 
 
 @dataclass
@@ -47,20 +48,23 @@ class Target:
 class Batch:
     """B pictures, each with its own prompt and target."""
 
-    pixels: Tensor
-    """(B, 3, H, W), normalised, padded with zeros to multiples of 32."""
-    tokens: Tokens
-    """B prompts."""
+    pixels: Tensor | Pyramid | Fused
+    """(B, 3, H, W), normalised, padded with zeros to multiples of 32; or what parts of a model that
+    are not trained have made of them, see `glip.tuning.features`."""
+    tokens: Tokens | Words
+    """B prompts, or their states."""
     token_maps: list[Tensor]
     """Of each prompt, (P, T') bool: the tokens of each phrase; T' at most the width of `tokens`."""
     targets: list[Target]
     image_ids: list[int | str]
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.targets)
 
     def pin_memory(self) -> Batch:
         """The same batch with its pictures where a GPU can copy from while it works."""
+        if not isinstance(self.pixels, Tensor):
+            return self
         return replace(self, pixels=self.pixels.pin_memory())
 
     def to(self, device: torch.device | str) -> Batch:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from glip.errors import ConfigError
@@ -17,6 +18,7 @@ from glip.model.anchors import grid_anchors
 from glip.model.backbone import Backbone
 from glip.model.fpn import FPN, LEVEL_STRIDES
 from glip.model.head import Head, HeadOutput, Tower
+from glip.model.prompt_table import PromptTable
 from glip.model.text_encoder import TextEncoder, Tokens, Words
 
 
@@ -35,6 +37,23 @@ class Pyramid(NamedTuple):
         """The features of some pictures of the batch."""
         return Pyramid(tuple(level[list(pictures)] for level in self.levels))
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Pyramid:
+        """The same features on another device."""
+        return Pyramid(tuple(level.to(device, non_blocking=non_blocking) for level in self.levels))
+
+
+class Fused(NamedTuple):
+    """Pictures and words behind the tower: what the output layers read, and nothing else."""
+
+    tower: Tower
+    shapes: tuple[tuple[int, int], ...]
+    """(height, width) of each level."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Fused:
+        """The same features on another device."""
+        regions = self.tower.regions.to(device, non_blocking=non_blocking)
+        return Fused(Tower(regions, self.tower.words.to(device)), self.shapes)
+
 
 class GLIP(nn.Module):
     """The model. One `forward` serves training and prediction, detection and grounding.
@@ -42,11 +61,13 @@ class GLIP(nn.Module):
     Args:
         backbone: Three maps of a picture, strides 8, 16, 32.
         neck: Five levels of them.
-        text: Token states of a prompt.
+        text: Token states of a prompt: an encoder, or a table of learned ones.
         head: Everything after the two encoders.
     """
 
-    def __init__(self, backbone: Backbone, neck: FPN, text: TextEncoder, head: Head) -> None:
+    def __init__(
+        self, backbone: Backbone, neck: FPN, text: TextEncoder | PromptTable, head: Head
+    ) -> None:
         super().__init__()
         if head.outputs.project.in_features != text.width:
             raise ConfigError(
@@ -58,14 +79,19 @@ class GLIP(nn.Module):
         self.text = text
         self.head = head
 
-    def forward(self, pixels: Tensor, tokens: Tokens) -> HeadOutput:
+    def forward(self, pixels: Tensor | Pyramid | Fused, tokens: Tokens | Words) -> HeadOutput:
         """Ground the tokens of each prompt in its picture.
 
         Args:
-            pixels: (B, 3, H, W), normalised, padded with zeros to multiples of 32.
-            tokens: B prompts; a single one is used for all pictures.
+            pixels: (B, 3, H, W), normalised, padded with zeros to multiples of 32. Or what was made
+                of them before: by `see`, or by `fuse`, which has seen the tokens already.
+            tokens: B prompts; a single one is used for all pictures. Or what `read` made of them.
         """
-        (output,) = self.ground(self.see(pixels), [self.read(tokens)])
+        if isinstance(pixels, Fused):
+            return self.conclude(pixels)
+        pyramid = pixels if isinstance(pixels, Pyramid) else self.see(pixels)
+        words = tokens if isinstance(tokens, Words) else self.read(tokens)
+        (output,) = self.ground(pyramid, [words])
         return output
 
     def see(self, pixels: Tensor) -> Pyramid:
@@ -75,6 +101,20 @@ class GLIP(nn.Module):
     def read(self, tokens: Tokens) -> Words:
         """The language half up to the first meeting with regions."""
         return cast(Words, self.text(tokens))
+
+    def fuse(self, pyramid: Pyramid, words: Words) -> Fused:
+        """Everything up to the output layers."""
+        return Fused(self.head.tower(pyramid.levels, words), pyramid.shapes)
+
+    def conclude(self, fused: Fused) -> HeadOutput:
+        """The output layers; `conclude(fuse(pyramid, words))` is `ground` for one prompt."""
+        sizes = tuple(height * width for height, width in fused.shapes)
+        regions, words = fused.tower
+        anchors = grid_anchors(fused.shapes, LEVEL_STRIDES, regions.device)
+        deltas, centerness = self.head.outputs.locate(regions, sizes)
+        return HeadOutput(
+            self.head.outputs.align(regions, words), deltas, centerness, anchors, sizes
+        )
 
     def ground(self, pyramid: Pyramid, prompts: Iterable[Words]) -> Iterator[HeadOutput]:
         """One output for each of several prompts over the same pictures, as they are asked for.

@@ -52,6 +52,10 @@ class Words(NamedTuple):
     mask: Tensor
     """(B, T) bool, True on real tokens."""
 
+    def to(self, device: torch.device | str) -> Words:
+        """The same words on another device."""
+        return Words(self.states.to(device), self.mask.to(device))
+
 
 class TextEncoder(nn.Module):
     """Last hidden states of a BERT-like encoder (arXiv 1810.04805) without its pooler.

@@ -1,0 +1,250 @@
+"""TaskPrompt: the words of one task as a small file, used without any text encoder.
+
+The file is safetensors: no code can hide in it. It holds the states of the words behind the text
+encoder, what was learned on top of them (reference G.3), which tokens belong to which class, and a
+fingerprint of the model it was made for. A table written by hand works the same way: averaged
+wordings and descriptions (reference G.6) are tables whose offsets are zero.
+
+Knows nothing about training. Letters: P classes, T tokens, D text width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from glip.errors import CheckpointError, PromptError
+from glip.model.prompt_table import PromptTable
+from glip.text.prompt import Prompt, PromptPass, clean_name
+
+SUFFIX = ".prompt.safetensors"
+FORMAT = 1
+METADATA = "glip_prompt"  # key of the safetensors header
+SAMPLED = 4096  # values of each tensor that go into a fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPrompt:
+    """The words of a task for one base model.
+
+    Raises:
+        CheckpointError: Shapes that do not belong together.
+    """
+
+    prompt: Prompt
+    """The text, and its phrases: the classes, whose names users see."""
+    token_ids: tuple[int, ...]
+    """T tokens of the text, or any ids that name the rows of a table that is no text."""
+    token_map: Tensor
+    """(P, T) bool, the rows of each class."""
+    states: Tensor
+    """(T, D) float32, behind the text encoder."""
+    offsets: Tensor
+    """(T, D) float32, learned; zeros if nothing was."""
+    base: str
+    """Name of the base model, for messages."""
+    fingerprint: str
+    """Of the base model, see `fingerprint`."""
+    thresholds: tuple[float, ...] = ()
+    """Of each class the score that detections should exceed; empty if none were fitted."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made; JSON values."""
+
+    def __post_init__(self) -> None:
+        phrases, tokens = len(self.prompt), len(self.token_ids)
+        width = self.states.shape[-1]
+        for name, shape in (
+            ("token_map", (phrases, tokens)),
+            ("states", (tokens, width)),
+            ("offsets", (tokens, width)),
+        ):
+            if tuple(getattr(self, name).shape) != shape:
+                raise CheckpointError(
+                    f"{name} of the prompt is {tuple(getattr(self, name).shape)}, expected {shape}"
+                )
+        if self.thresholds and len(self.thresholds) != phrases:
+            raise CheckpointError(f"{len(self.thresholds)} thresholds for {phrases} classes")
+        if not bool(self.token_map.any(-1).all()):
+            raise CheckpointError("a class of the prompt has no token")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.prompt.names
+
+    def table(self) -> PromptTable:
+        """The language side of a model that knows this task."""
+        return PromptTable(torch.tensor(self.token_ids), self.states.clone(), self.offsets)
+
+    def learned(self, offsets: Tensor) -> TaskPrompt:
+        """The same with other offsets."""
+        return replace(self, offsets=offsets.detach().to("cpu", torch.float32).clone())
+
+    def answer(self, prompt: Prompt) -> PromptPass:
+        """The pass that answers a prompt: its phrases by name, in its order.
+
+        Raises:
+            PromptError: It asks for something that the task does not have, or twice for one class.
+        """
+        rows = rows_of(prompt.names, self.names)
+        return PromptPass(
+            self.prompt.text, self.token_ids, self.token_map[rows], tuple(range(len(rows)))
+        )
+
+    def check(self, fingerprint: str, width: int, base: str) -> None:
+        """Refuse a model it was not made for.
+
+        Args:
+            fingerprint: Of that model.
+            width: D of that model.
+            base: Name of that model.
+        Raises:
+            CheckpointError: Another model.
+        """
+        if self.fingerprint != fingerprint or self.states.shape[-1] != width:
+            raise CheckpointError(
+                f"this prompt was made for {self.base} with the fingerprint {self.fingerprint}, "
+                f"the model is {base} with {fingerprint}; load the weights it was made for, or "
+                "tune a prompt for these"
+            )
+
+
+def rows_of(asked: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Of each name that is asked for, its row; blanks, underscores and case do not matter.
+
+    Raises:
+        PromptError: A name that is not there, asked for twice, or that fits two.
+    """
+    exact = {name: row for row, name in enumerate(names)}
+    loose: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        loose.setdefault(reads_as(name), []).append(row)
+    rows: list[int] = []
+    for name in asked:
+        found = [exact[name]] if name in exact else loose.get(reads_as(name), [])
+        if len(found) != 1:
+            what = "does not know" if not found else "knows twice"
+            raise PromptError(
+                f"the learned prompt {what} {name!r}; its classes are {', '.join(names)}"
+            )
+        if found[0] in rows:
+            raise PromptError(f"{name!r} is asked for twice; name each class once")
+        rows += found
+    return rows
+
+
+def reads_as(name: str) -> str:
+    """What is left of a name when everything is gone that the text encoder cannot see."""
+    return " ".join(clean_name(name).casefold().split()) or name
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """What tells a model from all others, but for its text encoder, which a prompt replaces.
+
+    Up to 4096 values of each tensor count, evenly spaced: training changes all of them, and a look
+    at each would take longer than loading.
+
+    Args:
+        state: Tensors by our names, at the precision of their file.
+    Returns:
+        16 hexadecimal digits; the same for float32 and float16 files of equal values.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if name.startswith("text."):
+            continue
+        values = state[name].detach().flatten()
+        step = max(1, len(values) // SAMPLED)
+        kept = values[::step].to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(state[name].shape)}\n".encode())
+        digest.update(kept.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_prompt(path: str | os.PathLike[str], task: TaskPrompt) -> None:
+    """Write a task file; all of it or nothing.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    path = Path(path)
+    header = {
+        "format": FORMAT,
+        "text": task.prompt.text,
+        "phrases": task.prompt.phrases,
+        "names": task.names,
+        "token_ids": task.token_ids,
+        "base": task.base,
+        "fingerprint": task.fingerprint,
+        "thresholds": task.thresholds,
+        "notes": dict(task.notes),
+    }
+    tensors = {
+        "token_map": task.token_map.to(torch.uint8).contiguous(),
+        "states": task.states.float().contiguous().clone(),
+        "offsets": task.offsets.float().contiguous().clone(),
+    }
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        save_file(tensors, unfinished, {METADATA: json.dumps(header, ensure_ascii=False)})
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write the prompt to {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
+    """Read a task file.
+
+    Raises:
+        CheckpointError: Missing, damaged, no task file, or of a newer version.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if METADATA not in metadata:
+                raise CheckpointError(
+                    f"{path} is no learned prompt, as 'glip tune --mode prompt' writes them; "
+                    "weights are loaded with glip.load"
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no learned prompt {path}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no learned prompt, or damaged ({error})") from error
+    try:
+        header = json.loads(metadata[METADATA])
+        if header["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {header['format']}, this version of glip reads {FORMAT}; "
+                "update glip"
+            )
+        phrases = tuple(tuple((int(a), int(b)) for a, b in spans) for spans in header["phrases"])
+        return TaskPrompt(
+            Prompt(header["text"], phrases, tuple(header["names"])),
+            tuple(int(number) for number in header["token_ids"]),
+            tensors["token_map"].bool(),
+            tensors["states"].float(),
+            tensors["offsets"].float(),
+            str(header["base"]),
+            str(header["fingerprint"]),
+            tuple(float(value) for value in header["thresholds"]),
+            header["notes"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: its header cannot be read: {error!r}") from error
