@@ -514,6 +514,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    from glip.training.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from glip.training.command import run
+
+    return run(args)
+
+
 def _add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="annotations in any format that training reads")
     parser.add_argument(
@@ -550,6 +562,7 @@ COMMANDS: dict[str, Command] = {
         _add_convert_arguments,
         _convert,
     ),
+    "train": Command("train on your own pictures", _add_train_arguments, _train),
     "evaluate": Command("measure weights on a data set", _add_evaluate_arguments, _evaluate),
     "doctor": Command(
         "look for what is wrong with a data set before training on it",

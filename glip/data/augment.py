@@ -10,6 +10,7 @@ All chance comes from the `Random` that is passed in. Knows nothing about prompt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,14 +28,18 @@ from glip.errors import ConfigError
 
 Boxes = npt.NDArray[np.float32]
 
+SHORT_SIDES = (0.6, 0.7, 0.8, 0.9, 1.0)  # of the model's own; official: 480, 560, ... 800 of 800
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """What may happen to a training picture; the defaults are those of the released models."""
 
-    short_sides: tuple[int, ...] = (480, 560, 640, 720, 800)
-    """The shorter side after resizing is one of these, in pixels."""
-    long_side: int = 1333
+    short_sides: tuple[int, ...] | None = None
+    """The shorter side after resizing is one of these, in pixels; by default one of five from 0.6
+    times the model's own up to that."""
+    long_side: int | None = None
+    """What the longer side may have at most, in pixels; by default the model's own."""
     flip: float = 0.5
     """Probability of a mirror image."""
     jitter: tuple[float, float] | None = None
@@ -53,15 +58,13 @@ class AugmentConfig:
     """The shift is drawn from - this to + this, in turns of the colour wheel; at most 0.5."""
 
     def __post_init__(self) -> None:
-        if (
-            not self.short_sides
-            or min(self.short_sides) < 1
-            or max(self.short_sides) > self.long_side
-        ):
-            raise ConfigError(
-                f"augment: short_sides {self.short_sides} must lie between 1 and long_side "
-                f"{self.long_side}"
-            )
+        if self.short_sides is not None:
+            limit = math.inf if self.long_side is None else self.long_side
+            if not self.short_sides or min(self.short_sides) < 1 or max(self.short_sides) > limit:
+                raise ConfigError(
+                    f"augment: short_sides {self.short_sides} must lie between 1 and long_side "
+                    f"{self.long_side}"
+                )
         for name in ("flip", "mosaic", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment: {name} must lie in [0, 1], got {getattr(self, name)}")
@@ -130,7 +133,7 @@ def augment(
     Args:
         scene: As read.
         config: What may happen.
-        pixels: Of the model; sizes come from `config` instead.
+        pixels: Of the model; sizes that `config` names come first.
         rng: Decides.
         partner: Another scene of the same classes, for a mosaic; without it there is none. Scenes
             with a caption take no part, as the sentence about one picture is silent about the
@@ -144,8 +147,9 @@ def augment(
         scene = flip(scene)
     if config.jitter is not None:
         return jitter_scale(scene, config.jitter, config.jitter_size, rng)
-    short = rng.choice(config.short_sides)
-    return rescale(scene, replace(pixels, short_side=short, long_side=config.long_side))
+    sides = config.short_sides or [round(share * pixels.short_side) for share in SHORT_SIDES]
+    long_side = config.long_side or pixels.long_side
+    return rescale(scene, replace(pixels, short_side=rng.choice(sides), long_side=long_side))
 
 
 def rescale(scene: Scene, pixels: PixelConfig) -> Scene:

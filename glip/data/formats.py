@@ -5,6 +5,7 @@
 * YOLO: `data.yaml` with the names, a text file of labels for each picture.
 * Pascal VOC: an XML file for each picture.
 * Flickr30k Entities: `Annotations` and `Sentences` (`flickr.py`).
+* ODVG in several parts, as pseudo labels are written: a folder of `*.jsonl`.
 
 YOLO and VOC are read here, in a page, as the converters that could do it either ask for a computer
 vision library or say less of what is wrong. Knows nothing about prompts or tokens.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -74,6 +75,13 @@ def read_annotated(
     return Annotated(data, pictures_for(path, images, some))
 
 
+class Part(NamedTuple):
+    """Some or all of a data set, as `read_annotated` takes it."""
+
+    path: Path
+    split: Split | None = None
+
+
 def annotations_in(path: Path) -> Path:
     """The one COCO file of an ODinW or Roboflow folder; any other path as it is.
 
@@ -86,6 +94,37 @@ def annotations_in(path: Path) -> Path:
     return exported if exported.is_file() else path
 
 
+def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
+    """The parts of a data set to train on and to evaluate on, if it says which is which.
+
+    Known are `train` and `valid` folders as Roboflow and ODinW have them, `train.json` and
+    `val.json`, and the splits of YOLO and VOC.
+
+    Args:
+        path: Anything that `read_annotated` takes, or a folder with two of them.
+    Returns:
+        The whole of it and None where there is but one part.
+    Raises:
+        DataError: the path does not exist.
+    """
+    path = Path(path)
+    whole = annotations_in(path)
+    if not path.is_dir() or whole != path:
+        return Part(path), None
+    for held_out in ("valid", "val", "validation"):
+        for pattern in ("{}/_annotations.coco.json", "{}.json", "annotations/{}.json"):
+            files = [path / pattern.format(name) for name in ("train", held_out)]
+            if all(file.is_file() for file in files):
+                return Part(files[0]), Part(files[1])
+    splits: tuple[Split, Split] = ("train", "val")
+    if _yolo_file(path) is not None:
+        settings = _yolo_settings(path)[1]
+        parted = all(settings.get(split) for split in splits)
+    else:
+        parted = all((path / "ImageSets" / "Main" / f"{s}.txt").is_file() for s in splits)
+    return (Part(path, "train"), Part(path, "val")) if parted else (Part(path), None)
+
+
 def recognise(path: Path) -> tuple[Format, Any]:
     """The format of a path, and its content where it is a JSON file.
 
@@ -93,17 +132,19 @@ def recognise(path: Path) -> tuple[Format, Any]:
         DataError: none of the known ones.
     """
     if path.is_dir():
-        if any((path / name).is_file() for name in ("data.yaml", "data.yml")):
+        if _yolo_file(path) is not None:
             return "yolo", None
         if (path / "Annotations").is_dir() and (path / "Sentences").is_dir():
             return "flickr", None
+        if next(path.glob("*.jsonl"), None) is not None:
+            return "odvg", None
         folder = path / "Annotations"
         if next((folder if folder.is_dir() else path).glob("*.xml"), None) is not None:
             return "voc", None
         raise DataError(
             f"{path} is no data set that is known: no _annotations.coco.json (ODinW), data.yaml "
-            "(YOLO), *.xml (VOC), or Annotations and Sentences (Flickr30k Entities); pass an "
-            "annotation file"
+            "(YOLO), *.xml (VOC), *.jsonl (ODVG), or Annotations and Sentences (Flickr30k "
+            "Entities); pass an annotation file"
         )
     if path.suffix == ".jsonl":
         return "odvg", None
@@ -142,17 +183,7 @@ def read_yolo(folder: str | Path, *, split: Split | None = None) -> Annotated:
         ImageError: the size of a picture cannot be read.
     """
     folder = Path(folder)
-    settings_file = next(p for p in (folder / "data.yaml", folder / "data.yml") if p.is_file())
-    try:
-        settings = yaml.safe_load(settings_file.read_text(encoding="utf-8"))
-        names = settings["names"]
-        names = (
-            dict(enumerate(names))
-            if isinstance(names, list)
-            else {int(k): v for k, v in names.items()}
-        )
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{settings_file}: needs 'names', a list of class names") from error
+    settings_file, settings, names = _yolo_settings(folder)
     rows = {number: row for row, number in enumerate(sorted(names))}
     wanted: Iterable[str] = (split,) if split else ("train", "val", "test")
     roots = [
@@ -247,6 +278,27 @@ def _record(
         labels=np.array(labels, dtype=np.int64),
         crowd=np.array(crowd or [False] * len(labels), dtype=np.bool_),
     )
+
+
+def _yolo_file(folder: Path) -> Path | None:
+    """The settings of a YOLO data set, if the folder is one."""
+    files = (folder / "data.yaml", folder / "data.yml")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _yolo_settings(folder: Path) -> tuple[Path, Mapping[str, Any], dict[int, Any]]:
+    """The settings file of a YOLO folder, its content, and the names by number."""
+    file = _yolo_file(folder)
+    if file is None:
+        raise DataError(f"{folder} has no data.yaml with the names of its classes")
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        names = settings["names"]
+        if isinstance(names, list):
+            return file, settings, dict(enumerate(names))
+        return file, settings, {int(number): name for number, name in names.items()}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{file}: needs 'names', a list of class names") from error
 
 
 def _yolo_folders(folder: Path, settings: Mapping[str, Any], key: str) -> list[Path]:

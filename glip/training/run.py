@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from glip.checkpoint import Weights, find, read
 from glip.checkpoint import save as save_weights
 from glip.data.detection import DetectionData
+from glip.data.doctor import examine
 from glip.data.formats import Annotated, read_annotated
 from glip.data.grounding import GroundingData, read_odvg_detection
 from glip.data.loader import (
@@ -117,9 +118,10 @@ def run(
     if resume:
         checkpoints.load_newest(state)
 
-    sources = [training_source(source, detector) for source in config.data.sources]
-    if not sources:
+    if not config.data.sources:
         raise ConfigError("data.sources is empty; name at least one data set to train on")
+    on_main(lambda: _examine(config.data.sources, detector))
+    sources = [training_source(source, detector) for source in config.data.sources]
     per_process, rest = divmod(config.batch_size, world_size() * config.accumulate)
     if rest or not per_process:
         raise ConfigError(
@@ -162,7 +164,7 @@ def run(
         clip_norm=config.optimizer.clip_norm,
         log_every=min(config.log_every, steps),
         save_every=config.save_every,
-        evaluate_every=_every(config.evaluation.every_epochs, epoch),
+        evaluate_every=_every(config.evaluation, epoch),
         metric=config.evaluation.metric,
     )
     latest: dict[str, float] = dict(state.history[-1]) if state.history else {}
@@ -269,6 +271,30 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
     )
 
 
+def _examine(sources: Sequence[SourceConfig], detector: Detector) -> None:
+    """The quick part of `glip doctor`, each data set once.
+
+    Raises:
+        DataError: One cannot be trained on.
+    """
+    # Class labels of ODVG lines are no data set without their label map, which the doctor does not
+    # know; their reader checks each line.
+    data_sets = [(s.annotations, s.images, s.split) for s in sources if s.label_map is None]
+    for path, images, split in dict.fromkeys(data_sets):
+        report = examine(
+            path,
+            images,
+            quick=True,
+            split=split,
+            tokenizer=detector.tokenizer,
+            max_tokens=detector.config.text.max_tokens,
+        )
+        report.refuse_if_broken()
+        for finding in report.findings:
+            if finding.level == "warning":
+                logger.warning("%s: %s", path, finding)
+
+
 def evaluate_on(config: EvaluationConfig, detector: Detector, folder: Path) -> dict[str, float]:
     """Metrics of a detector by the protocol of the config; those without a value are left out."""
     assert config.annotations is not None
@@ -307,8 +333,10 @@ def _steps(config: RunConfig, epoch: float) -> int:
     return max(1, math.floor(config.epochs * epoch))
 
 
-def _every(epochs: float | None, epoch: float) -> int | None:
-    return None if epochs is None else max(1, round(epochs * epoch))
+def _every(config: EvaluationConfig, epoch: float) -> int | None:
+    if config.every_steps is not None:
+        return config.every_steps
+    return None if config.every_epochs is None else max(1, round(config.every_epochs * epoch))
 
 
 def _plain_detector(model: nn.Module, detector: Detector, device: torch.device) -> Detector:

@@ -93,6 +93,8 @@ class EvaluationConfig:
     """The protocol."""
     every_epochs: float | None = 1.0
     """None: only at the end."""
+    every_steps: int | None = None
+    """Instead of `every_epochs`, where data sets are of any size."""
     metric: str | None = None
     """The one that decides about the best weights; by default the first of the protocol."""
     batch_size: int = 1

@@ -96,6 +96,19 @@ def test_short_side_is_one_of_those_asked_for(scene):
     assert sizes == {(48, 32), (96, 64)}
 
 
+@pytest.mark.parametrize(
+    ("pixels", "short_sides"),
+    [
+        (PixelConfig(), {480, 560, 640, 720, 800}),  # official
+        (PixelConfig(short_side=50, long_side=60), {30, 35, 40}),  # all but 40 by 60 are too long
+    ],
+)
+def test_sizes_follow_the_model_by_default(scene, pixels, short_sides):
+    config = AugmentConfig()
+    found = {augment(scene, config, pixels, Random(seed)).image.height for seed in range(50)}
+    assert found == short_sides
+
+
 def test_flips_half_of_the_time(scene):
     config = AugmentConfig(short_sides=(40,))
     flips = sum(augment(scene, config, PixelConfig(), Random(s)).mirrored for s in range(400))
@@ -199,7 +212,7 @@ def test_same_seed_same_scene(scene):
     ("options", "message"),
     [
         ({"short_sides": ()}, "short_sides"),
-        ({"short_sides": (2000,)}, "long_side 1333"),
+        ({"short_sides": (2000,), "long_side": 1333}, "long_side 1333"),
         ({"flip": 1.5}, r"flip must lie in \[0, 1\]"),
         ({"hue": 0.7}, "hue must lie"),
         ({"jitter": (2, 1)}, "jitter"),

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from glip.data.detection import DetectionData
-from glip.data.formats import read_annotated, read_voc, read_yolo, recognise
+from glip.data.formats import (
+    Part,
+    read_annotated,
+    read_voc,
+    read_yolo,
+    recognise,
+    train_and_val,
+)
 from glip.data.grounding import GroundingData
 from glip.errors import DataError
 
@@ -125,3 +132,41 @@ def test_what_is_no_data_set_says_what_would_be(tmp_path):
     (tmp_path / "data.yaml").write_text("names: []")
     with pytest.raises(DataError, match="pass its folder"):
         read_annotated(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "val"),
+    [
+        (["train/_annotations.coco.json", "valid/_annotations.coco.json"], 0, 1),
+        (["train.json", "val.json", "images.tar"], 0, 1),
+        (["annotations/train.json", "annotations/val.json"], 0, 1),
+        (["_annotations.coco.json"], None, None),
+        (["train.json", "notes.txt"], None, None),
+    ],
+)
+def test_files_of_a_folder_that_say_what_to_train_on(tmp_path, files, train, val):
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    expected = (
+        Part(tmp_path if train is None else tmp_path / files[train]),
+        None if val is None else Part(tmp_path / files[val]),
+    )
+    assert train_and_val(tmp_path) == expected
+    assert train_and_val(tmp_path / files[0]) == (Part(tmp_path / files[0]), None)
+
+
+def test_splits_of_a_folder_that_say_what_to_train_on(yolo, tmp_path):
+    assert train_and_val(yolo) == (Part(yolo, "train"), Part(yolo, "val"))
+    (yolo / "data.yaml").write_text("train: train/images\nnames: [cat, dog]\n")
+    assert train_and_val(yolo) == (Part(yolo), None)
+    lists = tmp_path / "voc" / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for split in ("train", "val"):
+        (lists / f"{split}.txt").touch()
+    assert train_and_val(tmp_path / "voc") == (
+        Part(tmp_path / "voc", "train"),
+        Part(tmp_path / "voc", "val"),
+    )
+    with pytest.raises(DataError, match="does not exist"):
+        train_and_val(tmp_path / "nowhere")

@@ -14,9 +14,11 @@ from toy import COLOURS, CONFIG, SIDE, picture, toy_model
 
 import glip
 from glip.checkpoint import Weights, read, save
+from glip.cli import main
 from glip.data.augment import AugmentConfig
+from glip.data.doctor import examine
 from glip.data.sampling import SamplingConfig
-from glip.errors import CheckpointError, ConfigError
+from glip.errors import CheckpointError, ConfigError, DataError
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run import evaluate_only, run
@@ -148,6 +150,45 @@ def test_folder_with_a_run_is_not_overwritten(drawn, tmp_path):
 def test_incomplete_run_is_refused(drawn, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         run(replace(config_for(drawn, steps=1), **changes), tmp_path, CPU)
+
+
+def test_broken_data_is_refused_in_the_doctors_words(drawn, tmp_path):
+    content = json.loads((drawn / "coco.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["bbox"][2] = 0
+    path = tmp_path / "broken.json"
+    path.write_text(json.dumps(content))
+    source = SourceConfig(str(path), str(drawn))
+    config = config_for(drawn, steps=1, data=DataConfig(sources=(source,), workers=0))
+    with pytest.raises(DataError) as caught:
+        run(config, tmp_path / "run", CPU)
+    message = str(caught.value)
+    assert "broken.json cannot be trained on" in message
+    assert examine(path, drawn, quick=True).errors[0].message in message
+
+
+def test_evaluates_every_few_steps(drawn, tmp_path):
+    config = config_for(drawn, steps=3)
+    evaluation = replace(config.evaluation, every_steps=2, limit=1)
+    run(replace(config, evaluation=evaluation), tmp_path, CPU)
+    rows = [row["step"] for row in read_records(tmp_path) if "evaluation/AP" in row]
+    assert rows == [2, 3]
+
+
+def test_command_trains_without_a_config(drawn, tmp_path):
+    argv = ["--data", drawn / "coco.json", "--weights", drawn / "toy.safetensors"]
+    values = ["steps=2", "schedule.warmup_steps=1", "data.workers=0", "optimizer.lr=1e-3"]
+    out = tmp_path / "mine"
+    assert main(["train", *map(str, argv), "--output", str(out), *values]) == 0
+    before, after = (
+        read(f).state for f in (drawn / "toy.safetensors", out / "model_final.safetensors")
+    )
+    moved = {name.split(".")[0] for name, tensor in after.items() if not tensor.equal(before[name])}
+    assert moved == {"backbone", "neck", "head"}  # and not the text encoder
+    [found] = glip.load(out / "model_final.safetensors", device="cpu").predict(
+        drawn / "0.png", ["red"]
+    )
+    assert found.phrases == ["red"] * len(found)
 
 
 def test_evaluation_only(drawn, tmp_path):
