@@ -28,7 +28,8 @@ from glip.data.detection import DetectionData, ImageId
 from glip.data.flickr import FlickrData
 from glip.data.pictures import Pictures
 from glip.data.sampling import class_prompt
-from glip.detector import Outcome
+from glip.data.transforms import padded_hw
+from glip.detector import Prepared
 from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
 from glip.errors import ImageError
 from glip.evaluation.causes import likely_causes
@@ -44,6 +45,7 @@ from glip.evaluation.predictions import (
 )
 from glip.images import ImageLike
 from glip.postprocess import PostprocessOptions
+from glip.structures import Detections
 from glip.text.prompt import Prompt
 from glip.version import __version__
 
@@ -58,15 +60,17 @@ PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy
 class Predictor(Protocol):
     """Whatever finds boxes as `glip.Detector` does."""
 
-    def stream(
+    def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
+        """A picture as the model takes it."""
+
+    def ground(
         self,
-        images: Sequence[ImageLike],
-        prompts: Sequence[Prompt],
+        pictures: Sequence[Prepared],
+        prompts: Sequence[Sequence[Prompt]],
         *,
         options: PostprocessOptions | None = None,
-        batch_size: int = 1,
-    ) -> Iterator[Outcome]:
-        """Detections of each picture for its prompt, in order."""
+    ) -> list[list[Detections]]:
+        """Detections of each picture for each of its prompts."""
 
 
 class Evaluator(Protocol):
@@ -240,48 +244,46 @@ def _predict(
     options: PostprocessOptions,
     batch_size: int,
 ) -> Iterator[Prediction]:
-    """Predictions in the order of the questions; a picture is read when its turn comes."""
-    window = batch_size * 4 if batch_size > 1 else 1  # as `Detector.stream` looks ahead
+    """Predictions in the order of the questions; a picture is read when its turn comes, and the
+    backbone sees it once for all its prompts.
+    """
+    window = batch_size * 4 if batch_size > 1 else 1  # so that pictures of one size find each other
     for start in range(0, len(questions), window):
-        sources: list[ImageLike] = []
-        prompts: list[Prompt] = []
-        owners: list[tuple[int, Asked]] = []
-        errors: dict[int, str] = {}
         group = questions[start : start + window]
+        prepared: list[Prepared] = []
+        errors: dict[int, str] = {}
         for place, question in enumerate(group):
             try:
-                picture = pictures.read(question.file_name)
+                prepared.append(detector.prepare(pictures.read(question.file_name), place))
             except ImageError as error:
                 errors[place] = str(error)
-                continue
-            for asked in question.asked:
-                sources.append(picture)
-                prompts.append(asked.prompt)
-                owners.append((place, asked))
-        found: dict[int, list[Prediction]] = {}
-        if sources:
-            outcomes = detector.stream(sources, prompts, options=options, batch_size=batch_size)
-            for (place, asked), outcome in zip(owners, outcomes, strict=True):
-                if outcome.detections is None:
-                    errors[place] = str(outcome.error)
-                    continue
-                one = outcome.detections
-                labels = np.array(asked.labels, dtype=np.int64)[one.phrase_ids.numpy()]
-                found.setdefault(place, []).append(
-                    prediction(group[place].image_id, one.boxes.numpy(), one.scores.numpy(), labels)
-                )
+        prepared.sort(key=lambda picture: padded_hw(picture.resized_hw))
+        found: dict[int, list[Detections]] = {}
+        for first in range(0, len(prepared), batch_size):
+            batch = prepared[first : first + batch_size]
+            prompts = [[asked.prompt for asked in group[one.number].asked] for one in batch]
+            answers = detector.ground(batch, prompts, options=options)
+            found |= {one.number: own for one, own in zip(batch, answers, strict=True)}
         for place, question in enumerate(group):
             if place in errors:
                 logger.warning("image %s: %s", question.image_id, errors[place])
                 yield prediction(question.image_id, [], [], [], errors[place])
-                continue
-            parts = found[place]
-            yield Prediction(
-                question.image_id,
-                np.concatenate([part.boxes for part in parts]),
-                np.concatenate([part.scores for part in parts]),
-                np.concatenate([part.labels for part in parts]),
-            )
+            else:
+                yield _answer(question, found[place])
+
+
+def _answer(question: Question, found: Sequence[Detections]) -> Prediction:
+    """What was found for each prompt of a picture, under the labels of the file."""
+    labels = [
+        np.array(asked.labels, dtype=np.int64)[one.phrase_ids.numpy()]
+        for asked, one in zip(question.asked, found, strict=True)
+    ]
+    return prediction(
+        question.image_id,
+        np.concatenate([one.boxes.numpy() for one in found]),
+        np.concatenate([one.scores.numpy() for one in found]),
+        np.concatenate(labels),
+    )
 
 
 def _settings(

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from glip.data.detection import DetectionData, parse_detection
-from glip.detector import Outcome
+from glip.detector import Prepared
 from glip.evaluation.predictions import Prediction, prediction
 from glip.structures import Detections
 
@@ -88,18 +88,26 @@ class ListedDetector:
         self.asked: list[tuple[int, str]] = []
         self.stop_after: int | None = None
 
-    def stream(self, images, prompts, *, options=None, batch_size=1):
-        for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-            if self.stop_after is not None and len(self.asked) >= self.stop_after:
-                raise KeyboardInterrupt
-            number = image.getpixel((0, 0))[0]
-            self.asked.append((number, prompt.text))
-            found = [answer for answer in self.answers.get(number, []) if answer[2] < len(prompt)]
-            boxes = torch.tensor([box for box, _, _ in found], dtype=torch.float32).reshape(-1, 4)
-            scores = torch.tensor([score for _, score, _ in found], dtype=torch.float32)
-            rows = torch.tensor([row for _, _, row in found], dtype=torch.int64)
-            size = (image.height, image.width)
-            yield Outcome(index, image, Detections(boxes, scores, rows, prompt, size))
+    def prepare(self, source, number=0):
+        pixels = torch.full((3, source.height, source.width), float(source.getpixel((0, 0))[0]))
+        return Prepared(number, pixels, (source.height, source.width))
+
+    def ground(self, pictures, prompts, *, options=None):
+        return [
+            [self._answer(picture, prompt) for prompt in own]
+            for picture, own in zip(pictures, prompts, strict=True)
+        ]
+
+    def _answer(self, picture, prompt):
+        if self.stop_after is not None and len(self.asked) >= self.stop_after:
+            raise KeyboardInterrupt
+        number = int(picture.pixels[0, 0, 0])
+        self.asked.append((number, prompt.text))
+        found = [answer for answer in self.answers.get(number, []) if answer[2] < len(prompt)]
+        boxes = torch.tensor([box for box, _, _ in found], dtype=torch.float32).reshape(-1, 4)
+        scores = torch.tensor([score for _, score, _ in found], dtype=torch.float32)
+        rows = torch.tensor([row for _, _, row in found], dtype=torch.int64)
+        return Detections(boxes, scores, rows, prompt, picture.original_hw)
 
 
 @pytest.fixture
