@@ -6,6 +6,7 @@ Nothing here ever runs code from a file: pickles are opened with `weights_only=T
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
@@ -109,6 +110,15 @@ def _download(name: str, file: str) -> Path:
             f"({type(error).__name__}). Fetch that file on a machine with a connection and put it "
             f"into {weights_folder()} or the working folder"
         ) from error
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, which tells these weights from others of the same name."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read(path: str | os.PathLike[str]) -> Weights:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table and say where the rest is; returns the exit code."""
-    from glip.checkpoint import find
+    from glip.checkpoint import find, fingerprint
     from glip.detector import load
     from glip.distributed import is_main
     from glip.evaluation.run import table
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.rescore:
         path = find(args.weights)
         detector = load(path, device=args.device, dtype=args.dtype)
-        settings = {"weights": path.name, "weights_sha256": _sha256(path), "dtype": args.dtype}
+        settings = {"weights": path.name, "weights_sha256": fingerprint(path), "dtype": args.dtype}
     results = run_task(
         args.task,
         detector,
@@ -93,12 +92,3 @@ def _progress_bar(name: str, total: int) -> Callable[[int], Any]:
     bar: Any = tqdm(total=total, desc=name, unit="picture", disable=not is_main())
     update: Callable[[int], Any] = bar.update
     return update
-
-
-def _sha256(path: Path) -> str:
-    """What tells these weights from others of the same name."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
