@@ -156,12 +156,7 @@ class PictureTar:
 
     def read(self, name: str) -> Image.Image:
         """The picture, upright and RGB."""
-        try:
-            return load_image(Image.open(io.BytesIO(self._bytes(name)), formats=_formats()))
-        except ImageError as error:
-            raise ImageError(f"{self.root}: {name}: {error}") from error
-        except Exception as error:  # readers meet bad bytes with whatever they trip over first
-            raise ImageError(f"{self.root}: {name} cannot be decoded: {error}") from error
+        return decode(self._bytes(name), f"{self.root}: {name}")
 
     def size_hw(self, name: str) -> tuple[int, int]:
         """Height and width of the upright picture."""
@@ -214,6 +209,23 @@ def pictures_for(
     raise DataError(
         f"{annotations}: picture {names[0]} is not in {', '.join(map(str, places))}; {hint}"
     )
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """A picture from the bytes of its file, upright and RGB.
+
+    Args:
+        data: As in the file.
+        name: For messages.
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    try:
+        return load_image(Image.open(io.BytesIO(data), formats=_formats()))
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    except Exception as error:  # readers meet bad bytes with whatever they trip over first
+        raise ImageError(f"{name} cannot be decoded: {error}") from error
 
 
 def missing(pictures: Pictures, names: Iterable[str]) -> list[str]:
