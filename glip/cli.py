@@ -526,6 +526,18 @@ def _train(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    from glip.labelling.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _label(args: argparse.Namespace) -> int:
+    from glip.labelling.command import run
+
+    return run(args)
+
+
 def _add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="annotations in any format that training reads")
     parser.add_argument(
@@ -561,6 +573,12 @@ COMMANDS: dict[str, Command] = {
         "turn an official checkpoint into a safetensors file with the config inside",
         _add_convert_arguments,
         _convert,
+    ),
+    "label": Command(
+        "label a folder of photos, for training a detector of your own",
+        _add_label_arguments,
+        _label,
+        epilog=EXIT_CODES,
     ),
     "train": Command("train on your own pictures", _add_train_arguments, _train),
     "evaluate": Command("measure weights on a data set", _add_evaluate_arguments, _evaluate),

@@ -34,8 +34,9 @@ from xml.sax.saxutils import escape, quoteattr
 import yaml
 from PIL import ExifTags, Image
 
-from glip.errors import ConfigError, StorageError
+from glip.errors import ConfigError
 from glip.images import load_image, save_image
+from glip.labelling.files import failing_disk
 from glip.labelling.labels import Labelled, Part, part_of
 
 Format = Literal["coco", "yolo", "voc", "odvg", "cvat", "labelstudio"]
@@ -107,24 +108,18 @@ def write_data_set(
     check_target(folder, replace=replace)
     unfinished = folder.with_name(f".{folder.name}.part")
     old = folder.with_name(f".{folder.name}.old")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
-        unfinished.mkdir(parents=True)
-        _WRITERS[kind](data, unfinished)
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        unfinished.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StorageError(
-                f"{folder} cannot be written: the disk is full; make room and run the same command "
-                "again"
-            ) from error
-        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with failing_disk(folder):
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+            unfinished.mkdir(parents=True)
+            _WRITERS[kind](data, unfinished)
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            unfinished.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -1,0 +1,54 @@
+"""Text files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from glip.errors import GlipError, StorageError
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """A text file to write to; it takes the place of an old one when the block ends without error.
+
+    Raises:
+        StorageError: it cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with failing_disk(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A name that is no Unicode keeps its bytes as escapes.
+            with unfinished.open(
+                "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as file:
+                yield file
+            unfinished.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def failing_disk(path: Path) -> Iterator[None]:
+    """What the system says when `path` is written, with the way out."""
+    try:
+        yield
+    except GlipError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{path} cannot be written: the disk is full; make room and run the same command "
+                "again"
+            ) from error
+        culprit = f" ({error.filename})" if error.filename else ""
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror or error}{culprit}"
+        ) from error

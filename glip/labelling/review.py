@@ -1,0 +1,248 @@
+"""A page for looking over labels before anyone trusts them: one HTML file that needs no server.
+
+For each class its counts, the distribution of its scores, and crops of its least and most certain
+boxes; the pictures that could not be used. Memory does not grow with the number of pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import html
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from glip.errors import ImageError
+from glip.images import load_image
+from glip.labelling.files import whole_file
+from glip.labelling.labels import Label, Labelled
+
+BINS = 20
+"""Bars of a histogram, over scores from 0 to 1."""
+CROPS = 8
+"""Shown of each class at either end."""
+REJECTED = 500
+"""Rejected pictures that are listed; all of them stand in the list beside the report."""
+CROP_PX = 160
+"""Longest side of a crop."""
+MARGIN = 0.2
+"""Of the box's longer side, shown around it."""
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
+  color: #1c2024; background: #fff }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2.5rem 0 .3rem }
+table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+.crops { display: flex; flex-wrap: wrap; gap: .6rem; margin: .3rem 0 .9rem }
+figure { margin: 0; width: 10rem } figure img { max-width: 100%; display: block }
+figcaption { font-size: .8rem; color: #555; overflow-wrap: anywhere }
+svg { display: block; margin: .4rem 0 } p.note { color: #555; margin: .2rem 0 }
+"""
+
+
+@dataclass
+class _ClassSummary:
+    """What is counted of one class."""
+
+    boxes: int = 0
+    pictures: int = 0
+    bins: list[int] = field(default_factory=lambda: [0] * BINS)
+    lowest: list[tuple[float, str, int, Label]] = field(default_factory=list)
+    highest: list[tuple[float, str, int, Label]] = field(default_factory=list)
+
+    def add(self, picture: str, row: int, label: Label) -> None:
+        """One more box."""
+        self.boxes += 1
+        score = label.score
+        if score is None:
+            return
+        self.bins[min(int(score * BINS), BINS - 1)] += 1
+        for heap, value in ((self.lowest, -score), (self.highest, score)):
+            heapq.heappush(heap, (value, picture, row, label))
+            if len(heap) > CROPS:
+                heapq.heappop(heap)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A picture that could not be used."""
+
+    picture: str
+    reason: str
+
+
+def write_report(
+    pictures: Iterable[Labelled],
+    names: Sequence[str],
+    root: Path,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Labels",
+    rejected: Iterable[Rejected] = (),
+) -> Path:
+    """Write the report, whole or not at all.
+
+    Args:
+        pictures: with their labels; run through once.
+        names: of all classes, in order; one without boxes is shown as such.
+        root: folder that the pictures' names start from. A picture that cannot be read any more
+            leaves a gap in the gallery.
+        path: of the HTML file.
+        title: its heading.
+        rejected: run through once.
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    summaries = {name: _ClassSummary() for name in names}
+    total = empty = 0
+    for picture in pictures:
+        total += 1
+        empty += not picture.labels
+        for row, label in enumerate(picture.labels):
+            summaries[label.name].add(picture.picture, row, label)
+        for name in {label.name for label in picture.labels}:
+            summaries[name].pictures += 1
+    crops = _crops(root, summaries.values())
+    with whole_file(path) as file:
+        file.writelines(_page(title, total, empty, summaries, crops, rejected))
+    return Path(path)
+
+
+def _crops(root: Path, summaries: Iterable[_ClassSummary]) -> dict[tuple[str, int], str]:
+    """For each label that is shown its crop as a data URL, each picture read once."""
+    wanted: dict[str, dict[int, Label]] = {}
+    for summary in summaries:
+        for _, picture, row, label in (*summary.lowest, *summary.highest):
+            wanted.setdefault(picture, {})[row] = label
+    crops = {}
+    for picture, labels in sorted(wanted.items()):
+        try:
+            image = load_image(root / picture)
+        except ImageError:
+            continue
+        for row, label in labels.items():
+            crops[picture, row] = _crop(image, label)
+    return crops
+
+
+def _crop(image: Image.Image, label: Label) -> str:
+    """The box with some of what is around it."""
+    x1, y1, x2, y2 = label.box
+    margin = MARGIN * max(label.sides) + 4
+    left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
+    right, bottom = min(image.width, int(x2 + margin) + 1), min(image.height, int(y2 + margin) + 1)
+    scale = min(1.0, CROP_PX / max(right - left, bottom - top))
+    size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+    crop = image.resize(size, Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    corners = [(x1 - left) * scale, (y1 - top) * scale, (x2 - left) * scale, (y2 - top) * scale]
+    canvas = ImageDraw.Draw(crop)
+    # White beside black is seen on any ground.
+    canvas.rectangle(_grown(corners, 1), outline="white")
+    canvas.rectangle(corners, outline="black")
+    data = io.BytesIO()
+    crop.save(data, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _grown(corners: Sequence[float], by: float) -> list[float]:
+    x1, y1, x2, y2 = corners
+    return [x1 - by, y1 - by, x2 + by, y2 + by]
+
+
+def _page(
+    title: str,
+    total: int,
+    empty: int,
+    summaries: dict[str, _ClassSummary],
+    crops: dict[tuple[str, int], str],
+    rejected: Iterable[Rejected],
+) -> Iterator[str]:
+    boxes = sum(summary.boxes for summary in summaries.values())
+    yield (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}'
+        f"</title><style>{_STYLE}</style></head><body>\n<h1>{_text(title)}</h1>\n"
+        f"<p>{total:,} pictures, {boxes:,} boxes; {empty:,} pictures without any box.</p>\n"
+    )
+    yield (
+        '<table><tr><th>class</th><th class="number">boxes</th>'
+        '<th class="number">pictures</th></tr>\n'
+    )
+    for number, (name, summary) in enumerate(summaries.items()):
+        yield (
+            f'<tr><td><a href="#class{number}">{_text(name)}</a></td>'
+            f'<td class="number">{summary.boxes:,}</td>'
+            f'<td class="number">{summary.pictures:,}</td></tr>\n'
+        )
+    yield "</table>\n"
+    for number, (name, summary) in enumerate(summaries.items()):
+        yield f'<h2 id="class{number}">{_text(name)}</h2>\n'
+        if not summary.boxes:
+            yield '<p class="note">No box.</p>\n'
+            continue
+        if not summary.lowest:
+            yield f'<p class="note">{summary.boxes:,} boxes, none with a score.</p>\n'
+            continue
+        yield _histogram(summary.bins)
+        for words, heap in (("Lowest", summary.lowest), ("Highest", summary.highest)):
+            yield f'<p class="note">{words} scores</p>\n<div class="crops">\n'
+            for _, picture, row, label in sorted(heap, reverse=True):
+                yield _figure(picture, label, crops.get((picture, row)))
+            yield "</div>\n"
+    yield from _rejected_list(rejected)
+    yield "</body></html>\n"
+
+
+def _histogram(bins: Sequence[int]) -> str:
+    """How many boxes there are of which score, as a drawing."""
+    most = max(bins)
+    bars = []
+    for number, count in enumerate(bins):
+        low, high = number / BINS, (number + 1) / BINS
+        tall = 60 * count / most
+        bars.append(
+            f'<rect x="{16 * number + 1}" y="{64 - tall:.1f}" width="14" height="{tall:.1f}" '
+            f'fill="#3b6ea5"><title>{low:.2f} to {high:.2f}: {count:,}</title></rect>'
+        )
+    width = 16 * BINS
+    ticks = "".join(
+        f'<text x="{min(width * share + 1, width - 12):.0f}" y="78" font-size="11" fill="#555">'
+        f"{share:g}</text>"
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    )
+    return (
+        f'<svg width="{width}" height="82" role="img" aria-label="scores">{"".join(bars)}'
+        f'<line x1="0" y1="64.5" x2="{width}" y2="64.5" stroke="#999"/>{ticks}</svg>\n'
+    )
+
+
+def _figure(picture: str, label: Label, crop: str | None) -> str:
+    image = f'<img src="{crop}" alt="">' if crop else "<em>cannot be read any more</em>"
+    phrase = f", found as “{_text(label.phrase)}”" if label.phrase else ""
+    return (
+        f"<figure>{image}<figcaption>{label.score:.3f}{phrase}<br>{_text(picture)}</figcaption>"
+        "</figure>\n"
+    )
+
+
+def _rejected_list(rejected: Iterable[Rejected]) -> Iterator[str]:
+    count = 0
+    for one in rejected:
+        count += 1
+        if count == 1:
+            yield "<h2>Rejected pictures</h2>\n<table>\n"
+        if count <= REJECTED:
+            yield f"<tr><td>{_text(one.picture)}</td><td>{_text(one.reason)}</td></tr>\n"
+    if count:
+        yield "</table>\n"
+    if count > REJECTED:
+        yield f'<p class="note">and {count - REJECTED:,} more</p>\n'
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
