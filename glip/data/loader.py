@@ -27,6 +27,7 @@ from glip.data.augment import AugmentConfig, Scene, augment, scene_boxes
 from glip.data.batch import Batch, Target
 from glip.data.detection import DetectionData, DetectionRecord, ImageId
 from glip.data.grounding import GroundingData
+from glip.data.packing import CaptionPacker
 from glip.data.pictures import Pictures
 from glip.data.sampling import PromptSampler, SamplingConfig
 from glip.data.transforms import pad_batch, to_pixels
@@ -86,6 +87,9 @@ class Source(Protocol):
     def is_tall(self) -> npt.NDArray[np.bool_]:
         """Of each whether it is higher than wide."""
 
+    def repeats(self) -> npt.NDArray[np.float64]:
+        """Of each how often an epoch should hold it, 1 or more; fractions are chances."""
+
 
 class DetectionSource:
     """Pictures with class labels; prompts are made of class names.
@@ -98,6 +102,8 @@ class DetectionSource:
         max_tokens: What the text encoder takes.
         keep_empty: Also draw pictures that have no box, all of whose regions are negative.
             official: left out (reference E.8).
+        repeat_threshold: Show pictures of rarer classes more often, see `repeat_factors`; 0 shows
+            all alike.
     Raises:
         DataError: no picture is any use.
     """
@@ -111,24 +117,27 @@ class DetectionSource:
         *,
         max_tokens: int = 256,
         keep_empty: bool = False,
+        repeat_threshold: float = 0.0,
     ) -> None:
         self.data = data
         self.pictures = pictures
         self._sampler = PromptSampler(data.names, tokenizer, sampling, max_tokens=max_tokens)
-        rows, tall, vocabularies = [], [], []
+        rows, tall, vocabularies, classes = [], [], [], []
         for row, record in enumerate(data.records):
-            useful = _useful(record)[1].any()
-            if useful or (keep_empty and data.absent(record)):
+            useful = _useful(record)[1]
+            if useful.any() or (keep_empty and data.absent(record)):
                 rows.append(row)
                 tall.append(record.image_hw[0] > record.image_hw[1])
                 vocabularies.append(record.vocabulary or "")
         if not rows:
+                classes.append(np.unique(record.labels[useful]))
             raise DataError(f"{data.path} has no picture with a box to learn from")
         if left_out := len(data) - len(rows):
             logger.info("%s: left out %d pictures without boxes", data.path, left_out)
         self._rows = np.array(rows, dtype=np.int64)
         self._tall = np.array(tall, dtype=np.bool_)
         names = np.array(vocabularies)
+        self._repeats = repeat_factors(classes, len(data.names), repeat_threshold)
         self._fellows = {name: np.flatnonzero(names == name) for name in set(vocabularies)}
 
     def __len__(self) -> int:
@@ -139,6 +148,10 @@ class DetectionSource:
         return self._tall
 
     def scene(self, index: int) -> tuple[ImageId, Scene]:
+    def repeats(self) -> npt.NDArray[np.float64]:
+        """Of each picture how often an epoch should hold it."""
+        return self._repeats
+
         """A picture and its boxes, as they are in the file."""
         record = self._record(index)
         boxes, kept = _useful(record)
@@ -180,6 +193,7 @@ class GroundingSource:
         min_score: Boxes of a teacher below this are left out. official: 0.5 (reference J.4).
         trust_scores: Weigh the boxes of a teacher by their scores.
     Raises:
+        packer: Puts captions of other pictures beside the true one, if any.
         DataError: no caption has a box, or `min_score` leaves none.
     """
 
@@ -191,9 +205,11 @@ class GroundingSource:
         min_score: float = 0.5,
         trust_scores: bool = False,
     ) -> None:
+        packer: CaptionPacker | None = None,
         self.data = data
         self.pictures = pictures
         self._min_score = min_score
+        self._packer = packer
         self._trust_scores = trust_scores
         rows, tall = [], []
         for row, record in enumerate(data.records):
@@ -218,6 +234,10 @@ class GroundingSource:
         return self._tall
 
     def scene(self, index: int) -> tuple[ImageId, Scene]:
+    def repeats(self) -> npt.NDArray[np.float64]:
+        """All captions alike: once."""
+        return np.ones(len(self))
+
         """A picture and its boxes, as they are in the file."""
         record = self.data.records[int(self._rows[index])]
         boxes, kept = scene_boxes(record.boxes, record.image_hw)
@@ -239,9 +259,15 @@ class GroundingSource:
         return self.scene(rng.randrange(len(self)))[1]
 
     def worded(self, scene: Scene, rng: random.Random) -> Worded | None:
-        """The caption as a prompt."""
+        """The caption as a prompt, perhaps among others."""
         assert scene.caption is not None
-        return Worded(Prompt(scene.caption, scene.phrases), scene.owners)
+        prompt = Prompt(scene.caption, scene.phrases)
+        if self._packer is not None:
+            prompt = self._packer(prompt, partial(self._any_caption, rng), rng)
+        return Worded(prompt, scene.owners)
+
+    def _any_caption(self, rng: random.Random) -> str:
+        return self.data.records[int(self._rows[rng.randrange(len(self))])].caption
 
 
 class TrainingSet(Dataset[Sample]):
@@ -310,14 +336,34 @@ class TrainingSet(Dataset[Sample]):
 class MixtureSampler(Sampler[list[Draw]]):
     """Batches of draws from weighted sources, for any number of epochs and from any step on.
 
-    An epoch holds each record of a source as often as its weight says (a fraction adds a random
-    part of the records, new in every epoch), all sources shuffled together; what is left over after
+    An epoch holds each record as often as its factor and the weight of its source say (a fraction
+    is a chance, drawn anew for every epoch), all sources shuffled together; what is left over after
     the last full batch is dropped. Everything follows from seed and step, so `start` costs nothing.
 
     Args:
         sizes: Number of records of each source.
         batch_size: Draws of one process for one step.
         steps: Of the whole run; iteration goes from `start` to here.
+def repeat_factors(
+    classes: Sequence[npt.NDArray[np.int64]], class_count: int, threshold: float
+) -> npt.NDArray[np.float64]:
+    """How often each picture should be shown so that rare classes are seen (arXiv 1908.03195).
+
+    A class in a share f of all pictures has the factor max(1, sqrt(threshold / f)), and a picture
+    that of its rarest class.
+
+    Args:
+        classes: Of each picture, its class rows, each once.
+        class_count: How many rows there are.
+        threshold: Share of pictures below which a class counts as rare; official for LVIS: 0.001.
+    Returns:
+        A factor for each picture, 1 or more; 1 where it has no class.
+    """
+    seen = np.bincount(np.concatenate(classes), minlength=class_count)
+    of_class = np.sqrt(threshold * len(classes) / np.maximum(seen, 1)).clip(min=1)
+    return np.array([of_class[rows].max(initial=1) for rows in classes])
+
+
         seed: Of the run.
         weights: How often an epoch goes through each source; by default once.
         start: Step to begin with, that is, how many are done.
@@ -331,6 +377,7 @@ class MixtureSampler(Sampler[list[Draw]]):
 
     def __init__(
         self,
+        repeats: Of each source and record, a factor of its own; by default 1.
         sizes: Sequence[int],
         *,
         batch_size: int,
@@ -348,12 +395,17 @@ class MixtureSampler(Sampler[list[Draw]]):
         if len(weights) != len(sizes) or min(weights) <= 0:
             raise ConfigError(f"weights {weights} must be above zero, one for each of {len(sizes)}")
         if batch_size < 1 or not 0 <= start <= steps:
+        repeats: Sequence[npt.NDArray[np.float64]] | None = None,
             raise ConfigError(
                 f"batch_size {batch_size} must be positive and start {start} lie between 0 "
                 f"and {steps}"
             )
-        self._sizes = list(sizes)
-        self._counts = [max(1, round(n * w)) for n, w in zip(sizes, weights, strict=True)]
+        repeats = [np.ones(size) for size in sizes] if repeats is None else repeats
+        self._counts, self._shares = [], []
+        for weight, factors in zip(weights, repeats, strict=True):
+            total = float(factors.sum())
+            self._counts.append(max(1, round(weight * total)))
+            self._shares.append(factors * (self._counts[-1] / total))
         self._batch = batch_size * world_size
         self._steps, self._start, self._seed = steps, start, seed
         self._rank, self._world_size = rank, world_size
@@ -382,10 +434,13 @@ class MixtureSampler(Sampler[list[Draw]]):
         """
         rng = np.random.default_rng([self._seed, epoch])
         parts = []
-        for source, (size, count) in enumerate(zip(self._sizes, self._counts, strict=True)):
-            whole = np.tile(np.arange(size), count // size)
-            rest = rng.permutation(size)[: count % size]
-            records = np.concatenate([whole, rest])
+        for source, (shares, count) in enumerate(zip(self._shares, self._counts, strict=True)):
+            # Records laid end to end in random order, each as long as its share, and a ruler of
+            # unit steps over them: so each is met as often as its share, rounded up or down, and
+            # all epochs are equally long.
+            order = rng.permutation(len(shares))
+            met = shares[order].cumsum().searchsorted(rng.random() + np.arange(count), side="right")
+            records = order[np.minimum(met, len(shares) - 1)]
             parts.append(np.stack([np.full(count, source), records], 1))
         draws = rng.permutation(np.concatenate(parts))
         if len(draws) < self._batch:  # a data set smaller than one batch

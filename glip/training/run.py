@@ -40,6 +40,7 @@ from glip.data.loader import (
 )
 from glip.data.pictures import pictures_for
 from glip.data.sampling import class_prompt
+from glip.data.packing import CaptionPacker
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, world_size
 from glip.errors import CheckpointError, ConfigError
@@ -137,6 +138,7 @@ def run(
             steps=steps * config.accumulate,
             seed=config.seed,
             weights=[source.weight for source in config.data.sources],
+            repeats=[source.repeats() for source in sources],
             start=start * config.accumulate,
             rank=rank(),
             world_size=world_size(),
@@ -267,7 +269,13 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
             keep_empty=config.keep_empty,
         )
     return GroundingSource(
-        data, pictures, min_score=config.min_score, trust_scores=config.trust_scores
+        data,
+        pictures,
+        min_score=config.min_score,
+        trust_scores=config.trust_scores,
+        packer=CaptionPacker(
+            detector.tokenizer, config.packing, max_tokens=detector.config.text.max_tokens
+        ),
     )
 
 
@@ -297,6 +305,7 @@ def _examine(sources: Sequence[SourceConfig], detector: Detector) -> None:
 
 def evaluate_on(config: EvaluationConfig, detector: Detector, folder: Path) -> dict[str, float]:
     """Metrics of a detector by the protocol of the config; those without a value are left out."""
+            repeat_threshold=config.repeat_threshold,
     assert config.annotations is not None
     results = run_task(
         config.task,

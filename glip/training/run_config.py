@@ -20,6 +20,7 @@ import yaml
 from glip.config import Config, ModelConfig, from_dict
 from glip.data.augment import AugmentConfig
 from glip.data.formats import Split
+from glip.data.packing import PackingConfig
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.tasks import Task
@@ -64,10 +65,15 @@ class SourceConfig:
     keep_empty: bool = False
     """Also train on pictures without any box."""
     min_score: float = 0.5
+    repeat_threshold: float = 0.0
+    """For data with many rare classes: those in a smaller share of the pictures are shown more
+    often, see `glip.data.loader.repeat_factors`. LVIS has 0.001."""
     """For pseudo labels: boxes below this are left out."""
     trust_scores: bool = False
     """For pseudo labels: weigh boxes by their scores."""
 
+    packing: PackingConfig = field(default_factory=PackingConfig)
+    """For captions: those of other pictures beside them."""
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -19,9 +19,11 @@ from glip.data.loader import (
     MixtureSampler,
     TrainingSet,
     collate,
+    repeat_factors,
     training_loader,
 )
 from glip.data.packed import Packed
+from glip.data.packing import CaptionPacker, PackingConfig
 from glip.data.pictures import PictureFolder
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError, DataError, ImageError
@@ -213,6 +215,65 @@ def test_weights_repeat_sources():
     assert all(counts[1, i] == 3 * 40 for i in range(4))
     assert sum(counts[0, i] for i in range(10)) == 5 * 40
     assert all(8 < counts[0, i] < 32 for i in range(10))  # another half in every epoch
+
+
+def test_records_come_as_often_as_their_factors():
+    factors = np.array([1.0, 1.0, 2.5, 4.0])
+    sampler = MixtureSampler([4], batch_size=1, steps=8 * 50, repeats=[factors])
+    assert sampler.steps_per_epoch == 8  # of 8.5: epochs are equally long
+    seen = [draw.record for [draw] in sampler]
+    epochs = [Counter(seen[start : start + 8]) for start in range(0, 400, 8)]
+    for record, factor in enumerate(factors * 8 / 8.5):
+        counts = [epoch[record] for epoch in epochs]
+        assert {np.floor(factor), np.ceil(factor)} >= set(counts)
+        assert sum(counts) / 50 == pytest.approx(factor, abs=0.15)
+
+
+def test_repeat_factors_by_hand():
+    # Of four pictures, class 0 is in all, class 1 in one, and class 2 in none.
+    classes = [np.array([0]), np.array([0, 1]), np.array([0]), np.array([0])]
+    assert repeat_factors(classes, 3, 1.0).tolist() == [1, 2, 1, 1]  # sqrt(1 / 0.25)
+    assert repeat_factors(classes, 3, 0.16).tolist() == [1, 1, 1, 1]
+    empty = [np.array([], dtype=np.int64), np.array([1])]
+    assert repeat_factors(empty, 2, 2.0).tolist() == [1, 2]
+
+
+def test_pictures_of_rare_classes_are_repeated(coco, tokenizer):
+    data, pictures = read_detection(coco), PictureFolder(coco.parent)
+
+    def repeats(**options):
+        return DetectionSource(data, pictures, tokenizer, SamplingConfig(), **options).repeats()
+
+    assert repeats().tolist() == [1, 1]
+    # "red box" is in the first of two pictures, "blue box" in both.
+    assert repeats(repeat_threshold=0.72).tolist() == pytest.approx([1.2, 1])
+    # A picture without boxes counts among all, and is not repeated itself.
+    assert repeats(repeat_threshold=0.72, keep_empty=True).tolist() == pytest.approx(
+        [2.16**0.5, 1.08**0.5, 1]
+    )
+
+
+def test_packed_caption_keeps_its_boxes_on_their_words(coco, mdetr, tokenizer):
+    mdetr["images"].append({**mdetr["images"][0], "id": 2, "caption": "a disc under a tree"})
+    mdetr["annotations"].append(
+        {"id": 3, "image_id": 2, "bbox": [1, 1, 9, 9], "tokens_positive": [[0, 6]]}
+    )
+    config = PackingConfig(captions=5, none_probability=0)
+    source = GroundingSource(
+        parse_grounding(mdetr, coco),
+        PictureFolder(coco.parent),
+        packer=CaptionPacker(tokenizer, config),
+    )
+    dataset = TrainingSet([source], tokenizer, PIXELS, PLAIN)
+    texts = set()
+    for seed in range(20):
+        sample = dataset[Draw(0, 0, seed)]
+        words = [phrase_of(sample, tokenizer, row) for row in sample.target.phrases.tolist()]
+        assert words == ["the left red box", "the right blue box"]
+        texts.add(sample.token_ids)
+    own, other = mdetr["images"][0]["caption"] + ".", "a disc under a tree."
+    both = {tuple(tokenizer.encode(text).ids) for text in (f"{own} {other}", f"{other} {own}")}
+    assert both < texts
 
 
 def test_start_gives_the_rest_of_the_run():

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glip.errors import ConfigError
-from glip.model.presets import build_empty, preset
+from glip.model.presets import PRESETS, build_empty, preset
 from glip.training.freezing import freeze
 from glip.training.run_config import RunConfig, read_run, without_chance
 
@@ -16,13 +16,25 @@ def write(folder: Path, text: str, name: str = "run.yaml") -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in CONFIGS if p.parent.name in ("pretrain", "finetune")], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_shipped_config_is_valid(path):
     config = read_run(path)
     assert config.data.sources
-    freeze(build_empty(preset(config.weights or config.model)), config.freeze)
+    name = config.weights if config.weights in PRESETS else config.model
+    freeze(build_empty(preset(name)), config.freeze)
+
+
+def test_pretraining_data_of_the_family():
+    """Each member has what the one before has, and more (arXiv 2112.03857, table 1)."""
+    runs = [read_run(p) for p in CONFIGS if p.parent.name == "pretrain"]
+    data = {run.model: [Path(s.annotations).parts[1] for s in run.data.sources] for run in runs}
+    assert data["glip_tiny_a"] == data["glip_tiny_b"] == ["objects365"]
+    assert data["glip_tiny_c"] == ["objects365", "goldg", "goldg"]
+    assert data["glip_tiny"] == [*data["glip_tiny_c"], "cc3m", "sbu"]
+    assert {*data["glip_tiny"], "cc12m", "openimages"} < set(data["glip_large"])
+    assert len(runs) == len(data) == 5
+    for source in (s for run in runs for s in run.data.sources):
+        assert bool(source.packing.captions) == source.annotations.endswith("pseudo_labels.jsonl")
 
 
 def test_values_overrides_and_defaults(tmp_path):
