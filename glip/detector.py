@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -21,7 +21,7 @@ from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, padded_hw, resize, to_pixels
 from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
-from glip.model.glip import GLIP
+from glip.model.glip import GLIP, Pyramid
 from glip.model.presets import preset
 from glip.model.text_encoder import Tokens, Words
 from glip.postprocess import (
@@ -145,6 +145,7 @@ class Detector:
         dtype: torch.dtype = torch.float32,
         task: TaskPrompt | None = None,
         fingerprint: str | None = None,
+        see: Callable[[Tensor], Pyramid] | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.config = config
@@ -153,6 +154,8 @@ class Detector:
         self.dtype = dtype
         self.task = task
         self._fingerprint = fingerprint
+        # What makes features of pixels may remember them (`glip.tuning.features.SeenPyramids`).
+        self._see = see
         self._texts: OrderedDict[tuple[int, ...], Words] = OrderedDict()
         self._passes: OrderedDict[Prompt, tuple[PromptPass, ...]] = OrderedDict()
 
@@ -431,7 +434,7 @@ class Detector:
         found: list[list[list[Found]]] = [[[] for _ in asked] for asked in prompts]
         try:
             pixels = pad_batch([picture.pixels for picture in batch])
-            pyramid = self.model.see(pixels.to(self.device, self.dtype))
+            pyramid = (self._see or self.model.see)(pixels.to(self.device, self.dtype))
             for places, numbers in _rounds([len(own) for own in passes]):
                 seen = pyramid if len(places) == len(batch) else pyramid.of(places)
                 rows = [[passes[place][number] for place in places] for number in numbers]

@@ -121,6 +121,7 @@ class DetectionSource:
     ) -> None:
         self.data = data
         self.pictures = pictures
+        self.sampling = sampling
         self._sampler = PromptSampler(data.names, tokenizer, sampling, max_tokens=max_tokens)
         rows, tall, vocabularies, classes = [], [], [], []
         for row, record in enumerate(data.records):
@@ -129,15 +130,15 @@ class DetectionSource:
                 rows.append(row)
                 tall.append(record.image_hw[0] > record.image_hw[1])
                 vocabularies.append(record.vocabulary or "")
-        if not rows:
                 classes.append(np.unique(record.labels[useful]))
+        if not rows:
             raise DataError(f"{data.path} has no picture with a box to learn from")
         if left_out := len(data) - len(rows):
             logger.info("%s: left out %d pictures without boxes", data.path, left_out)
         self._rows = np.array(rows, dtype=np.int64)
         self._tall = np.array(tall, dtype=np.bool_)
-        names = np.array(vocabularies)
         self._repeats = repeat_factors(classes, len(data.names), repeat_threshold)
+        names = np.array(vocabularies)
         self._fellows = {name: np.flatnonzero(names == name) for name in set(vocabularies)}
 
     def __len__(self) -> int:
@@ -147,11 +148,11 @@ class DetectionSource:
         """Of each picture whether it is higher than wide."""
         return self._tall
 
-    def scene(self, index: int) -> tuple[ImageId, Scene]:
     def repeats(self) -> npt.NDArray[np.float64]:
         """Of each picture how often an epoch should hold it."""
         return self._repeats
 
+    def scene(self, index: int) -> tuple[ImageId, Scene]:
         """A picture and its boxes, as they are in the file."""
         record = self._record(index)
         boxes, kept = _useful(record)
@@ -192,8 +193,8 @@ class GroundingSource:
         pictures: Where its pictures are.
         min_score: Boxes of a teacher below this are left out. official: 0.5 (reference J.4).
         trust_scores: Weigh the boxes of a teacher by their scores.
-    Raises:
         packer: Puts captions of other pictures beside the true one, if any.
+    Raises:
         DataError: no caption has a box, or `min_score` leaves none.
     """
 
@@ -204,12 +205,12 @@ class GroundingSource:
         *,
         min_score: float = 0.5,
         trust_scores: bool = False,
-    ) -> None:
         packer: CaptionPacker | None = None,
+    ) -> None:
         self.data = data
         self.pictures = pictures
-        self._min_score = min_score
         self._packer = packer
+        self._min_score = min_score
         self._trust_scores = trust_scores
         rows, tall = [], []
         for row, record in enumerate(data.records):
@@ -233,11 +234,11 @@ class GroundingSource:
         """Of each picture whether it is higher than wide."""
         return self._tall
 
-    def scene(self, index: int) -> tuple[ImageId, Scene]:
     def repeats(self) -> npt.NDArray[np.float64]:
         """All captions alike: once."""
         return np.ones(len(self))
 
+    def scene(self, index: int) -> tuple[ImageId, Scene]:
         """A picture and its boxes, as they are in the file."""
         record = self.data.records[int(self._rows[index])]
         boxes, kept = scene_boxes(record.boxes, record.image_hw)
@@ -294,11 +295,21 @@ class TrainingSet(Dataset[Sample]):
         self.sources = tuple(sources)
         self._tokenizer = tokenizer
         self._pixels = pixels
-        self._augmentation = augmentation
+        self.augmentation = augmentation
         self._max_tokens = max_tokens
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
+
+    def augmented(self, augmentation: AugmentConfig) -> TrainingSet:
+        """The same samples with other changes of their pictures."""
+        return TrainingSet(
+            self.sources,
+            self._tokenizer,
+            self._pixels,
+            augmentation,
+            max_tokens=self._max_tokens,
+        )
 
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw, always the same.
@@ -314,7 +325,7 @@ class TrainingSet(Dataset[Sample]):
         def partner() -> Scene:
             return source.partner(draw.record, rng)
 
-        scene = augment(original, self._augmentation, self._pixels, rng, partner)
+        scene = augment(original, self.augmentation, self._pixels, rng, partner)
         worded = source.worded(scene, rng)
         assert worded is not None, f"image {image_id}: nothing to ask for"
         passes = worded.prompt.passes(self._tokenizer, self._max_tokens)
@@ -333,17 +344,6 @@ class TrainingSet(Dataset[Sample]):
         return Sample(pixels, chosen.token_ids, chosen.token_map, target, image_id)
 
 
-class MixtureSampler(Sampler[list[Draw]]):
-    """Batches of draws from weighted sources, for any number of epochs and from any step on.
-
-    An epoch holds each record as often as its factor and the weight of its source say (a fraction
-    is a chance, drawn anew for every epoch), all sources shuffled together; what is left over after
-    the last full batch is dropped. Everything follows from seed and step, so `start` costs nothing.
-
-    Args:
-        sizes: Number of records of each source.
-        batch_size: Draws of one process for one step.
-        steps: Of the whole run; iteration goes from `start` to here.
 def repeat_factors(
     classes: Sequence[npt.NDArray[np.int64]], class_count: int, threshold: float
 ) -> npt.NDArray[np.float64]:
@@ -364,8 +364,20 @@ def repeat_factors(
     return np.array([of_class[rows].max(initial=1) for rows in classes])
 
 
+class MixtureSampler(Sampler[list[Draw]]):
+    """Batches of draws from weighted sources, for any number of epochs and from any step on.
+
+    An epoch holds each record as often as its factor and the weight of its source say (a fraction
+    is a chance, drawn anew for every epoch), all sources shuffled together; what is left over after
+    the last full batch is dropped. Everything follows from seed and step, so `start` costs nothing.
+
+    Args:
+        sizes: Number of records of each source.
+        batch_size: Draws of one process for one step.
+        steps: Of the whole run; iteration goes from `start` to here.
         seed: Of the run.
         weights: How often an epoch goes through each source; by default once.
+        repeats: Of each source and record, a factor of its own; by default 1.
         start: Step to begin with, that is, how many are done.
         rank: Number of this process.
         world_size: How many processes share the batches.
@@ -377,13 +389,13 @@ def repeat_factors(
 
     def __init__(
         self,
-        repeats: Of each source and record, a factor of its own; by default 1.
         sizes: Sequence[int],
         *,
         batch_size: int,
         steps: int,
         seed: int = 0,
         weights: Sequence[float] | None = None,
+        repeats: Sequence[npt.NDArray[np.float64]] | None = None,
         start: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -395,7 +407,6 @@ def repeat_factors(
         if len(weights) != len(sizes) or min(weights) <= 0:
             raise ConfigError(f"weights {weights} must be above zero, one for each of {len(sizes)}")
         if batch_size < 1 or not 0 <= start <= steps:
-        repeats: Sequence[npt.NDArray[np.float64]] | None = None,
             raise ConfigError(
                 f"batch_size {batch_size} must be positive and start {start} lie between 0 "
                 f"and {steps}"

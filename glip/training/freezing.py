@@ -14,12 +14,18 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from glip.errors import ConfigError
+from glip.tuning.lora import is_product
 
-TuneMode = Literal["full", "linear_probe", "language"]
+TuneMode = Literal["full", "head", "linear_probe", "prompt", "language", "lora"]
+"""What is trained (reference G.2, G.3). "full": everything. "head": all behind the two encoders.
+"linear_probe": the output layers. "prompt": offsets of a learned prompt, which has to be in the
+model (`Detector.with_prompt`). "language": the text encoder. "lora": low-rank products, which have
+to be in the model (`glip.tuning.lora.add_lora`)."""
 BatchNormMode = Literal["batch", "frozen"]
 
 _TRAINED: dict[TuneMode, tuple[str, ...]] = {
     "full": ("",),
+    "head": ("head",),
     # official: `head.outputs.scales`, the level scales of the deltas, is not among them.
     "linear_probe": (
         "head.outputs.deltas",
@@ -29,34 +35,33 @@ _TRAINED: dict[TuneMode, tuple[str, ...]] = {
         "head.outputs.word_bias",
         "head.outputs.bias",
     ),
+    "prompt": ("text.offsets",),
     "language": ("text",),
+    "lora": ("",),  # of everything, the products
 }
 # official: a linear probe leaves dropout in the head switched on.
 _RESTING: dict[TuneMode, tuple[str, ...]] = {
     "full": (),
+    "head": ("backbone", "neck", "text"),
     "linear_probe": ("backbone", "neck", "text"),
+    "prompt": ("",),
     "language": ("backbone", "neck", "head"),
+    "lora": ("backbone", "neck"),
 }
 
 
 @dataclass(frozen=True)
 class FreezeConfig:
-    """What moves and what rests."""
+    """What rests beside that which the way of tuning leaves alone."""
 
-    mode: TuneMode = "full"
-    """"full": everything. "linear_probe": the output layers. "language": the text encoder."""
     parts: tuple[str, ...] = ()
-    """Names of modules or parameters that do not move either, such as "backbone",
+    """Names of modules or parameters that do not move, such as "backbone",
     "backbone.body.layers.0" or "head.stages"."""
     batch_norm: BatchNormMode = "frozen"
     """"frozen": batch norms of the backbone keep their statistics, as pictures of a detector come
     in small batches. "batch": they follow the data. Without effect on Swin, which has none."""
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(TuneMode):
-            raise ConfigError(
-                f"freeze: mode must be one of {get_args(TuneMode)}, got {self.mode!r}"
-            )
         if self.batch_norm not in get_args(BatchNormMode):
             raise ConfigError(
                 f"freeze: batch_norm must be one of {get_args(BatchNormMode)}, "
@@ -69,17 +74,20 @@ def _is_part(name: str, part: str) -> bool:
     return part == "" or name == part or name.startswith(part + ".")
 
 
-def freeze(model: nn.Module, config: FreezeConfig) -> tuple[str, ...]:
+def freeze(model: nn.Module, config: FreezeConfig, tune: TuneMode = "full") -> tuple[str, ...]:
     """Decide which parameters require gradients.
 
     Args:
         model: Not yet wrapped for several processes.
         config: See there.
+        tune: See there.
     Returns:
         Names of the modules that rest while the others train, for `to_training`.
     Raises:
         ConfigError: A part that the model does not have, or nothing left to train.
     """
+    if tune not in get_args(TuneMode):
+        raise ConfigError(f"tune must be one of {get_args(TuneMode)}, got {tune!r}")
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
     for part in config.parts:
@@ -88,11 +96,13 @@ def freeze(model: nn.Module, config: FreezeConfig) -> tuple[str, ...]:
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise ConfigError(f"freeze: the model has no part '{part}'{hint}")
     for name, parameter in parameters.items():
-        trained = any(_is_part(name, part) for part in _TRAINED[config.mode])
+        trained = any(_is_part(name, part) for part in _TRAINED[tune])
+        if tune == "lora":
+            trained = is_product(name)
         parameter.requires_grad_(trained and not any(_is_part(name, part) for part in config.parts))
     if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ConfigError(f"freeze: mode '{config.mode}' and parts {config.parts} leave nothing")
-    resting = [part for part in (*_RESTING[config.mode], *config.parts) if part in modules]
+        raise ConfigError(f"tune '{tune}' and freeze.parts {config.parts} leave nothing")
+    resting = [part for part in (*_RESTING[tune], *config.parts) if part in modules]
     if config.batch_norm == "frozen":
         resting += [name for name, module in modules.items() if isinstance(module, _BatchNorm)]
     return tuple(resting)

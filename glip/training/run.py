@@ -8,6 +8,7 @@ The folder of a run holds
     evaluation/step_.../        predictions and results of each evaluation
     model_best.safetensors      weights of the best evaluation
     model_final.safetensors     weights of the end
+                                (tune: prompt writes model_*.prompt.safetensors instead)
     report.html                 curves, AP of each class, sample pictures
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from glip.checkpoint import Weights, find, read
 from glip.checkpoint import save as save_weights
+from glip.data.batch import Batch
 from glip.data.detection import DetectionData
 from glip.data.doctor import examine
 from glip.data.formats import Annotated, read_annotated
@@ -38,9 +40,9 @@ from glip.data.loader import (
     TrainingSet,
     training_loader,
 )
+from glip.data.packing import CaptionPacker
 from glip.data.pictures import pictures_for
 from glip.data.sampling import class_prompt
-from glip.data.packing import CaptionPacker
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, world_size
 from glip.errors import CheckpointError, ConfigError
@@ -51,7 +53,7 @@ from glip.model.presets import build, preset
 from glip.structures import Detections
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
-from glip.training.freezing import freeze
+from glip.training.freezing import TuneMode, freeze
 from glip.training.loop import LoopConfig, train
 from glip.training.losses import Criterion
 from glip.training.optim import Plateau, Schedule, build_optimizer
@@ -67,6 +69,10 @@ from glip.training.record import Recorder, read_records
 from glip.training.report import SamplePicture, write_report
 from glip.training.run_config import EvaluationConfig, RunConfig, SourceConfig
 from glip.training.state import CheckpointFolder, TrainState, seed_generators
+from glip.tuning.features import CachedBatches, FeatureCache, SeenPyramids
+from glip.tuning.lora import add_lora, merged
+from glip.tuning.task_prompt import SUFFIX, save_prompt
+from glip.tuning.words import as_table, prompt_of
 from glip.visualize import draw
 
 logger = logging.getLogger(__name__)
@@ -100,8 +106,13 @@ def run(
     _prepare_folder(output, config, resume)
 
     detector = starting_point(config, device)
+    if not config.data.sources:
+        raise ConfigError("data.sources is empty; name at least one data set to train on")
+    on_main(lambda: _examine(config.data.sources, detector))
+    sources = [training_source(source, detector) for source in config.data.sources]
+    detector = _with_learned_part(detector, config, sources)
     model = detector.model
-    resting = freeze(model, config.freeze)
+    resting = freeze(model, config.freeze, config.tune)
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.freeze.batch_norm == "batch":
@@ -119,49 +130,59 @@ def run(
     if resume:
         checkpoints.load_newest(state)
 
-    if not config.data.sources:
-        raise ConfigError("data.sources is empty; name at least one data set to train on")
-    on_main(lambda: _examine(config.data.sources, detector))
-    sources = [training_source(source, detector) for source in config.data.sources]
     per_process, rest = divmod(config.batch_size, world_size() * config.accumulate)
     if rest or not per_process:
         raise ConfigError(
             f"batch_size {config.batch_size} cannot be divided among {world_size()} processes and "
             f"{config.accumulate} batches of each"
         )
+    accumulate = config.accumulate
+    if config.data.cache:  # pictures one by one, see `glip.tuning.features`
+        per_process, accumulate = 1, per_process * accumulate
 
     def sampler(steps: int, start: int) -> MixtureSampler:
-        shapes = [source.is_tall() for source in sources] if config.data.group_by_shape else None
+        grouped = config.data.group_by_shape and per_process > 1
+        shapes = [source.is_tall() for source in sources] if grouped else None
         return MixtureSampler(
             [len(source) for source in sources],
             batch_size=per_process,
-            steps=steps * config.accumulate,
+            steps=steps * accumulate,
             seed=config.seed,
             weights=[source.weight for source in config.data.sources],
             repeats=[source.repeats() for source in sources],
-            start=start * config.accumulate,
+            start=start * accumulate,
             rank=rank(),
             world_size=world_size(),
             is_tall=shapes,
         )
 
-    epoch = sampler(0, 0).steps_per_epoch / config.accumulate  # steps of the optimizer
+    epoch = sampler(0, 0).steps_per_epoch / accumulate  # steps of the optimizer
     steps = _steps(config, epoch)
-    loader = training_loader(
-        TrainingSet(
-            sources,
-            detector.tokenizer,
-            detector.config.pixels,
-            config.data.augment,
-            max_tokens=detector.config.text.max_tokens,
-        ),
-        sampler(steps, state.step),
-        workers=config.data.workers,
-        pin_memory=device.type == "cuda",
+    training_set = TrainingSet(
+        sources,
+        detector.tokenizer,
+        detector.config.pixels,
+        config.data.augment,
+        max_tokens=detector.config.text.max_tokens,
     )
+    loader: Iterable[Batch]
+    see: SeenPyramids | None = None
+    if config.data.cache:
+        cache = FeatureCache(config.data.cache_gib)
+        loader = CachedBatches(
+            training_set, sampler(steps, state.step), model, resting, cache, device
+        )
+        see = SeenPyramids(model, cache)
+    else:
+        loader = training_loader(
+            training_set,
+            sampler(steps, state.step),
+            workers=config.data.workers,
+            pin_memory=device.type == "cuda",
+        )
     loop = LoopConfig(
         steps,
-        accumulate=config.accumulate,
+        accumulate=accumulate,
         precision=config.precision,
         clip_norm=config.optimizer.clip_norm,
         log_every=min(config.log_every, steps),
@@ -172,8 +193,10 @@ def run(
     latest: dict[str, float] = dict(state.history[-1]) if state.history else {}
     recorder = Recorder(output, steps, start=state.step, pictures=config.batch_size)
 
+    suffix = weights_suffix(config.tune)
+
     def evaluate(now: nn.Module) -> Mapping[str, float]:
-        seen = _plain_detector(now, detector, device)
+        seen = _plain_detector(now, detector, device, see)
         metrics = evaluate_on(
             config.evaluation, seen, output / "evaluation" / FOLDER_OF_STEP.format(state.step)
         )
@@ -185,9 +208,9 @@ def run(
     def save(now: TrainState) -> None:
         # The weights first: a run that is killed in between does this step again.
         if now.best_step == now.step:
-            _save_weights(output / "model_best.safetensors", now, detector)
+            _save_weights(output / f"model_best{suffix}", now, detector, config)
         if now.stopped or now.step == steps:
-            _save_weights(output / "model_final.safetensors", now, detector)
+            _save_weights(output / f"model_final{suffix}", now, detector, config)
         checkpoints.save(now)
 
     with recorder:
@@ -222,17 +245,26 @@ def evaluate_only(
     output = Path(output)
     if config.evaluation.annotations is None:
         raise ConfigError("evaluation.annotations is not set: there is nothing to evaluate on")
-    name = "start"
+    name, weights = "start", None
     if resume:
-        files = [output / "model_final.safetensors", output / "model_best.safetensors"]
+        suffix = weights_suffix(config.tune)
+        files = [output / f"model_final{suffix}", output / f"model_best{suffix}"]
         weights = next((file for file in files if file.exists()), None)
         if weights is None:
             raise CheckpointError(f"{output} holds no weights yet; evaluate without --resume")
-        config = replace(config, weights=str(weights))
+        if config.tune != "prompt":
+            config = replace(config, weights=str(weights))
         # Later weights of the same name are evaluated anew.
         name = f"{weights.stem}_{int(weights.stat().st_mtime)}"
     detector = starting_point(config, device)
+    if weights is not None and config.tune == "prompt":
+        detector = detector.with_prompt(weights)
     return evaluate_on(config.evaluation, detector, output / "evaluation" / name)
+
+
+def weights_suffix(tune: TuneMode) -> str:
+    """How the files end that a run leaves: weights, or a learned prompt."""
+    return SUFFIX if tune == "prompt" else ".safetensors"
 
 
 def starting_point(config: RunConfig, device: torch.device) -> Detector:
@@ -267,6 +299,7 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
             config.sampling,
             max_tokens=detector.config.text.max_tokens,
             keep_empty=config.keep_empty,
+            repeat_threshold=config.repeat_threshold,
         )
     return GroundingSource(
         data,
@@ -277,6 +310,23 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
             detector.tokenizer, config.packing, max_tokens=detector.config.text.max_tokens
         ),
     )
+
+
+def _with_learned_part(
+    detector: Detector, config: RunConfig, sources: Sequence[Source]
+) -> Detector:
+    """The detector with what the way of tuning puts into the model, which predicts as before."""
+    if config.tune not in ("prompt", "lora"):
+        return detector
+    if config.strategy == "fsdp" and world_size() > 1:
+        raise ConfigError(f"tune: {config.tune} trains too little to be divided; use strategy: ddp")
+    if config.tune == "prompt":
+        return detector.with_prompt(
+            as_table(detector, prompt_of(sources, config.data.augment.flip))
+        )
+    torch.manual_seed(config.seed)  # the same factors on all processes
+    add_lora(detector.model, config.lora)
+    return detector
 
 
 def _examine(sources: Sequence[SourceConfig], detector: Detector) -> None:
@@ -305,7 +355,6 @@ def _examine(sources: Sequence[SourceConfig], detector: Detector) -> None:
 
 def evaluate_on(config: EvaluationConfig, detector: Detector, folder: Path) -> dict[str, float]:
     """Metrics of a detector by the protocol of the config; those without a value are left out."""
-            repeat_threshold=config.repeat_threshold,
     assert config.annotations is not None
     results = run_task(
         config.task,
@@ -348,14 +397,26 @@ def _every(config: EvaluationConfig, epoch: float) -> int | None:
     return None if config.every_epochs is None else max(1, round(config.every_epochs * epoch))
 
 
-def _plain_detector(model: nn.Module, detector: Detector, device: torch.device) -> Detector:
+def _plain_detector(
+    model: nn.Module,
+    detector: Detector,
+    device: torch.device,
+    see: SeenPyramids | None = None,
+) -> Detector:
     """A detector with the model's present weights.
 
     Processes see different numbers of pictures, so a sharded model, whose parts have to be called
     by all processes together, is put together first.
     """
     if model is detector.model and not _is_sharded(model):
-        return Detector(detector.model, detector.config, detector.tokenizer, device=device)
+        return Detector(
+            detector.model,
+            detector.config,
+            detector.tokenizer,
+            device=device,
+            task=detector.task,
+            see=see,
+        )
     state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     weights = Weights(detector.config, state, _tokenizer_json(detector.tokenizer))
     return Detector.from_weights(weights, device=device)
@@ -369,12 +430,20 @@ def _tokenizer_json(tokenizer: Tokenizer) -> str | None:
     return None if tokenizer.is_builtin else tokenizer.to_json()
 
 
-def _save_weights(path: Path, state: TrainState, detector: Detector) -> None:
-    """The weights that are evaluated, as a file that `glip.load` reads; a collective call."""
+def _save_weights(path: Path, state: TrainState, detector: Detector, config: RunConfig) -> None:
+    """What is evaluated, as a file that `glip.load` or `with_prompt` reads; a collective call."""
     tensors: Mapping[str, Tensor] = unwrapped(state.model).state_dict()
     if state.ema is not None:
         tensors = state.ema.average
     gathered = {name: whole(tensor) for name, tensor in tensors.items()}
+    if config.tune == "prompt":
+        assert detector.task is not None
+        notes = {"tune": "prompt", "step": state.step, "seed": config.seed}
+        task = replace(detector.task.learned(gathered["text.offsets"]), notes=notes)
+        on_main(lambda: save_prompt(path, task))
+        return
+    if config.tune == "lora":
+        gathered = merged(gathered, config.lora)
     weights = Weights(detector.config, gathered, _tokenizer_json(detector.tokenizer))
     on_main(lambda: save_weights(path, weights))
 

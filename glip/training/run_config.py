@@ -24,10 +24,11 @@ from glip.data.packing import PackingConfig
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.tasks import Task
-from glip.training.freezing import FreezeConfig
+from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import Precision
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.parallel import Strategy
+from glip.tuning.lora import LoraConfig
 
 BASE = "base"
 
@@ -64,16 +65,16 @@ class SourceConfig:
     """For data with classes: how prompts are made."""
     keep_empty: bool = False
     """Also train on pictures without any box."""
-    min_score: float = 0.5
     repeat_threshold: float = 0.0
     """For data with many rare classes: those in a smaller share of the pictures are shown more
     often, see `glip.data.loader.repeat_factors`. LVIS has 0.001."""
+    min_score: float = 0.5
     """For pseudo labels: boxes below this are left out."""
     trust_scores: bool = False
     """For pseudo labels: weigh boxes by their scores."""
-
     packing: PackingConfig = field(default_factory=PackingConfig)
     """For captions: those of other pictures beside them."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -85,6 +86,11 @@ class DataConfig:
     """Processes that read pictures, for each process that trains."""
     group_by_shape: bool = True
     """Batches of tall or of wide pictures only, which saves padding."""
+    cache: bool = False
+    """Compute what no trained parameter touches once for each picture and keep it. Wants pictures
+    and prompts that stay the same but for flips; see `glip.tuning.features`."""
+    cache_gib: float = 2.0
+    """Memory for that; what does not fit is computed each time."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,10 @@ class RunConfig:
     keep_checkpoints: int = 2
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    tune: TuneMode = "full"
+    """Which parts are trained: full, head, linear_probe, prompt, language or lora."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """For `tune: lora`."""
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -20,7 +20,7 @@ def test_full_trains_everything():
 
 def test_linear_probe_trains_the_output_layers():
     model = toy_model()
-    resting = freeze(model, FreezeConfig("linear_probe"))
+    resting = freeze(model, FreezeConfig(), "linear_probe")
     assert trained(model) == {
         "head.outputs.deltas.weight",
         "head.outputs.deltas.bias",
@@ -40,7 +40,7 @@ def test_linear_probe_trains_the_output_layers():
 
 def test_language_trains_the_text_encoder():
     model = toy_model()
-    resting = freeze(model, FreezeConfig("language"))
+    resting = freeze(model, FreezeConfig(), "language")
     assert trained(model) == {n for n, _ in model.named_parameters() if n.startswith("text.")}
     to_training(model, resting)
     assert model.text.training
@@ -60,26 +60,32 @@ def test_parts_by_name_rest_in_evaluation_mode():
 
 def test_later_choice_replaces_the_earlier_one():
     model = toy_model()
-    freeze(model, FreezeConfig("language"))
+    freeze(model, FreezeConfig(), "language")
     freeze(model, FreezeConfig())
     assert len(trained(model)) == len(list(model.named_parameters()))
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("parts", "tune", "message"),
     [
-        (FreezeConfig(parts=("bakbone",)), "no part 'bakbone'; did you mean 'backbone'?"),
-        (FreezeConfig("language", parts=("text",)), "leave nothing"),
+        (("bakbone",), "full", "no part 'bakbone'; did you mean 'backbone'?"),
+        (("text",), "language", "leave nothing"),
+        ((), "prompt", "leave nothing"),  # no learned prompt in the model
+        ((), "lora", "leave nothing"),  # no products in it
+        ((), "some", "tune must be one of"),
     ],
 )
-def test_impossible_choices_are_refused(config, message):
+def test_impossible_choices_are_refused(parts, tune, message):
     with pytest.raises(ConfigError, match=message):
-        freeze(toy_model(), config)
+        freeze(toy_model(), FreezeConfig(parts=parts), tune)
 
 
-def test_unknown_mode_is_refused():
-    with pytest.raises(ConfigError, match="mode must be one of"):
-        FreezeConfig("some")
+def test_head_trains_all_behind_the_encoders():
+    model = toy_model()
+    to_training(model, freeze(model, FreezeConfig(), "head"))
+    assert trained(model) == {n for n, _ in model.named_parameters() if n.startswith("head.")}
+    assert not model.text.training
+    assert model.head.training
 
 
 def test_batch_norms_keep_their_statistics_unless_told_otherwise():

@@ -148,7 +148,7 @@ def test_other_frozen_parts_are_refused(tmp_path):
     state.optimizer.step()
     CheckpointFolder(tmp_path).save(state)
     model = toy_model()
-    freeze(model, FreezeConfig("language"))
+    freeze(model, FreezeConfig(), "language")
     with pytest.raises(CheckpointError, match="resume with the same frozen parts"):
         CheckpointFolder(tmp_path).load_newest(toy_state(model))
 
