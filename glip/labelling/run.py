@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -24,7 +24,7 @@ from glip import distributed
 from glip.data.transforms import padded_hw
 from glip.detector import Prepared
 from glip.errors import ConfigError, ImageError, StorageError
-from glip.images import FORMATS, ImageLike
+from glip.images import FORMATS
 from glip.labelling.journal import Journal
 
 ROUND_SECONDS = 30.0
@@ -44,8 +44,18 @@ class Read(NamedTuple):
     picture: Prepared
 
 
+class Settled(NamedTuple):
+    """An item whose record needs no model."""
+
+    status: str
+    record: Any
+
+
 Answer = Callable[[Sequence[Read]], Sequence[tuple[str, Any]]]
 """For pictures of one padded size the (status, record) of each."""
+
+Source = TypeVar("Source")
+"""What an item is read from: a picture, or whatever `prepare` understands."""
 
 
 def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) -> Iterator[str]:
@@ -95,9 +105,9 @@ def unusable_name(name: str) -> str | None:
 
 
 def work_through(
-    items: Iterable[tuple[str, ImageLike]],
+    items: Iterable[tuple[str, Source]],
     answer: Answer,
-    prepare: Callable[[ImageLike], Prepared],
+    prepare: Callable[[Source], Prepared | Settled],
     journal: Journal,
     *,
     batch_size: int = 1,
@@ -111,9 +121,10 @@ def work_through(
     are through. Stopped at any moment, by whatever means, the next call goes on where it was.
 
     Args:
-        items: name and picture of each; run through once. Names are unique.
+        items: name of each, and what it is read from; run through once. Names are unique.
         answer: makes the records, see there.
-        prepare: reads one picture; called from several threads.
+        prepare: reads one picture, or says that this item needs no model; called from several
+            threads.
         journal: of this process.
         batch_size: most pictures that `answer` gets at a time; all of one padded size.
         workers: threads that read pictures.
@@ -165,9 +176,9 @@ def _over_all(tally: Tally, *, busy: bool) -> tuple[Tally, bool]:
 
 
 def _answers(
-    items: Iterable[tuple[str, ImageLike]],
+    items: Iterable[tuple[str, Source]],
     answer: Answer,
-    prepare: Callable[[ImageLike], Prepared],
+    prepare: Callable[[Source], Prepared | Settled],
     *,
     batch_size: int,
     workers: int,
@@ -177,6 +188,9 @@ def _answers(
     for key, result in _read_ahead(items, prepare, workers=workers, ahead=2 * batch_size + workers):
         if isinstance(result, ImageError):
             yield [(key, "rejected", str(result))]
+            continue
+        if isinstance(result, Settled):
+            yield [(key, *result)]
             continue
         size = padded_hw(result.resized_hw)
         waiting.setdefault(size, []).append(Read(key, result))
@@ -194,22 +208,22 @@ def _answered(batch: Sequence[Read], answer: Answer) -> list[tuple[str, str, Any
 
 
 def _read_ahead(
-    items: Iterable[tuple[str, ImageLike]],
-    prepare: Callable[[ImageLike], Prepared],
+    items: Iterable[tuple[str, Source]],
+    prepare: Callable[[Source], Prepared | Settled],
     *,
     workers: int,
     ahead: int,
-) -> Iterator[tuple[str, Prepared | ImageError]]:
+) -> Iterator[tuple[str, Prepared | Settled | ImageError]]:
     """Pictures in order, read by threads; at most `ahead` of them wait."""
 
-    def read(source: ImageLike) -> Prepared | ImageError:
+    def read(source: Source) -> Prepared | Settled | ImageError:
         try:
             return prepare(source)
         except ImageError as error:
             return error
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    reading: deque[tuple[str, Future[Prepared | ImageError]]] = deque()
+    reading: deque[tuple[str, Future[Prepared | Settled | ImageError]]] = deque()
     try:
         for key, source in items:
             fault = unusable_name(key)
