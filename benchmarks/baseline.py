@@ -91,7 +91,10 @@ from glip.training.run import starting_point, training_source
 from glip.training.run_config import RunConfig, read_run
 from glip.training.state import CheckpointFolder, TrainState, seed_generators
 
-HEAD_CONVS = 2  # of each branch: as many as glip_nano has blocks, and about its compute
+HEAD_CONVS = 4  # of each branch, as torchvision has them; the compute is that of glip_nano
+# Distances begin here, in cells. From torchvision's zero, where a ReLU cuts off half of them, a run
+# of a few thousand steps would spend hundreds before any box has an extent.
+FIRST_DISTANCE = 3.0
 MAX_ASKED = 128  # classes of one picture; only a list of a thousand names is longer
 UNASKED = -1e4  # a logit that the focal loss finds no fault with: its loss and gradient are zero
 SMALLEST_SCORE = 0.05  # torchvision's 0.2 would cut off the tail that average precision counts
@@ -298,6 +301,7 @@ class ClosedSetDetector(FCOS):  # type: ignore[misc] # torchvision has no types
             head=AskedHead(width, 1, classes, HEAD_CONVS),
             score_thresh=SMALLEST_SCORE,
         )
+        nn.init.constant_(self.head.regression_head.bbox_reg.bias, FIRST_DISTANCE)
 
     def forward(self, pixels: Tensor, asked: Tokens) -> ClosedSetOutput:
         """Look for the classes of each picture.
