@@ -235,8 +235,9 @@ def _write_voc(data: DataSet, folder: Path) -> None:
     for part in data.parts:
         with _text(lists / f"{part or 'train'}.txt") as chosen:
             for picture in data.of(part):
-                # VOC has one folder, so those below become part of the name.
-                flat = PurePosixPath(picture.picture.replace("/", "__"))
+                # VOC has one folder, so those below become part of the name; its lists of names
+                # end them at a space.
+                flat = PurePosixPath("_".join(picture.picture.replace("/", "__").split()))
                 name = _unused(flat, lambda p: annotations / f"{p.stem}.xml")
                 with _text(annotations / f"{name.stem}.xml", mode="x") as file:
                     _write_voc_file(data, picture, str(name), file)
