@@ -526,6 +526,18 @@ def _train(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _add_tune_arguments(parser: argparse.ArgumentParser) -> None:
+    from glip.tuning.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from glip.tuning.command import run
+
+    return run(args)
+
+
 def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
     from glip.labelling.command import add_arguments
 
@@ -562,6 +574,18 @@ def _doctor(args: argparse.Namespace) -> int:
     return report.exit_code
 
 
+def _add_ground_arguments(parser: argparse.ArgumentParser) -> None:
+    from glip.labelling.ground_command import add_arguments
+
+    add_arguments(parser)
+
+
+def _ground(args: argparse.Namespace) -> int:
+    from glip.labelling.ground_command import run
+
+    return run(args)
+
+
 COMMANDS: dict[str, Command] = {
     "predict": Command(
         "find what a prompt names in pictures and draw boxes around it",
@@ -581,7 +605,14 @@ COMMANDS: dict[str, Command] = {
         epilog=EXIT_CODES,
     ),
     "train": Command("train on your own pictures", _add_train_arguments, _train),
+    "tune": Command("adapt a model to a few pictures of your own", _add_tune_arguments, _tune),
     "evaluate": Command("measure weights on a data set", _add_evaluate_arguments, _evaluate),
+    "ground": Command(
+        "find the phrases of captions in their pictures, as data to train a student on",
+        _add_ground_arguments,
+        _ground,
+        epilog=EXIT_CODES,
+    ),
     "doctor": Command(
         "look for what is wrong with a data set before training on it",
         _add_doctor_arguments,

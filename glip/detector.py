@@ -65,7 +65,7 @@ def load(
         DeviceError: The device is not on this machine.
         ConfigError: `dtype` is none of the three.
     """
-    target = _device(device)
+    target = usable_device(device)
     if dtype not in get_args(DType):
         raise ConfigError(f"dtype {dtype!r} is not one of {', '.join(get_args(DType))}")
     path = find(weights if weights is not None else source)
@@ -78,7 +78,12 @@ def load(
         return Detector.from_weights(content, device=target, dtype=dtype)
 
 
-def _device(wanted: str | torch.device | None) -> torch.device:
+def usable_device(wanted: str | torch.device | None) -> torch.device:
+    """A device that is there: the named one, or else a GPU, or else the CPU.
+
+    Raises:
+        DeviceError: The named one is not on this machine.
+    """
     if wanted is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

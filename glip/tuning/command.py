@@ -1,0 +1,120 @@
+"""`glip tune`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; each is a field of `TuneOptions`, where it is described."""
+    from glip.training.freezing import TuneMode
+
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="PATH",
+        help="pictures with boxes: a folder with train and val parts, or an annotation file",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=get_args(TuneMode),
+        default="prompt",
+        help="what is trained: the words of this task (prompt), output layers (linear_probe), all "
+        "behind the encoders (head), the text encoder (language), low-rank products (lora), or "
+        "everything (default: %(default)s)",
+    )
+    parser.add_argument("--shots", type=int, metavar="N", help="pictures of each class; all if not")
+    parser.add_argument("--weights", metavar="NAME", help="the base model: a file or a name")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    parser.add_argument("--val", metavar="PATH", help="to choose the best on; by default of --data")
+    parser.add_argument("--images", metavar="PATH", help="folder or tar; by default beside --data")
+    parser.add_argument("--seed", type=int, default=0, help="of the shots and the run")
+    rates = parser.add_mutually_exclusive_group()
+    rates.add_argument(
+        "--lr", type=float, nargs="+", default=(), help="learning rates to try; the best is kept"
+    )
+    rates.add_argument("--search-lr", action="store_true", help="try three rates around the usual")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="of the optimizer; by default 200 to 1000")
+    length.add_argument("--epochs", type=float)
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N")
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="pictures in several sizes, and features computed anew each time",
+    )
+    parser.add_argument(
+        "--retention", metavar="PATH", help="a set not tuned on: what is left of the open words"
+    )
+    parser.add_argument("--retention-images", metavar="PATH")
+    parser.add_argument("--replay", metavar="PATH", help="data of the base model to train on too")
+    parser.add_argument("--replay-images", metavar="PATH")
+    parser.add_argument("--replay-share", type=float, default=0.5, help="of the training pictures")
+    parser.add_argument(
+        "--interpolate",
+        type=float,
+        nargs="+",
+        default=(),
+        metavar="SHARE",
+        help="also measure weights this far from base (0) to tuned (1)",
+    )
+    parser.add_argument("--limit", type=int, help="of pictures to evaluate on; no result then")
+    parser.add_argument("--device", help='such as "cpu" or "cuda:1"; by default a GPU if there')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tune, print what it gave and say where it is; returns the exit code."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from glip.detector import usable_device
+    from glip.tuning.tune import TuneOptions, tune
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    values = {field.name: getattr(args, field.name) for field in fields(TuneOptions)
+              if hasattr(args, field.name)}  # fmt: skip
+    values |= {name: tuple(values[name]) for name in ("lr", "interpolate")}
+    with logging_redirect_tqdm():
+        result = tune(TuneOptions(**values), args.out, usable_device(args.device))
+    print(summary(result))
+    print(f"written: {args.out / result['file']}", file=sys.stderr)
+    return 0
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """A result as a few lines of text, numbers in per cent."""
+    selection = result["selection"]
+    boxes = sum(selection["boxes"].values())
+    lines = [f"learned from  {len(selection['image_ids'])} pictures, {boxes} boxes"]
+    if result["base"] is not None:
+        lines += [
+            f"AP            {_ap(result['base'])} before, {_ap(result['tuned'])} after",
+            f"AP50          {_ap(result['base'], 'AP50')} before, "
+            f"{_ap(result['tuned'], 'AP50')} after",
+        ]
+    if len(result["lr"]["tried"]) > 1:
+        tried = ", ".join(
+            f"{rate}: {_per_cent(value)}" for rate, value in result["lr"]["tried"].items()
+        )
+        lines.append(f"rates         {tried}; {result['lr']['chosen']:g} is kept")
+    if "retention" in result:
+        kept = result["retention"]
+        lines.append(f"other words   {_ap(kept['base'])} before, {_ap(kept['tuned'])} after")
+    for row in result["interpolated"]:
+        other = f", other words {_ap(row['retention'])}" if row.get("retention") else ""
+        lines.append(f"share {row['share']:<7g} {_ap(row['tuned'])}{other}")
+    return "\n".join(lines)
+
+
+def _ap(metrics: Mapping[str, Any] | None, name: str = "AP") -> str:
+    return _per_cent(None if metrics is None else metrics[name])
+
+
+def _per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,478 @@
+"""Adapt a model to a task with a data set and one word: which parts are trained.
+
+`tune` draws the few shots, makes the run that `glip.training.run` carries out, once for each
+learning rate of a grid, keeps the best, and says what was won on the task and what was lost on a
+set that was not tuned on. The folder of a result holds
+
+    train.json                  the pictures that were drawn, with the rule's record
+    task.prompt.safetensors     of prompt tuning, for `Detector.with_prompt`; or
+    tuned.safetensors           of every other way, for `glip.load`
+    result.json                 settings and numbers
+    lr_.../                     the run of each rate: configuration, curves, report
+    base/, tuned/               predictions before and after
+
+A rerun goes on where it was stopped, and refuses other settings.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from glip.checkpoint import Weights, find, read
+from glip.checkpoint import save as save_weights
+from glip.config import ModelConfig
+from glip.data.augment import AugmentConfig
+from glip.data.detection import DetectionData
+from glip.data.formats import Annotated, Part, read_annotated, train_and_val
+from glip.data.mirror import mirror_name
+from glip.data.sampling import SamplingConfig
+from glip.detector import Detector
+from glip.errors import ConfigError, DataError
+from glip.evaluation.run import read_results
+from glip.evaluation.tasks import run_task
+from glip.training.freezing import TuneMode
+from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
+from glip.training.record import read_records
+from glip.training.run import run, weights_suffix
+from glip.training.run_config import DataConfig, EvaluationConfig, RunConfig, SourceConfig
+from glip.tuning.few_shot import Selection, select, write_selection
+from glip.tuning.interpolate import interpolate, interpolate_prompt
+from glip.tuning.task_prompt import SUFFIX, read_prompt, reads_as, save_prompt
+from glip.tuning.words import check_names
+
+logger = logging.getLogger(__name__)
+
+RESULT = "result.json"
+EPOCHS = 8
+MIN_STEPS, MAX_STEPS = 200, 1000
+"""Without a length of its own a run takes eight epochs, but no fewer and no more steps than these:
+minutes on a CPU with glip_nano."""
+EVALUATIONS = 10
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the optimizer is told for a way of tuning."""
+
+    lr: float
+    text_lr: float
+    weight_decay: float
+
+    def at(self, lr: float) -> Rates:
+        """The same at another rate; the text encoder's follows in proportion."""
+        return Rates(lr, self.text_lr * lr / self.lr, self.weight_decay)
+
+
+# official (reference G.4), but for "head" and "lora", which are ours.
+RATES: Mapping[TuneMode, Rates] = {
+    "full": Rates(1e-4, 1e-5, 0.05),
+    "head": Rates(1e-4, 1e-5, 0.05),
+    "linear_probe": Rates(1e-4, 1e-5, 0.05),
+    "prompt": Rates(0.05, 0.05, 0.25),
+    "language": Rates(1e-5, 1e-5, 1e-4),
+    "lora": Rates(5e-4, 5e-4, 0.0),
+}
+GRID = (0.3, 1.0, 3.0)
+"""Times the rate of a mode, for a search that is not told which rates to try."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What to adapt to what, and how."""
+
+    data: str
+    """Annotation file, or folder with `train` and `val` parts."""
+    mode: TuneMode = "prompt"
+    weights: str | None = None
+    """Of the base model; None for the one that ships with the package."""
+    val: str | None = None
+    """To choose the best weights on; by default the `val` part of `data`, if it has one."""
+    images: str | None = None
+    """Folder or tar; by default beside the annotations."""
+    shots: int | None = None
+    """Pictures of each class; None for all."""
+    seed: int = 0
+    """Of the shots and of the run."""
+    lr: tuple[float, ...] = ()
+    """Rates to try, the best is kept; by default the one of the mode."""
+    search_lr: bool = False
+    """Try 0.3, 1 and 3 times the rate of the mode."""
+    steps: int | None = None
+    epochs: float | None = None
+    """Length: one of the two, or neither for a length that follows from the data."""
+    batch_size: int = 4
+    cache: bool = True
+    """Compute what is not trained once for each picture. Off, sizes of pictures vary as well."""
+    retention: str | None = None
+    """A detection set that is not tuned on, to see what is left of the open vocabulary."""
+    retention_images: str | None = None
+    replay: str | None = None
+    """Data of the base model to train on beside the task's."""
+    replay_images: str | None = None
+    replay_share: float = 0.5
+    """Of the training pictures, how many are replayed."""
+    interpolate: tuple[float, ...] = ()
+    """Shares of the tuned weights between base (0) and tuned (1) to measure as well."""
+    limit: int | None = None
+    """Only the first pictures of each evaluation, for a quick look."""
+    keep_weights: bool = True
+    """Off, only numbers stay (learned prompts always do, being small)."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(TuneMode):
+            raise ConfigError(f"mode must be one of {get_args(TuneMode)}, got {self.mode!r}")
+        if self.lr and self.search_lr:
+            raise ConfigError(f"give rates ({self.lr}) or let them be searched, not both")
+        if any(not rate > 0 for rate in self.lr):
+            raise ConfigError(f"learning rates must be above 0, got {self.lr}")
+        if self.shots is not None and self.shots < 1:
+            raise ConfigError(f"shots must be at least 1, got {self.shots}; leave it out for all")
+        if self.replay is not None and self.mode == "prompt":
+            raise ConfigError(
+                "prompt tuning leaves the model as it is, so there is nothing to replay for; "
+                "leave --replay out"
+            )
+        if not 0 < self.replay_share < 1:
+            raise ConfigError(f"replay_share must lie between 0 and 1, got {self.replay_share}")
+        if any(not 0 <= share <= 1 for share in self.interpolate):
+            raise ConfigError(f"interpolate: shares lie in [0, 1], got {self.interpolate}")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to try."""
+        usual = RATES[self.mode].lr
+        if self.search_lr:
+            return tuple(usual * factor for factor in GRID)
+        return self.lr or (usual,)
+
+
+def tune(
+    options: TuneOptions,
+    output: str | os.PathLike[str],
+    device: torch.device,
+    *,
+    base_folder: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Adapt a model and measure it before and after; goes on where it was stopped.
+
+    Args:
+        options: See there.
+        output: Folder, made if need be.
+        device: To run on.
+        base_folder: Where results of the base model go, which several calls may share; by default
+            `base` in `output`.
+    Returns:
+        What is in `result.json`: "base", "tuned", "retention", "lr", "selection", and so on.
+    Raises:
+        ConfigError: Options that do not go together, or a folder of another result.
+        DataError: Data that cannot be used.
+        CheckpointError: Weights that cannot be read.
+    """
+    output = Path(output)
+    settings = json.loads(json.dumps(asdict(options)))
+    if (done := _finished(output, settings)) is not None:
+        return done
+    started = time.perf_counter()
+    train, val = _parts(options)
+    annotated = read_annotated(train.path, options.images, split=train.split)
+    data = _detection(annotated, train.path)
+    check_names(data.names)
+    drawn, selection = select(data, options.shots, options.seed)
+    for name, count in selection.short.items():
+        logger.warning("class %r: %d pictures with a box to learn from", name, count)
+    if val is not None:
+        _check_val(data, _detection(read_annotated(val.path, options.images, split=val.split),
+                                    val.path))  # fmt: skip
+    weights = read(find(options.weights))
+
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(output / "settings.json", settings)
+    write_selection(output / "train.json", drawn, selection)
+    detector = Detector.from_weights(weights, device=device)
+    base_folder = Path(base_folder or output / "base")
+    evaluation = EvaluationConfig(
+        None if val is None else str(val.path),
+        options.images,
+        val.split if val is not None else None,
+        task="custom",
+        limit=options.limit,
+        sample_pictures=4,
+    )
+    result: dict[str, Any] = {
+        "settings": settings,
+        "model": weights.config.name,
+        "fingerprint": detector.fingerprint,
+        "selection": selection.to_dict(),
+        "base": _measured(detector, evaluation, base_folder),
+    }
+
+    config = run_config(options, weights.config, output, annotated, selection, evaluation)
+    runs: dict[float, float | None] = {}
+    for rate in options.rates:
+        folder = output / f"lr_{rate:g}"
+        if not (folder / "report.html").exists():
+            run(_at(config, options.mode, rate), folder, device, resume=folder.exists())
+        runs[rate] = best_metric(folder)
+    scored = {rate: value for rate, value in runs.items() if value is not None}
+    chosen = max(scored, key=lambda rate: scored[rate]) if scored else options.rates[0]
+    result["lr"] = {"tried": {f"{rate:g}": value for rate, value in runs.items()}, "chosen": chosen}
+
+    tuned_file = _keep(output, output / f"lr_{chosen:g}", options.mode)
+    tuned = _tuned_detector(detector, tuned_file, device)
+    result["file"] = tuned_file.name
+    result["tuned"] = _measured(tuned, evaluation, output / "tuned")
+    other = EvaluationConfig(
+        options.retention, options.retention_images, task="custom", limit=options.limit
+    )
+    if options.retention is not None:
+        before = _measured(detector, other, base_folder.with_name("retention"))
+        # A learned prompt leaves the model as it is: without it, nothing has changed.
+        after = before
+        if options.mode != "prompt":
+            after = _measured(tuned, other, output / "retention_tuned")
+        result["retention"] = {"base": before, "tuned": after}
+    result["interpolated"] = _interpolated(
+        options, weights, detector, tuned_file, evaluation, other, output, device
+    )
+    result["seconds"] = round(time.perf_counter() - started, 1)
+    _clear(output, options)
+    _write_json(output / RESULT, result)
+    return result
+
+
+def run_config(
+    options: TuneOptions,
+    model: ModelConfig,
+    output: Path,
+    annotated: Annotated,
+    selection: Selection,
+    evaluation: EvaluationConfig,
+) -> RunConfig:
+    """The run that tuning is, at the rates of its mode."""
+    pictures = max(1, len(selection.image_ids))
+    cached = options.cache and options.mode != "full" and options.replay is None
+    data = annotated.data
+    assert isinstance(data, DetectionData)
+    known = frozenset(data.names)
+    turned = options.mode == "prompt" and any(mirror_name(n, known) != n for n in data.names)
+    augment = AugmentConfig(flip=0.0 if turned else 0.5)
+    if cached:  # features are kept for one size, that of prediction
+        augment = replace(
+            augment,
+            short_sides=(model.pixels.short_side,),
+            long_side=model.pixels.long_side,
+        )
+    sources = [
+        SourceConfig(
+            str(output / "train.json"),
+            images=str(annotated.pictures.root),
+            sampling=SamplingConfig("all", shuffle=False),
+        )
+    ]
+    if options.replay is not None:
+        replayed = len(read_annotated(options.replay, options.replay_images).data)
+        wanted = pictures * options.replay_share / (1 - options.replay_share)
+        sources.append(
+            SourceConfig(
+                options.replay,
+                images=options.replay_images,
+                weight=wanted / max(1, replayed),
+            )
+        )
+        pictures = math.ceil(pictures + wanted)
+    steps = options.steps
+    if steps is None and options.epochs is None:
+        epochs = math.ceil(EPOCHS * pictures / options.batch_size)
+        steps = min(MAX_STEPS, max(MIN_STEPS, epochs))
+    length = steps or math.ceil((options.epochs or 1) * pictures / options.batch_size)
+    return RunConfig(
+        weights=str(find(options.weights)),
+        seed=options.seed,
+        batch_size=options.batch_size,
+        epochs=options.epochs if steps is None else None,
+        steps=steps,
+        log_every=max(1, length // 50),
+        save_every=max(1, length // 4),
+        keep_checkpoints=1,
+        schedule=ScheduleConfig(
+            "constant",
+            warmup_steps=0,
+            plateau=None
+            if evaluation.annotations is None
+            else PlateauConfig(patience=2, stop_patience=4),
+        ),
+        tune=options.mode,
+        data=DataConfig(
+            sources=tuple(sources),
+            augment=augment,
+            workers=0,
+            group_by_shape=False,
+            cache=cached,
+        ),
+        evaluation=replace(
+            evaluation, every_epochs=None, every_steps=max(1, length // EVALUATIONS)
+        ),
+    )
+
+
+def best_metric(folder: Path) -> float | None:
+    """The greatest AP of a run's evaluations; None if there were none."""
+    values = [row.get("evaluation/AP") for row in read_records(folder)]
+    return max((value for value in values if value is not None), default=None)
+
+
+def _at(config: RunConfig, mode: TuneMode, rate: float) -> RunConfig:
+    rates = RATES[mode].at(rate)
+    return replace(
+        config,
+        optimizer=OptimizerConfig(
+            lr=rates.lr, text_lr=rates.text_lr, weight_decay=rates.weight_decay
+        ),
+    )
+
+
+def _parts(options: TuneOptions) -> tuple[Part, Part | None]:
+    """What to train on and what to choose the best weights on."""
+    train, val = train_and_val(options.data)
+    if options.val is not None:
+        val = Part(Path(options.val))
+    if val is None:
+        logger.warning(
+            "%s has no part to evaluate on: the run goes to its end and nothing says which weights "
+            "are the best; name one (--val)",
+            options.data,
+        )
+    return train, val
+
+
+def _detection(annotated: Annotated, path: Path) -> DetectionData:
+    if not isinstance(annotated.data, DetectionData):
+        raise DataError(f"{path} holds captions; tuning needs boxes with classes")
+    return annotated.data
+
+
+def _check_val(train: DetectionData, val: DetectionData) -> None:
+    """Classes are matched by name, in any order and with any ids."""
+    known = {reads_as(name) for name in train.names}
+    strange = [name for name in val.names if reads_as(name) not in known]
+    if strange:
+        raise DataError(
+            f"{val.path} has the class {strange[0]!r}, which {train.path} does not have "
+            f"({', '.join(train.names[:10])}); give both files the same classes"
+        )
+
+
+def _finished(output: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result that is there already, if it is that of the same settings."""
+    file = output / "settings.json"
+    if not file.exists():
+        if output.is_dir() and any(output.iterdir()):
+            raise ConfigError(f"{output} holds other files; choose an empty folder")
+        return None
+    before = json.loads(file.read_text(encoding="utf-8"))
+    differing = [key for key in settings if before.get(key) != settings[key]]
+    if differing:
+        key = differing[0]
+        raise ConfigError(
+            f"{output} was begun with {key} {before.get(key)!r} instead of {settings[key]!r}; "
+            "choose another folder, or delete it"
+        )
+    if not (output / RESULT).exists():
+        return None
+    done: dict[str, Any] = json.loads((output / RESULT).read_text(encoding="utf-8"))
+    return done
+
+
+def _measured(
+    detector: Detector, evaluation: EvaluationConfig, folder: Path
+) -> dict[str, Any] | None:
+    """Metrics and AP of each class by the COCO protocol; None without data to measure on."""
+    if evaluation.annotations is None:
+        return None
+    run_task(
+        "custom",
+        detector,
+        [evaluation.annotations],
+        folder,
+        images=evaluation.images,
+        split=evaluation.split,
+        limit=evaluation.limit,
+    )
+    results = read_results(folder)
+    return {**results["metrics"], "per_class": results["per_class"]}
+
+
+def _tuned_detector(base: Detector, file: Path, device: torch.device) -> Detector:
+    if file.name.endswith(SUFFIX):
+        return base.with_prompt(file)
+    return Detector.from_weights(read(file), device=device)
+
+
+def _keep(output: Path, folder: Path, mode: TuneMode) -> Path:
+    """Gives the chosen file its name in `output`."""
+    suffix = weights_suffix(mode)
+    target = output / ("task" + suffix if mode == "prompt" else "tuned" + suffix)
+    for name in ("model_best", "model_final"):
+        if (folder / f"{name}{suffix}").exists():
+            unfinished = target.with_name(f".{target.name}.part")
+            shutil.copyfile(folder / f"{name}{suffix}", unfinished)
+            unfinished.replace(target)
+            return target
+    raise ConfigError(f"{folder} holds no weights; delete it and start again")
+
+
+def _interpolated(
+    options: TuneOptions,
+    weights: Weights,
+    base: Detector,
+    tuned_file: Path,
+    evaluation: EvaluationConfig,
+    retention: EvaluationConfig,
+    output: Path,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """What each share of the tuned weights gives; writes them beside the tuned ones."""
+    rows = []
+    for share in options.interpolate:
+        file = output / tuned_file.name.replace(".", f"_{share:g}.", 1)
+        if options.mode == "prompt":
+            save_prompt(file, interpolate_prompt(read_prompt(tuned_file), share))
+        else:
+            save_weights(file, interpolate(weights, read(tuned_file), share))
+        between = _tuned_detector(base, file, device)
+        row: dict[str, Any] = {"share": share, "file": file.name}
+        row["tuned"] = _measured(between, evaluation, output / f"tuned_{share:g}")
+        if options.mode != "prompt":
+            row["retention"] = _measured(between, retention, output / f"retention_{share:g}")
+        rows.append(row)
+    return rows
+
+
+def _clear(output: Path, options: TuneOptions) -> None:
+    """What only a run that goes on would need, and weights that nobody wants to keep."""
+    for folder in output.glob("lr_*"):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        for file in folder.glob("model_*.safetensors"):
+            file.unlink()
+    if not options.keep_weights and options.mode != "prompt":
+        for file in output.glob("tuned*.safetensors"):
+            file.unlink()
+
+
+def _write_json(path: Path, content: Any) -> None:
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    unfinished.replace(path)
