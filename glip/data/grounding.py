@@ -219,7 +219,7 @@ def to_odvg(record: GroundingRecord) -> dict[str, Any]:
             "tokens_positive": [list(span) for span in spans],
         }
         if record.scores is not None:
-            region["score"] = float(record.scores[row])
+            region["score"] = round(float(record.scores[row]), 6)
         regions.append(region)
     return {
         "filename": record.file_name,

@@ -129,8 +129,17 @@ class CaptionSet:
             with tar.open("rb") as file:
                 file.seek(start)
                 return decode(file.read(size), f"{tar}: {entry.picture}")
-        assert self._pictures is not None
-        return self._pictures.read(entry.picture)
+        return self.picture(entry.picture)
+
+    def picture(self, name: str) -> Image.Image:
+        """A picture by its name alone; of shards slower than `load`.
+
+        Raises:
+            ImageError: it is missing or damaged.
+        """
+        if self._pictures is None:
+            self._pictures = PictureFolder(self.root)
+        return self._pictures.read(name)
 
     def fingerprint(self) -> list[list[str | int]]:
         """Name and size of each file: what tells this input from another one."""

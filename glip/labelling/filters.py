@@ -14,11 +14,11 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -207,13 +207,15 @@ def survey(
     """
     if not filters.needs_survey:
         return Survey(filters)
-    if not (folder / _COUNTS).is_file():
+    of = {"captions": captions.fingerprint(), "filters": asdict(filters)}
+    if not _is_survey(folder, of):
         unfinished = folder.with_name(f"{folder.name}.part")
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            _survey(captions, filters, unfinished, leave_out, progress)
+            entries = _survey(captions, filters, unfinished, leave_out, progress)
+            (unfinished / _COUNTS).write_text(json.dumps({"entries": entries, **of}))
             unfinished.replace(folder)
         except OSError as error:
             if isinstance(error, ImageError):
@@ -228,7 +230,8 @@ def _survey(
     folder: Path,
     leave_out: Iterable[Image.Image],
     progress: Callable[[int], object],
-) -> None:
+) -> int:
+    """Write what is to be refused; returns the number of entries."""
     shared, crowded = filters.max_pictures_per_text, filters.max_texts_per_picture
     by_text = None if shared is None else HashPairs(folder / "texts")
     by_picture = None if crowded is None else HashPairs(folder / "pictures")
@@ -264,7 +267,15 @@ def _survey(
         later = near_duplicates(prints, filters.near_duplicates)
         names = np.array(list(looks), dtype=np.uint64)
         np.save(folder / "duplicate.npy", np.sort(names[later[len(first) :]]))
-    (folder / _COUNTS).write_text(json.dumps({"entries": entries}))
+    return entries
+
+
+def _is_survey(folder: Path, of: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the survey of an input for some filters."""
+    if not (folder / _COUNTS).is_file():
+        return False
+    there = json.loads((folder / _COUNTS).read_text())
+    return all(there.get(key) == value for key, value in of.items())
 
 
 # Words and hashes.
