@@ -187,7 +187,11 @@ def read_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
 
 
 def read_config(
-    kind: type[Config], path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()
+    kind: type[Config],
+    path: str | os.PathLike[str] | None,
+    overrides: Sequence[str] = (),
+    *,
+    under: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read any configuration that is a dataclass, as `read_run` does.
 
@@ -195,10 +199,11 @@ def read_config(
         kind: The dataclass.
         path: YAML file; None for nothing but defaults and overrides.
         overrides: As for `read_run`.
+        under: Values that the file lies over.
     Raises:
         ConfigError: As for `read_run`.
     """
-    values = {} if path is None else _read_yaml(Path(path), ())
+    values = _laid_over(under or {}, {} if path is None else _read_yaml(Path(path), ()))
     for override in overrides:
         _override(values, override)
     return from_dict(kind, values, where="options" if path is None else os.fspath(path))
