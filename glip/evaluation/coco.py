@@ -9,7 +9,7 @@ models or prompts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,6 +98,18 @@ class CocoEvaluator:
                     name = self.data.names[row]
                     result[f"{part.name}/{name}" if len(self.parts) > 1 else name] = value
         return result
+
+    def of_classes(self, names: Collection[str]) -> dict[str, float]:
+        """AP and AP50 of some classes only, over all vocabularies; NaN where none occurs."""
+        found: dict[str, list[float]] = {"AP": [], "AP50": []}
+        for part in self.parts:
+            precision = self._curves(part).precision[..., 0, -1]
+            for place, row in enumerate(part.rows):
+                if self.data.names[row] in names:
+                    own = precision[:, :, place : place + 1]
+                    found["AP"].append(mean_precision(own))
+                    found["AP50"].append(mean_precision(own[:1]))
+        return {metric: _mean(values) for metric, values in found.items()}
 
     def _curves(self, part: Part) -> Curves:
         truth = truth_of(part)

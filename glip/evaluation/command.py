@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="evaluation", help="folder for predictions and results")
     parser.add_argument("--chunk", type=int, help="class names asked for at a time (lvis: 40)")
     parser.add_argument(
+        "--wordings",
+        type=Path,
+        metavar="JSON",
+        help="class name -> other words: measure these classes a second time by those words",
+    )
+    parser.add_argument(
         "--standard-ap", action="store_true", help="lvis: 300 a picture, not fixed AP"
     )
     parser.add_argument("--max-detections", type=int, help="of a picture (lvis: and chunk)")
@@ -70,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         split=args.split,
         chunk=args.chunk,
+        wordings=None if args.wordings is None else read_wordings(args.wordings),
         fixed_ap=not args.standard_ap,
         max_detections=args.max_detections,
         batch_size=args.batch_size,
@@ -82,6 +89,26 @@ def run(args: argparse.Namespace) -> int:
         print(table(results))
         print(f"written: {Path(args.output) / 'results.json'}", file=sys.stderr)
     return 0
+
+
+def read_wordings(path: Path) -> dict[str, str]:
+    """Class name -> other words for it, from a JSON file.
+
+    Raises:
+        DataError: It cannot be read.
+        ConfigError: It holds something else, or nothing.
+    """
+    from glip.data.detection import read_json
+    from glip.errors import ConfigError
+
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f'{path} must hold {{"class name": "other words", ...}}')
+    for name, words in content.items():
+        if not isinstance(words, str) or not words.strip():
+            raise ConfigError(f"{path}: the other words for '{name}' must be text, got {words!r}")
+    wordings: dict[str, str] = content
+    return wordings
 
 
 def _progress_bar(name: str, total: int) -> Callable[[int], Any]:

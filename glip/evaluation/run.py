@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
+import torch
 
 from glip.data.detection import DetectionData, ImageId
 from glip.data.flickr import FlickrData
@@ -44,7 +44,7 @@ from glip.evaluation.predictions import (
     write_predictions,
 )
 from glip.images import ImageLike
-from glip.postprocess import PostprocessOptions
+from glip.postprocess import Found, PostprocessOptions, merge
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 from glip.version import __version__
@@ -113,6 +113,7 @@ def detection_questions(
     *,
     chunk: int | None = None,
     decorations: Mapping[str, Sequence[str]] | None = None,
+    wordings: Mapping[str, str] | None = None,
 ) -> list[Question]:
     """Every picture with the names of its vocabulary, in the order of category ids (reference E.2).
 
@@ -122,7 +123,9 @@ def detection_questions(
             official evaluation of LVIS does with 40. By default all names are one prompt, which the
             detector takes in as many passes as it has to.
         decorations: Class name -> text before and after it, see `glip.data.sampling.class_prompt`.
+        wordings: Class name -> what to ask for instead.
     """
+    words = [(wordings or {}).get(name, name) for name in data.names]
     asked: dict[tuple[int, ...], tuple[Asked, ...]] = {}
     questions = []
     for record in data.records:
@@ -132,7 +135,7 @@ def detection_questions(
             groups = [rows[start : start + size] for start in range(0, len(rows), size)]
             asked[rows] = tuple(
                 Asked(
-                    class_prompt([data.names[row] for row in group], decorations),
+                    class_prompt([words[row] for row in group], decorations),
                     tuple(data.category_ids[row] for row in group),
                 )
                 for group in groups
@@ -161,6 +164,7 @@ def evaluate(
     output: str | Path,
     *,
     options: PostprocessOptions | None = None,
+    per_picture: int | None = None,
     batch_size: int = 1,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -176,7 +180,8 @@ def evaluate(
         pictures: Where the pictures are.
         evaluator: What measures, new and without predictions.
         output: Folder for `predictions.jsonl` and `results.json`.
-        options: Of post-processing; by default those of the official evaluation.
+        options: Of post-processing, for each prompt; by default those of the official evaluation.
+        per_picture: Most detections of a picture over all its prompts; None keeps those of each.
         batch_size: Pictures that go through the model together.
         settings: What else the results depend on, such as the weights; JSON values. A run goes on
             only if they are the same.
@@ -193,7 +198,8 @@ def evaluate(
     if detector is None:
         described = read_settings(merged)
     else:
-        described = _settings(questions, options, settings or {})
+        limit = {} if per_picture is None else {"per_picture": per_picture}
+        described = _settings(questions, options, {**(settings or {}), **limit})
         done = broadcast_object(on_main(lambda: _done(output, described)))
         assert done is not None
         own = [q for q in questions[rank() :: world_size()] if q.image_id not in done]
@@ -201,7 +207,7 @@ def evaluate(
         # read-only.
         if own:
             with PredictionWriter(output / f"predictions.part{rank()}.jsonl", described) as writer:
-                for one in _predict(detector, own, pictures, options, batch_size):
+                for one in _predict(detector, own, pictures, options, per_picture, batch_size):
                     writer.write(one)
                     if progress is not None:
                         progress(1)
@@ -221,14 +227,24 @@ def read_results(output: str | Path) -> dict[str, Any]:
     return results
 
 
+def write_results(output: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`, whole or not at all."""
+    unfinished = output / f".results.{os.getpid()}.part"
+    text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(output / "results.json")
+
+
 def table(results: Mapping[str, Any]) -> str:
-    """Results as text: a line for each number, those in [0, 1] in per cent, and likely causes."""
-    rows = [
-        (name, "-" if value is None else f"{100 * value:.1f}")
-        for name, value in results["metrics"].items()
-    ]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value:>6}" for name, value in rows]
+    """Results as text, numbers in [0, 1] in per cent, and likely causes of a zero.
+
+    A line for each number or, where some belong to a vocabulary or protocol ("coco/AP"), a line for
+    each of those with its numbers side by side.
+    """
+    metrics: Mapping[str, float | None] = results["metrics"]
+    lines = _grid(metrics) if any("/" in name for name in metrics) else _list(metrics)
+    if results.get("reworded"):
+        lines += ["", *_reworded(results["reworded"])]
     if results.get("unreadable"):
         lines.append(f"{len(results['unreadable'])} pictures could not be read, see results.json")
     if results.get("likely_causes"):
@@ -237,11 +253,51 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _list(metrics: Mapping[str, float | None]) -> list[str]:
+    width = max(map(len, metrics))
+    return [f"{name:<{width}}  {_per_cent(value)}" for name, value in metrics.items()]
+
+
+def _grid(metrics: Mapping[str, float | None]) -> list[str]:
+    """A row for each part, the one of all parts last."""
+    rows: dict[str, dict[str, float | None]] = {}
+    for key, value in metrics.items():
+        part, _, name = key.rpartition("/")
+        rows.setdefault(part, {})[name] = value
+    rows["all"] = rows.pop("", {})
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    width = max(map(len, rows))
+    lines = [" " * width + "".join(f"  {name:>6}" for name in names)]
+    for part, row in rows.items():
+        cells = (f"  {_per_cent(row.get(name)):>{max(6, len(name))}}" for name in names)
+        lines.append(f"{part:<{width}}" + "".join(cells))
+    return lines
+
+
+def _reworded(reworded: Mapping[str, Any]) -> list[str]:
+    """The classes that were asked for in other words, by their names and by those words."""
+    before, after = reworded["by_name"], reworded["by_wording"]
+    title = f"other words for {len(reworded['wordings'])} class(es)"
+    lines = [title + "".join(f"  {name:>6}" for name in before)]
+    for what, row in (("by their names", before), ("by the other words", after)):
+        cells = "".join(f"  {_per_cent(value)}" for value in row.values())
+        lines.append(f"{what:<{len(title)}}{cells}")
+    kept = (
+        f"  {_per_cent(after[name] / before[name] if before[name] else None)}" for name in before
+    )
+    return [*lines, f"{'kept':<{len(title)}}" + "".join(kept)]
+
+
+def _per_cent(value: float | None) -> str:
+    return f"{'-' if value is None else f'{100 * value:.1f}':>6}"
+
+
 def _predict(
     detector: Predictor,
     questions: Sequence[Question],
     pictures: Pictures,
     options: PostprocessOptions,
+    per_picture: int | None,
     batch_size: int,
 ) -> Iterator[Prediction]:
     """Predictions in the order of the questions; a picture is read when its turn comes, and the
@@ -269,21 +325,21 @@ def _predict(
                 logger.warning("image %s: %s", question.image_id, errors[place])
                 yield prediction(question.image_id, [], [], [], errors[place])
             else:
-                yield _answer(question, found[place])
+                yield _answer(question, found[place], per_picture)
 
 
-def _answer(question: Question, found: Sequence[Detections]) -> Prediction:
+def _answer(question: Question, found: Sequence[Detections], per_picture: int | None) -> Prediction:
     """What was found for each prompt of a picture, under the labels of the file."""
-    labels = [
-        np.array(asked.labels, dtype=np.int64)[one.phrase_ids.numpy()]
+    parts = [
+        Found(one.boxes, one.scores, torch.tensor(asked.labels)[one.phrase_ids])
         for asked, one in zip(question.asked, found, strict=True)
     ]
-    return prediction(
-        question.image_id,
-        np.concatenate([one.boxes.numpy() for one in found]),
-        np.concatenate([one.scores.numpy() for one in found]),
-        np.concatenate(labels),
-    )
+    if per_picture is None:
+        together = Found(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    else:
+        together = merge(parts, per_picture)
+    boxes, scores, labels = (column.numpy() for column in together)
+    return prediction(question.image_id, boxes, scores, labels)
 
 
 def _settings(
@@ -358,8 +414,8 @@ def _measure(
     data = getattr(evaluator, "data", None)
     nothing = numbers.get("AP") == 0 and isinstance(data, DetectionData)
     results = {
-        "metrics": _json_numbers(numbers),
-        "per_class": _json_numbers(evaluator.per_class()),
+        "metrics": json_numbers(numbers),
+        "per_class": json_numbers(evaluator.per_class()),
         "settings": dict(settings),
         "evaluator": evaluator.version,
         "versions": versions(),
@@ -370,11 +426,7 @@ def _measure(
         },
         "likely_causes": likely_causes(data, predictions) if nothing and data is not None else [],
     }
-    unfinished = output / f".results.{os.getpid()}.part"
-    unfinished.write_text(
-        json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    unfinished.replace(output / "results.json")
+    write_results(output, results)
     return numbers
 
 
@@ -389,6 +441,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _json_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
+def json_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
     """JSON has no NaN."""
     return {name: None if math.isnan(value) else value for name, value in numbers.items()}

@@ -7,8 +7,9 @@ H).
 
 from __future__ import annotations
 
-import json
+import difflib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,22 +18,29 @@ from glip.data.flickr import read_flickr
 from glip.data.formats import Split, read_annotated
 from glip.data.packed import Packed
 from glip.data.pictures import pictures_for
-from glip.distributed import on_main
+from glip.distributed import on_main, wait_for_all
 from glip.errors import ConfigError, DataError
 from glip.evaluation.average_precision import Backend
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.flickr import FlickrEvaluator
 from glip.evaluation.lvis import LvisEvaluator
 from glip.evaluation.run import (
+    Evaluator,
     Predictor,
+    Question,
     detection_questions,
     evaluate,
     flickr_questions,
+    json_numbers,
     read_results,
+    write_results,
 )
 from glip.postprocess import PostprocessOptions
 
 Task = Literal["coco", "lvis", "flickr", "odinw", "custom"]
+
+REWORDED = "reworded"
+"""Folder of an evaluation in other words."""
 
 LVIS_CHUNK = 40
 """Class names of one run over a picture, and detections it may give (reference H.2)."""
@@ -64,6 +72,7 @@ def run_task(
     images: str | Path | None = None,
     split: Split | None = None,
     chunk: int | None = None,
+    wordings: Mapping[str, str] | None = None,
     fixed_ap: bool = True,
     max_detections: int | None = None,
     batch_size: int = 1,
@@ -84,7 +93,12 @@ def run_task(
             each data set.
         images: Folder or tar of the pictures; by default beside the annotations.
         split: Of a folder with several.
-        chunk: Class names asked for at a time; by default 40 for LVIS and all of them otherwise.
+        chunk: Class names asked for at a time, in prompts of their own; by default 40 for LVIS and
+            all of them otherwise.
+        wordings: Class name -> other words for it. The pictures whose vocabulary has such a class
+            are then evaluated a second time with those words in the prompt, in the folder
+            `reworded` below `output`, and both are compared on these classes. For "coco" and
+            "custom".
         fixed_ap: For LVIS; off, standard AP.
         max_detections: Of a picture, or of a picture and chunk; by default 300 for LVIS, else 100.
         batch_size: Pictures that go through the model together.
@@ -109,6 +123,8 @@ def run_task(
         raise ConfigError(
             f"task {task} takes one data set, got {len(paths)}; only odinw takes more"
         )
+    if wordings is not None and task not in ("coco", "custom"):
+        raise ConfigError(f"other wordings are for the tasks coco and custom, not for {task}")
     options = PostprocessOptions(
         max_detections=max_detections or (LVIS_DETECTIONS if task == "lvis" else 100)
     )
@@ -132,18 +148,67 @@ def run_task(
         else:
             truth = CocoEvaluator(detection, backend=backend)
         questions = detection_questions(detection, chunk=chunk)
-    evaluate(
-        detector,
-        questions,
-        pictures,
-        truth,
-        output,
-        options=options,
-        batch_size=batch_size,
-        settings={**described, "data": str(paths[0])},
-        progress=None if progress is None else progress(paths[0].name, len(questions)),
-    )
+
+    def measure(questions: Sequence[Question], truth: Evaluator, output: Path, name: str) -> None:
+        evaluate(
+            detector,
+            questions,
+            pictures,
+            truth,
+            output,
+            options=options,
+            # official: LVIS has its limit for each chunk.
+            per_picture=None if task == "lvis" or chunk is None else options.max_detections,
+            batch_size=batch_size,
+            settings={**described, "data": str(paths[0])},
+            progress=None if progress is None else progress(name, len(questions)),
+        )
+
+    measure(questions, truth, Path(output), paths[0].name)
+    if wordings is not None:
+        assert isinstance(truth, CocoEvaluator)
+        changed = reworded_part(detection, wordings)
+        again = CocoEvaluator(changed, backend=backend)
+        other_words = detection_questions(changed, chunk=chunk, wordings=wordings)
+        measure(other_words, again, Path(output) / REWORDED, f"{paths[0].name}, reworded")
+        on_main(lambda: _add_reworded(Path(output), wordings, truth, again))
+        wait_for_all()
     return read_results(output)
+
+
+def reworded_part(data: DetectionData, wordings: Mapping[str, str]) -> DetectionData:
+    """The pictures whose vocabulary has a class that is to be asked for in other words.
+
+    Raises:
+        ConfigError: A name that is no class of the data.
+    """
+    for name in wordings:
+        if name not in data.names:
+            near = difflib.get_close_matches(name, data.names, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "leave it out"
+            raise ConfigError(f"wordings: '{name}' is no class of {data.path}; {hint}")
+    rows = {row for row, name in enumerate(data.names) if name in wordings}
+    return replace(
+        data, records=Packed(r for r in data.records if not rows.isdisjoint(data.vocabulary(r)))
+    )
+
+
+def _add_reworded(
+    output: Path, wordings: Mapping[str, str], named: CocoEvaluator, worded: CocoEvaluator
+) -> None:
+    """Both numbers of the classes concerned, into the results of the first evaluation."""
+    other = read_results(output / REWORDED)
+    results = {
+        **read_results(output),
+        "reworded": {
+            "wordings": dict(wordings),
+            "by_name": json_numbers(named.of_classes(wordings)),
+            "by_wording": json_numbers(worded.of_classes(wordings)),
+            "metrics": other["metrics"],
+            "results": f"{REWORDED}/results.json",
+        },
+    }
+    write_results(output, results)
 
 
 def odinw_sets(paths: Sequence[Path]) -> dict[str, Path]:
@@ -208,8 +273,7 @@ def _odinw(
         "unreadable": unreadable,
         "likely_causes": causes,
     }
-    text = json.dumps(together, indent=2, ensure_ascii=False) + "\n"
-    on_main(lambda: (output / "results.json").write_text(text, encoding="utf-8"))
+    on_main(lambda: write_results(output, together))
     return together
 
 
@@ -239,7 +303,4 @@ def _limited(data: DetectionData, limit: int | None) -> DetectionData:
     """The first pictures of a data set."""
     if limit is None:
         return data
-    records = Packed([data.records[row] for row in range(min(limit, len(data)))])
-    return DetectionData(
-        data.path, data.names, data.category_ids, records, data.vocabularies, data.frequencies
-    )
+    return replace(data, records=Packed(data.records[row] for row in range(min(limit, len(data)))))

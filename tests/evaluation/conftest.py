@@ -87,6 +87,7 @@ class ListedDetector:
         self.answers = answers
         self.asked: list[tuple[int, str]] = []
         self.stop_after: int | None = None
+        self.deaf_to: str | None = None
 
     def prepare(self, source, number=0):
         pixels = torch.full((3, source.height, source.width), float(source.getpixel((0, 0))[0]))
@@ -103,7 +104,8 @@ class ListedDetector:
             raise KeyboardInterrupt
         number = int(picture.pixels[0, 0, 0])
         self.asked.append((number, prompt.text))
-        found = [answer for answer in self.answers.get(number, []) if answer[2] < len(prompt)]
+        answers = [] if self.deaf_to in prompt.names else self.answers.get(number, [])
+        found = [answer for answer in answers if answer[2] < len(prompt)]
         boxes = torch.tensor([box for box, _, _ in found], dtype=torch.float32).reshape(-1, 4)
         scores = torch.tensor([score for _, score, _ in found], dtype=torch.float32)
         rows = torch.tensor([row for _, _, row in found], dtype=torch.int64)

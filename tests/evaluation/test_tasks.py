@@ -5,10 +5,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from glip.errors import ConfigError, DataError
+from glip.errors import ConfigError, DataError, GlipError
+from glip.evaluation.command import read_wordings
+from glip.evaluation.predictions import read_predictions
+from glip.evaluation.run import table
 from glip.evaluation.tasks import odinw_sets, run_task
+from glip.postprocess import PostprocessOptions
 
 
 def test_custom_data(toy, tmp_path):
@@ -146,3 +152,165 @@ def test_script_measures_again(toy, tmp_path, capsys, monkeypatch, main):
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments[:-2], "nowhere", "--rescore"])
     assert main() == 2
     assert "error: nowhere/predictions.jsonl cannot be opened" in capsys.readouterr().err
+
+
+@pytest.fixture
+def federated(toy):
+    """Half of the pictures know cats only, the other half dogs and birds."""
+    path, detector = toy
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 9, "name": "bird"})
+    content["vocabularies"] = {"a": [5], "b": [6, 9]}
+    for image in content["images"]:
+        image["vocabulary"] = "ab"[image["id"] % 2]
+    for number, answers in detector.answers.items():
+        detector.answers[number] = [(box, score, 0) for box, score, _ in answers]
+    path.write_text(json.dumps(content))
+    return path, detector
+
+
+def test_each_vocabulary_has_its_row(federated, tmp_path):
+    path, detector = federated
+    detector.answers[1] = []
+    results = run_task("custom", detector, [path], tmp_path / "out")
+    assert {text for _, text in detector.asked} == {"cat", "dog. bird"}
+    assert results["metrics"]["a/AP50"] == pytest.approx(1.0)
+    found = results["metrics"]["b/AP50"]
+    assert found == pytest.approx(2 / 3, abs=0.01)
+    assert results["metrics"]["AP50"] == pytest.approx((1 + found) / 2)
+    header, a, b, mean = table(results).splitlines()
+    assert header.split()[:3] == ["AP", "AP50", "AP75"]
+    assert a.split()[:3] == ["a", "100.0", "100.0"] and b.split()[2] == f"{100 * found:.1f}"
+    assert mean.split()[2] == f"{100 * results['metrics']['AP50']:.1f}"
+    assert run_task("custom", None, [path], tmp_path / "out")["metrics"] == results["metrics"]
+
+
+def test_detection_of_another_vocabulary_counts_nowhere(federated, tmp_path):
+    path, detector = federated
+    expected = run_task("custom", detector, [path], tmp_path / "out")["metrics"]
+    file = tmp_path / "out" / "predictions.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines[1:]:  # a dog in each picture of cats, a cat in each picture of dogs
+        line["boxes"].append([0, 0, 50, 50])
+        line["scores"].append(0.99)
+        line["labels"].append(6 if line["labels"] == [5] else 5)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run_task("custom", None, [path], tmp_path / "out")["metrics"] == expected
+
+
+def test_classes_are_measured_by_other_words_as_well(federated, tmp_path):
+    path, detector = federated
+    detector.deaf_to = "puppy"
+    words = {"dog": "puppy"}
+    results = run_task("custom", detector, [path], tmp_path / "out", wordings=words)
+    assert [text for _, text in detector.asked] == ["cat", "dog. bird"] * 3 + ["puppy. bird"] * 3
+    reworded = results["reworded"]
+    assert reworded["wordings"] == words
+    assert reworded["by_name"] == pytest.approx({"AP": 1.0, "AP50": 1.0})
+    assert reworded["by_wording"] == {"AP": 0.0, "AP50": 0.0}
+    assert results["metrics"]["AP50"] == pytest.approx(1.0)  # by the names, as without wordings
+    assert [line.split() for line in table(results).splitlines()[-4:]] == [
+        ["other", "words", "for", "1", "class(es)", "AP", "AP50"],
+        ["by", "their", "names", "100.0", "100.0"],
+        ["by", "the", "other", "words", "0.0", "0.0"],
+        ["kept", "0.0", "0.0"],
+    ]
+    detector.asked.clear()
+    again = run_task("custom", detector, [path], tmp_path / "out", wordings=words)
+    assert again == results and not detector.asked  # finished runs are not run again
+    assert run_task("custom", None, [path], tmp_path / "out", wordings=words) == results
+
+
+def test_interrupted_second_wording_goes_on(federated, tmp_path):
+    path, detector = federated
+    detector.stop_after = 8
+    with pytest.raises(KeyboardInterrupt):
+        run_task("custom", detector, [path], tmp_path, wordings={"cat": "feline"})
+    detector.stop_after = None
+    results = run_task("custom", detector, [path], tmp_path, wordings={"cat": "feline"})
+    assert len(detector.asked) == 9
+    assert results["reworded"]["by_wording"] == results["reworded"]["by_name"]
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "message"),
+    [
+        ("custom", {"dgo": "puppy"}, "'dgo' is no class of .*did you mean 'dog'"),
+        ("lvis", {"dog": "puppy"}, "not for lvis"),
+    ],
+)
+def test_wordings_that_do_not_fit(toy, tmp_path, task, words, message):
+    with pytest.raises(ConfigError, match=message):
+        run_task(task, toy[1], [toy[0]], tmp_path, wordings=words)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "must hold"),
+        ("{}", "must hold"),
+        ('{"cat": 3}', "for 'cat' must be text, got 3"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_damaged_wordings(tmp_path, content, message):
+    path = tmp_path / "words.json"
+    path.write_text(content)
+    with pytest.raises(GlipError, match=message):
+        read_wordings(path)
+
+
+def test_chunks_share_the_limit_of_a_picture(toy, tmp_path):
+    path, detector = toy
+    detector.answers = {
+        number: [([0, 0, 9, 9], 0.5 + number / 100, 0), ([20, 20, 30, 30], 0.3, 0)]
+        for number in range(6)
+    }
+    run_task("custom", detector, [path], tmp_path / "out", chunk=1, max_detections=3)
+    for one in read_predictions(tmp_path / "out" / "predictions.jsonl"):
+        # The third best has an equal, which stays (official).
+        assert len(one.scores) == 4 and one.labels.tolist() == [5, 6, 5, 6]
+    run_task("custom", detector, [path], tmp_path / "two", chunk=1, max_detections=2)
+    for one in read_predictions(tmp_path / "two" / "predictions.jsonl"):
+        assert one.labels.tolist() == [5, 6]
+
+
+def test_backbone_sees_a_picture_once_for_all_chunks(toy, tmp_path, tiny_detector, monkeypatch):
+    path, _ = toy
+    seen = []
+    see = tiny_detector.model.see
+    monkeypatch.setattr(tiny_detector.model, "see", lambda x: seen.append(len(x)) or see(x))
+    content = json.loads(path.read_text())
+    for category in content["categories"]:
+        category["frequency"] = "f"
+    path.write_text(json.dumps(content))
+    run_task("lvis", tiny_detector, [path], tmp_path / "out", chunk=1, limit=2)
+    assert seen == [1, 1]
+    options = PostprocessOptions(max_detections=300)
+    file = read_predictions(tmp_path / "out" / "predictions.jsonl")
+    for number, one in enumerate(file):
+        apart = [
+            next(tiny_detector.stream(path.parent / f"{number}.png", [name], options=options))
+            for name in ("cat", "dog")
+        ]
+        boxes = np.concatenate([part.detections.boxes.numpy() for part in apart])
+        scores = np.concatenate([part.detections.scores.numpy() for part in apart])
+        assert len(scores) > 0
+        np.testing.assert_array_equal(one.boxes, boxes)
+        np.testing.assert_array_equal(one.scores, scores)
+
+
+def test_batches_give_what_single_pictures_give(toy, tmp_path, tiny_detector):
+    path, _ = toy
+    Image.new("RGB", (60, 120), (200, 30, 9)).save(path.parent / "1.png")  # another padded size
+    content = json.loads(path.read_text())
+    content["images"][1] |= {"width": 60, "height": 120}
+    path.write_text(json.dumps(content))
+    files = []
+    for size in (1, 4):
+        run_task("custom", tiny_detector, [path], tmp_path / str(size), batch_size=size)
+        files.append(list(read_predictions(tmp_path / str(size) / "predictions.jsonl")))
+    for one, other in zip(*files, strict=True):
+        assert one.image_id == other.image_id and len(one.scores)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)
