@@ -56,6 +56,7 @@ def desk(
         "categories": [{"id": 1, "name": "cat"}],
     }
     Path("train.json").write_text(json.dumps(content))
+    Path("other_words.json").write_text('{"cat": "feline"}')
     return tmp_path
 
 
