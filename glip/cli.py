@@ -538,6 +538,19 @@ def _tune(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _add_prompts_arguments(parser: argparse.ArgumentParser) -> None:
+    from glip.tuning.prompts_command import EPILOG, add_arguments
+
+    parser.epilog = EPILOG
+    add_arguments(parser)
+
+
+def _prompts(args: argparse.Namespace) -> int:
+    from glip.tuning.prompts_command import run
+
+    return run(args)
+
+
 def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
     from glip.labelling.command import add_arguments
 
@@ -606,6 +619,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command("train on your own pictures", _add_train_arguments, _train),
     "tune": Command("adapt a model to a few pictures of your own", _add_tune_arguments, _tune),
+    "prompts": Command(
+        "find the words for your classes that help a model most",
+        _add_prompts_arguments,
+        _prompts,
+    ),
     "evaluate": Command("measure weights on a data set", _add_evaluate_arguments, _evaluate),
     "ground": Command(
         "find the phrases of captions in their pictures, as data to train a student on",

@@ -32,6 +32,7 @@ from glip.postprocess import (
     rescale,
     select_candidates,
     suppress,
+    without_negatives,
 )
 from glip.structures import Detections
 from glip.text.prompt import Prompt, PromptPass
@@ -221,6 +222,7 @@ class Detector:
             dtype=self.dtype,
             task=task,
             fingerprint=self.fingerprint,
+            see=self._see,
         )
 
     def predict(
@@ -475,6 +477,8 @@ class Detector:
     ) -> Detections:
         """What the passes of a prompt found, in pixels of the original picture."""
         found = merge(parts, options.max_detections)
+        if self.task is not None and len(self.task.negatives):
+            found = without_negatives(found, len(prompt), options.nms)
         boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
         return Detections(
             boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw

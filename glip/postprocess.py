@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from glip.boxes import clip_boxes, decode_boxes, nms_per_label
+from glip.boxes import clip_boxes, decode_boxes, iou_matrix, nms_per_label
 from glip.errors import ConfigError
 from glip.model.head import HeadOutput
 from glip.text.prompt import first_token, mean_weights
@@ -153,6 +153,22 @@ def merge(parts: Sequence[Found], limit: int) -> Found:
     boxes, scores, labels = (torch.cat(columns) for columns in zip(*parts, strict=True))
     order = scores.argsort(descending=True, stable=True)
     return cap(Found(boxes[order], scores[order], labels[order]), limit)
+
+
+def without_negatives(found: Found, phrases: int, overlap: float) -> Found:
+    """Detections of the phrases, less those that a negative explains better.
+
+    Args:
+        found: Labels from `phrases` on are negatives.
+        phrases: How many are asked for.
+        overlap: IoU above which a higher-scoring negative takes a detection's place.
+    """
+    wanted = found.labels < phrases
+    kept, others = (Found(*(part[rows] for part in found)) for rows in (wanted, ~wanted))
+    beaten = (iou_matrix(kept.boxes, others.boxes) > overlap) & (
+        others.scores > kept.scores[:, None]
+    )
+    return Found(*(part[~beaten.any(1)] for part in kept))
 
 
 def rescale(boxes: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:

@@ -58,16 +58,22 @@ class TaskPrompt:
     """Of the base model, see `fingerprint`."""
     thresholds: tuple[float, ...] = ()
     """Of each class the score that detections should exceed; empty if none were fitted."""
+    negatives: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
+    """(M, T) bool, the rows of phrases that are looked for and not reported: what they explain
+    better than a class is no detection of it."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """How it was made; JSON values."""
 
     def __post_init__(self) -> None:
         phrases, tokens = len(self.prompt), len(self.token_ids)
         width = self.states.shape[-1]
+        if not len(self.negatives):
+            object.__setattr__(self, "negatives", self.token_map[:0])
         for name, shape in (
             ("token_map", (phrases, tokens)),
             ("states", (tokens, width)),
             ("offsets", (tokens, width)),
+            ("negatives", (len(self.negatives), tokens)),
         ):
             if tuple(getattr(self, name).shape) != shape:
                 raise CheckpointError(
@@ -92,14 +98,17 @@ class TaskPrompt:
         return replace(self, offsets=offsets.detach().to("cpu", torch.float32).clone())
 
     def answer(self, prompt: Prompt) -> PromptPass:
-        """The pass that answers a prompt: its phrases by name, in its order.
+        """The pass that answers a prompt: its phrases by name, in its order, then the negatives.
+
+        Rows beyond the phrases of the prompt are negatives.
 
         Raises:
             PromptError: It asks for something that the task does not have, or twice for one class.
         """
         rows = rows_of(prompt.names, self.names)
+        looked_for = torch.cat([self.token_map[rows], self.negatives])
         return PromptPass(
-            self.prompt.text, self.token_ids, self.token_map[rows], tuple(range(len(rows)))
+            self.prompt.text, self.token_ids, looked_for, tuple(range(len(looked_for)))
         )
 
     def check(self, fingerprint: str, width: int, base: str) -> None:
@@ -192,6 +201,7 @@ def save_prompt(path: str | os.PathLike[str], task: TaskPrompt) -> None:
     }
     tensors = {
         "token_map": task.token_map.to(torch.uint8).contiguous(),
+        "negatives": task.negatives.to(torch.uint8).contiguous(),
         "states": task.states.float().contiguous().clone(),
         "offsets": task.offsets.float().contiguous().clone(),
     }
@@ -242,6 +252,7 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
             str(header["base"]),
             str(header["fingerprint"]),
             tuple(float(value) for value in header["thresholds"]),
+            tensors["negatives"].bool(),
             header["notes"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

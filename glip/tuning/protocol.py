@@ -1,0 +1,232 @@
+"""The comparison of the paper on a folder of small data sets: few shots, and ways of tuning.
+
+Each set is measured zero-shot, then tuned in every mode with every number of shots and every seed
+(arXiv 2112.03857, section 5; reference G.4, H.4). Each of these is a folder with a result of its
+own, so a run that was stopped goes on, and new modes or shots are added by asking for them. The
+numbers go into one table, with mean and standard deviation over seeds, and into curves.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from glip.data.formats import train_and_val
+from glip.errors import ConfigError, DataError
+from glip.training.freezing import TuneMode
+from glip.tuning.chart import Line, write_chart
+from glip.tuning.tune import TuneOptions, tune
+
+logger = logging.getLogger(__name__)
+
+ALL = 0
+"""As a number of shots: every picture."""
+MEAN = "mean over sets"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare."""
+
+    data: str
+    """A data set, or a folder of them; each has parts to train and to evaluate on."""
+    modes: tuple[TuneMode, ...] = ("prompt", "linear_probe", "lora", "full")
+    shots: tuple[int, ...] = (1, 3, 5, 10, ALL)
+    seeds: tuple[int, ...] = (3, 30, 300)
+    """official: these. All pictures are all pictures, so there only the first is used."""
+    options: TuneOptions = field(default_factory=lambda: TuneOptions(""))
+    """Everything else; its data, mode, shots and seed are replaced."""
+
+    def __post_init__(self) -> None:
+        for name in ("modes", "shots", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise ConfigError(f"{name} must be different values, at least one, got {values}")
+        if min(self.shots) < 0:
+            raise ConfigError(f"shots must not be negative, got {self.shots}; 0 is all")
+
+
+class Cell(NamedTuple):
+    """One result."""
+
+    name: str
+    """Of the data set."""
+    mode: str
+    """Of tuning, or "zero_shot"."""
+    shots: int
+    seed: int
+    ap: float
+    retention: float | None
+    """Change of AP on the set that was not tuned on; None if that was not measured."""
+    seconds: float
+
+
+def data_sets(path: str | os.PathLike[str]) -> dict[str, Path]:
+    """Name and folder of each data set: the path itself, or what lies in it.
+
+    Raises:
+        DataError: None of them has a part to train and a part to evaluate on.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    folders = [path, *sorted(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else []
+    found = {p.name: p for p in folders if train_and_val(p)[1] is not None}
+    if not found:
+        raise DataError(
+            f"{path} holds no data set with parts to train and to evaluate on, such as train.json "
+            "and val.json, or train and valid folders"
+        )
+    return found
+
+
+def compare(
+    plan: Plan,
+    output: str | os.PathLike[str],
+    device: torch.device,
+    *,
+    progress: Callable[[str], object] | None = None,
+) -> list[Cell]:
+    """Every result of a plan, those that are there already included.
+
+    Args:
+        plan: See there.
+        output: Folder; `results.json`, `results.md` and curves are written anew after each result.
+        device: To run on.
+        progress: Is told what comes next.
+    """
+    output = Path(output)
+    cells: list[Cell] = []
+    for name, folder in data_sets(plan.data).items():
+        zero_shot_done = False
+        for mode in plan.modes:
+            for shots in plan.shots:
+                for seed in plan.seeds if shots != ALL else plan.seeds[:1]:
+                    label = f"{shots or 'all'}_shots"
+                    if progress is not None:
+                        progress(f"{name}: {mode}, {label}, seed {seed}")
+                    options = replace(
+                        plan.options,
+                        data=str(folder),
+                        mode=mode,
+                        shots=shots or None,
+                        seed=seed,
+                        # Asked of the plan for every mode, but words alone forget nothing.
+                        replay=None if mode == "prompt" else plan.options.replay,
+                    )
+                    result = tune(
+                        options,
+                        output / name / mode / label / f"seed_{seed}",
+                        device,
+                        base_folder=output / name / "base",
+                    )
+                    if not zero_shot_done:
+                        cells.append(Cell(name, "zero_shot", 0, 0, result["base"]["AP"], None, 0.0))
+                        zero_shot_done = True
+                    cells.append(_cell(name, mode, shots, seed, result))
+                    write_results(cells, output)
+    return cells
+
+
+def table(cells: Sequence[Cell]) -> str:
+    """AP in per cent by mode and shots, mean and deviation over seeds, as Markdown."""
+    names = list(dict.fromkeys(cell.name for cell in cells))
+    header = [*names, MEAN] if len(names) > 1 else names
+    lines = [
+        "| mode | shots | " + " | ".join(header) + " | other words | seconds |",
+        "| --- | --- |" + " --- |" * (len(header) + 2),
+    ]
+    for mode, shots in dict.fromkeys((cell.mode, cell.shots) for cell in cells):
+        own = [cell for cell in cells if (cell.mode, cell.shots) == (mode, shots)]
+        by_set = {name: [cell.ap for cell in own if cell.name == name] for name in names}
+        columns = [_spread(values) for values in by_set.values()]
+        if len(names) > 1:
+            means = [statistics.fmean(values) for values in by_set.values() if values]
+            columns.append(f"{100 * statistics.fmean(means):.1f}")
+        kept = [cell.retention for cell in own if cell.retention is not None]
+        columns.append(f"{100 * statistics.fmean(kept):+.1f}" if kept else "-")
+        columns.append(f"{statistics.fmean([cell.seconds for cell in own]):.0f}")
+        said = "-" if mode == "zero_shot" else str(shots or "all")
+        lines.append(f"| {mode} | {said} | " + " | ".join(columns) + " |")
+    return "\n".join(lines)
+
+
+def write_results(cells: Sequence[Cell], output: Path) -> None:
+    """The table, the numbers, and a chart for each data set and for their mean."""
+    _write(output / "results.md", table(cells) + "\n")
+    rows = [cell._asdict() for cell in cells]
+    _write(output / "results.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    names = list(dict.fromkeys(cell.name for cell in cells))
+    for name in names:
+        own = [cell for cell in cells if cell.name == name]
+        write_chart(
+            output / f"{name}.svg",
+            curves(own),
+            title=name,
+            x="pictures of each class",
+            y="AP, %",
+        )
+    if len(names) > 1:
+        write_chart(
+            output / "mean.svg",
+            curves(cells),
+            title=MEAN,
+            x="pictures of each class",
+            y="AP, %",
+        )
+
+
+def curves(cells: Sequence[Cell]) -> list[Line]:
+    """Data-efficiency curves: AP against shots for each mode, from zero-shot on.
+
+    A number of shots joins a curve when every data set has it, so that means are of like things.
+    """
+    names = {cell.name for cell in cells}
+    order = [*sorted({cell.shots for cell in cells if cell.shots != ALL}), ALL]
+    places = {shots: place for place, shots in enumerate(order, start=1)}
+
+    def mean_of(own: Sequence[Cell]) -> tuple[float, float] | None:
+        by_set = {name: [c.ap for c in own if c.name == name] for name in names}
+        if not all(by_set.values()):
+            return None
+        means = [statistics.fmean(values) for values in by_set.values()]
+        spreads = [statistics.pstdev(values) for values in by_set.values()]
+        return 100 * statistics.fmean(means), 100 * statistics.fmean(spreads)
+
+    zero = mean_of([cell for cell in cells if cell.mode == "zero_shot"])
+    lines = []
+    for mode in dict.fromkeys(cell.mode for cell in cells if cell.mode != "zero_shot"):
+        points = [(0.0, "0", *zero)] if zero is not None else []
+        for shots in order:
+            found = mean_of([c for c in cells if (c.mode, c.shots) == (mode, shots)])
+            if found is not None:
+                points.append((float(places[shots]), str(shots or "all"), *found))
+        lines.append(Line(mode, tuple(points)))
+    return lines
+
+
+def _cell(name: str, mode: str, shots: int, seed: int, result: Mapping[str, Any]) -> Cell:
+    kept = result.get("retention")
+    change = None if kept is None else kept["tuned"]["AP"] - kept["base"]["AP"]
+    return Cell(name, mode, shots, seed, result["tuned"]["AP"], change, result["seconds"])
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    mean = f"{100 * statistics.fmean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

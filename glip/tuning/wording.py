@@ -1,0 +1,238 @@
+"""What classes are called: templates, several wordings of a class, descriptions, negative phrases.
+
+The paper finds that a few words of description help a frozen model ("stingray, which is flat and
+round"; section 5.2). A wording becomes a table of words (`TaskPrompt`), the same thing that prompt
+tuning learns, so that a good one is a small file as well. Two ways to put several wordings of a
+class together:
+
+* "scores": all in one sentence, a class's score is the mean over the tokens of all its wordings;
+* "features": each in a text of its own, the class is one row, the mean of its tokens' states, as
+  CLIP does with templates (arXiv 2103.00020) and the knowledge-augmented GLIP with descriptions
+  (reference G.6).
+
+Knows nothing about pictures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import yaml
+
+from glip.config import from_dict
+from glip.detector import Detector
+from glip.errors import ConfigError, PromptError
+from glip.model.text_encoder import Tokens
+from glip.text.prompt import SEPARATOR, Prompt, clean_name
+from glip.tuning.task_prompt import TaskPrompt, reads_as
+from glip.tuning.words import as_table
+
+Ensemble = Literal["scores", "features"]
+PLAIN = "{}"
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """What a user offers for a set of classes, as a YAML file holds it."""
+
+    templates: tuple[str, ...] = ()
+    """Such as "a photo of a {}"."""
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Class name -> other wordings. Square brackets mark the words that name the thing, the rest
+    describes it: "[raccoon], grey with a black mask"."""
+    knowledge: Mapping[str, str] = field(default_factory=dict)
+    """Class name -> what it is, in a few words; said as "name: what it is"."""
+    negatives: tuple[str, ...] = ()
+    """What is easily taken for a class and is none."""
+
+    def __post_init__(self) -> None:
+        for template in self.templates:
+            if template.count(PLAIN) != 1:
+                raise ConfigError(f"template {template!r} must hold {PLAIN} once, for the name")
+        for name, texts in self.classes.items():
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise ConfigError(
+                    f"classes.{name} must be a list of texts, got {texts!r}; write [{texts!r}]"
+                )
+            for text in texts:
+                marked(text)
+        for name, text in self.knowledge.items():
+            if not isinstance(text, str) or not text.strip():
+                raise ConfigError(f"knowledge.{name} must be a text, got {text!r}")
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """All wordings of a class, its own name first."""
+        others = [*self.classes.get(name, ())]
+        if name in self.knowledge:
+            others.append(f"[{clean_name(name)}]: {self.knowledge[name]}")
+        return tuple(dict.fromkeys([name, *others]))
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse wordings of classes that are not there.
+
+        Raises:
+            ConfigError: One of them.
+        """
+        known = {reads_as(name): name for name in names}
+        for owner in (*self.classes, *self.knowledge):
+            if owner not in names:
+                near = known.get(reads_as(owner))
+                hint = f"; did you mean {near!r}?" if near else f" ({', '.join(names[:10])})"
+                raise ConfigError(f"wordings of {owner!r}, which is no class of the data{hint}")
+        for negative in self.negatives:
+            if reads_as(negative) in known:
+                raise ConfigError(f"{negative!r} is a class and a negative; leave one of them out")
+
+
+def read_wordings(path: str | os.PathLike[str]) -> Wordings:
+    """Read a YAML file of wordings.
+
+    Raises:
+        ConfigError: It cannot be read, or has a key that is not known.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    return from_dict(Wordings, content or {}, where=os.fspath(path))
+
+
+@dataclass(frozen=True)
+class Said:
+    """One choice of words for all classes."""
+
+    texts: Mapping[str, tuple[str, ...]]
+    """Class name -> its wordings, one or more."""
+    template: str = PLAIN
+    negatives: tuple[str, ...] = ()
+    ensemble: Ensemble = "scores"
+
+    def __post_init__(self) -> None:
+        if self.ensemble not in get_args(Ensemble):
+            raise ConfigError(
+                f"ensemble must be one of {get_args(Ensemble)}, got {self.ensemble!r}"
+            )
+        if not self.texts or not all(self.texts.values()):
+            raise PromptError("each class needs a wording")
+
+
+class _Piece(NamedTuple):
+    """A wording as it stands in a text, and which of its characters name the thing."""
+
+    text: str
+    start: int
+    end: int
+
+
+def marked(wording: str) -> tuple[str, int, int]:
+    """A wording without its brackets, and the [start, end) of what they enclosed; or all of it.
+
+    Raises:
+        ConfigError: Brackets that do not pair, or with nothing between them.
+    """
+    opened, closed = wording.count("["), wording.count("]")
+    if opened == closed == 0:
+        text = clean_name(wording).strip()
+        if not text:
+            raise ConfigError(f"the wording {wording!r} has no words")
+        return text, 0, len(text)
+    start, end = wording.find("["), wording.find("]") - 1
+    if opened != 1 or closed != 1 or end <= start or not wording[start + 1 : end + 1].strip():
+        raise ConfigError(
+            f"the wording {wording!r} must have its name between one pair of brackets: "
+            "'[raccoon], grey with a black mask'"
+        )
+    return wording.replace("[", "").replace("]", ""), start, end
+
+
+def worded(detector: Detector, said: Said) -> TaskPrompt:
+    """A choice of words as a table for a model.
+
+    Raises:
+        PromptError: It does not fit the text encoder.
+    """
+    if said.ensemble == "scores":
+        return _one_sentence(detector, said)
+    return _one_row_each(detector, said)
+
+
+def _piece(wording: str, template: str) -> _Piece:
+    text, start, end = marked(wording)
+    before, after = template.split(PLAIN)
+    return _Piece(before + text + after, start + len(before), end + len(before))
+
+
+def _one_sentence(detector: Detector, said: Said) -> TaskPrompt:
+    """All wordings in a row, as the official prompt has its names."""
+    text = ""
+    phrases: list[list[tuple[int, int]]] = []
+    groups = [*said.texts.values(), *((negative,) for negative in said.negatives)]
+    for wordings in groups:
+        spans = []
+        for piece in (_piece(wording, said.template) for wording in wordings):
+            text += SEPARATOR if text else ""
+            spans.append((len(text) + piece.start, len(text) + piece.end))
+            text += piece.text
+        phrases.append(spans)
+    prompt = Prompt(
+        text, tuple(map(tuple, phrases)), (*said.texts, *said.negatives)
+    )  # negatives stand behind the classes
+    table = as_table(detector, prompt)
+    classes = len(said.texts)
+    return TaskPrompt(
+        Prompt(text, prompt.phrases[:classes], tuple(said.texts)),
+        table.token_ids,
+        table.token_map[:classes],
+        table.states,
+        table.offsets,
+        table.base,
+        table.fingerprint,
+        negatives=table.token_map[classes:],
+        notes=_notes(said),
+    )
+
+
+@torch.no_grad()
+def _one_row_each(detector: Detector, said: Said) -> TaskPrompt:
+    """Each wording read alone; a class is the mean of its wordings, each the mean of its tokens."""
+    rows = []
+    for wordings in [*said.texts.values(), *((negative,) for negative in said.negatives)]:
+        states = []
+        for piece in (_piece(wording, said.template) for wording in wordings):
+            prompt = Prompt(piece.text, (((piece.start, piece.end),),))
+            passes = prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
+            tokens = Tokens.pad([passes[0].token_ids], detector.tokenizer.pad_id)
+            words = detector.model.read(tokens.to(detector.device)).states[0].float().cpu()
+            states.append(words[passes[0].token_map[0]].mean(0))
+        rows.append(torch.stack(states).mean(0))
+    table = torch.stack(rows)  # (P + M, D)
+    own = torch.eye(len(rows), dtype=torch.bool)
+    classes = len(said.texts)
+    names = tuple(said.texts)
+    return TaskPrompt(
+        Prompt.from_classes(names),
+        tuple(range(len(rows))),  # rows are classes; there is no text to have tokens
+        own[:classes],
+        table,
+        torch.zeros_like(table),
+        detector.config.name,
+        detector.fingerprint,
+        negatives=own[classes:],
+        notes=_notes(said),
+    )
+
+
+def _notes(said: Said) -> dict[str, object]:
+    return {
+        "wordings": {name: list(texts) for name, texts in said.texts.items()},
+        "template": said.template,
+        "negatives": list(said.negatives),
+        "ensemble": said.ensemble,
+    }

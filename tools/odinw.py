@@ -1,0 +1,91 @@
+"""Compare ways of tuning over a folder of small data sets, with few shots and with all.
+
+    python tools/odinw.py --data datasets/odinw --weights glip_nano --out runs/odinw
+
+goes on where it was stopped, and writes results.md, results.json and a curve for each set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import get_args
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from glip.detector import usable_device
+from glip.errors import GlipError
+from glip.training.freezing import TuneMode
+from glip.tuning.protocol import ALL, Plan, compare, table
+from glip.tuning.tune import TuneOptions
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    usual = Plan("")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="a data set, or many")
+    parser.add_argument("--weights", metavar="NAME", help="the base model: a file or a name")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--modes", nargs="+", choices=get_args(TuneMode), default=usual.modes)
+    parser.add_argument(
+        "--shots",
+        nargs="+",
+        type=lambda text: ALL if text == "all" else int(text),
+        default=usual.shots,
+        help='pictures of each class, or "all"',
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=usual.seeds)
+    parser.add_argument("--steps", type=int, help="of each run; by default 200 to 1000")
+    parser.add_argument("--lr", type=float, nargs="+", default=(), help="for a single mode")
+    parser.add_argument("--search-lr", action="store_true", help="three rates for each run")
+    parser.add_argument("--retention", metavar="PATH", help="a set that is not tuned on")
+    parser.add_argument("--replay", metavar="PATH", help="data of the base model to train on too")
+    parser.add_argument("--keep-weights", action="store_true", help="not only numbers and prompts")
+    parser.add_argument("--limit", type=int, help="of pictures to evaluate on; no result then")
+    parser.add_argument("--device", help='such as "cpu" or "cuda:1"')
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Every result, and the table."""
+    args = parse()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        options = TuneOptions(
+            args.data,
+            weights=args.weights,
+            steps=args.steps,
+            lr=tuple(args.lr),
+            search_lr=args.search_lr,
+            retention=args.retention,
+            replay=args.replay,
+            keep_weights=args.keep_weights,
+            limit=args.limit,
+        )
+        plan = Plan(args.data, tuple(args.modes), tuple(args.shots), tuple(args.seeds), options)
+        with logging_redirect_tqdm():
+            cells = compare(
+                plan,
+                args.out,
+                usable_device(args.device),
+                progress=lambda text: tqdm.write(text, file=sys.stderr),
+            )
+    except GlipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command goes on with {args.out}", file=sys.stderr)
+        return 130
+    print(table(cells))
+    print(f"written: {args.out / 'results.md'}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
