@@ -1,0 +1,197 @@
+"""Corrected labels on their way back; formats that are written here are read in test_writers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from glip.errors import ConfigError, DataError, GlipError
+from glip.labelling.corrected import read_corrected
+from glip.labelling.labels import Label, Labelled
+
+
+@pytest.fixture
+def photos(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    make_picture(200, 100).save(tmp_path / "photos" / "a.png")
+    make_picture(200, 100).save(tmp_path / "photos" / "sub" / "b c.png")
+    return tmp_path / "photos"
+
+
+def result(name: str, *xywh: float, **more: Any) -> dict[str, Any]:
+    value = dict(zip(("x", "y", "width", "height"), xywh, strict=True))
+    value |= {"rotation": more.pop("rotation", 0), "rectanglelabels": [name]}
+    return {"value": value, "original_width": 200, "original_height": 100, **more}
+
+
+def export(tmp_path: Path, content: Any) -> Path:
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_the_newest_submitted_annotation_counts(photos: Path, tmp_path: Path) -> None:
+    def annotation(day: int, *results: Any, cancelled: bool = False) -> dict[str, Any]:
+        updated = f"2024-01-{day:02d}T00:00:00Z"
+        return {"result": list(results), "updated_at": updated, "was_cancelled": cancelled}
+
+    path = export(
+        tmp_path,
+        [
+            {
+                "data": {"image": "x", "file_name": "a.png"},
+                "annotations": [
+                    annotation(1, result("cat", 0, 0, 10, 10)),
+                    annotation(3, result("cat", 10, 20, 50, 50)),
+                    annotation(9, result("cat", 0, 0, 1, 1), cancelled=True),
+                ],
+                "predictions": [{"result": [result("cat", 0, 0, 99, 99)]}],
+            },
+            {
+                "data": {"image": "/data/local-files/?d=some/where/sub/b%20c.png"},
+                "annotations": [annotation(1)],  # the reviewer took every box away
+            },
+        ],
+    )
+    corrected = read_corrected(path, photos)
+    assert corrected.names == ("cat",)
+    assert corrected.pictures == (
+        Labelled("a.png", (100, 200), (Label("cat", (20, 20, 120, 70)),)),
+        Labelled("sub/b c.png", (100, 200), ()),
+    )
+
+
+def test_what_nobody_looked_at_is_left_out_and_counted(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = export(
+        tmp_path,
+        [
+            {"data": {"file_name": "a.png"}, "predictions": [{"result": []}]},
+            {"data": {"file_name": "sub/b c.png"}, "annotations": []},
+        ],
+    )
+    with caplog.at_level(logging.WARNING):
+        assert read_corrected(path, photos).pictures == ()
+    assert "left out 2 tasks that nobody has annotated" in caplog.text
+
+
+def test_json_min_and_turned_boxes(photos: Path, tmp_path: Path) -> None:
+    box = {"x": 50, "y": 50, "width": 10, "height": 20, "rotation": 90}
+    path = export(
+        tmp_path,
+        [
+            {
+                "image": "/data/upload/1/a.png",
+                "label": [
+                    box
+                    | {"rectanglelabels": ["cat"], "original_width": 200, "original_height": 100}
+                ],
+            }
+        ],
+    )
+    [picture] = read_corrected(path, photos).pictures
+    # 20 by 20 pixels, turned clockwise about its corner at (100, 50): it lies to the left of it.
+    assert picture.labels == (Label("cat", (80, 50, 100, 70)),)
+
+
+def test_cvat_turns_about_the_middle_and_counts_other_shapes(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "annotations.xml"
+    path.write_text(
+        "<annotations><meta><job><labels><label><name>dog</name></label></labels></job></meta>"
+        '<image id="0" name="a.png" width="200" height="100">'
+        '<box label="cat" xtl="20" ytl="20" xbr="60" ybr="40" rotation="90"/>'
+        '<box label="cat" xtl="-5" ytl="0" xbr="10" ybr="130"/>'
+        '<polygon label="cat" points="1,2;3,4;5,6"/></image></annotations>'
+    )
+    with caplog.at_level(logging.WARNING):
+        corrected = read_corrected(path, photos)
+    assert corrected.names == ("dog", "cat")
+    assert corrected.pictures[0].labels == (
+        Label("cat", (30, 10, 50, 50)),
+        Label("cat", (0, 0, 10, 100)),  # ends where the picture does
+    )
+    assert "left out 1 shapes that are no boxes" in caplog.text
+
+
+def test_coco_keeps_its_pictures_beside_it(photos: Path) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 200, "height": 100}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4]},
+            {"id": 2, "image_id": 1, "category_id": 3, "bbox": [1, 2, 9, 9], "iscrowd": 1},
+        ],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+    corrected = read_corrected(export(photos, content))
+    assert corrected.root == photos
+    assert corrected.pictures[0].labels == (Label("cat", (1, 2, 4, 6)),)
+
+
+TASK = {"data": {"file_name": "a.png"}, "annotations": [{"result": [result("cat", 0, 0, 9, 9)]}]}
+CAPTIONS = {"images": [{"id": 1, "file_name": "a.png", "caption": "", "width": 9, "height": 9}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ([TASK, TASK], {}, "picture a.png occurs twice"),
+        ([TASK], {"names": ["dog"]}, "class 'cat' is not among those asked for, dog"),
+        ([7], {}, "task 0 is not an object"),
+        (
+            [{"data": {"image": "http://x/c.png"}, "annotations": [{"result": []}]}],
+            {},
+            "no picture in .*photos fits its address 'http://x/c.png'",
+        ),
+        (
+            [
+                {
+                    "data": {"file_name": "a.png"},
+                    "annotations": [{"result": [{"value": {"x": 1, "rectanglelabels": ["cat"]}}]}],
+                }
+            ],
+            {},
+            "task 0: a box lacks or has a wrong 'y'",
+        ),
+        ({"images": []}, {}, "has no list 'annotations'"),
+        (CAPTIONS | {"annotations": []}, {}, "has captions, not classes"),
+    ],
+)
+def test_exports_that_cannot_be_used(
+    content: Any, options: Any, message: str, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(GlipError, match=message):
+        read_corrected(export(tmp_path, content), photos, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotations>", "is not valid XML"),
+        ("<annotation/>", "is no 'CVAT for images' file: its root is <annotation>"),
+        (
+            '<annotations><image name="a.png" width="9"/></annotations>',
+            "image 'a.png': lacks or has a wrong 'height'",
+        ),
+    ],
+)
+def test_cvat_files_that_cannot_be_used(
+    text: str, message: str, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "annotations.xml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_corrected(path, photos)
+
+
+def test_pictures_must_be_said_where_the_file_does_not(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not say where its pictures are; pass .* --images"):
+        read_corrected(export(tmp_path, []))
