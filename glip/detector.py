@@ -7,9 +7,10 @@ prompt, tokens, pixels, model, post-processing, pixels of the original picture.
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -28,6 +29,7 @@ from glip.postprocess import (
     Aggregate,
     Found,
     PostprocessOptions,
+    cap,
     merge,
     rescale,
     select_candidates,
@@ -452,7 +454,7 @@ class Detector:
                     for index, (place, (which, part)) in enumerate(zip(places, row, strict=True)):
                         token_map, size = part.token_map.to(self.device), batch[place].resized_hw
                         candidates = select_candidates(output, index, token_map, size, options)
-                        kept = suppress(candidates, options)
+                        kept = suppress(candidates, self._uncapped(options))
                         phrases = torch.tensor(part.rows, device=self.device)
                         found[place][which].append(kept._replace(labels=phrases[kept.labels]))
         except torch.cuda.OutOfMemoryError as error:
@@ -468,6 +470,12 @@ class Detector:
             for picture, asked, own in zip(batch, prompts, found, strict=True)
         ]
 
+    def _uncapped(self, options: PostprocessOptions) -> PostprocessOptions:
+        """Negatives have to go before detections are counted."""
+        if self.task is None or not len(self.task.negatives):
+            return options
+        return replace(options, max_detections=sys.maxsize)
+
     def _finished(
         self,
         picture: Prepared,
@@ -476,9 +484,10 @@ class Detector:
         options: PostprocessOptions,
     ) -> Detections:
         """What the passes of a prompt found, in pixels of the original picture."""
-        found = merge(parts, options.max_detections)
+        found = merge(parts, self._uncapped(options).max_detections)
         if self.task is not None and len(self.task.negatives):
             found = without_negatives(found, len(prompt), options.nms)
+            found = cap(found, options.max_detections)
         boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
         return Detections(
             boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw

@@ -126,13 +126,15 @@ def test_thresholds_of_classes_are_those_of_predict(tiny_detector, task, make_pi
 def test_negatives_take_the_place_of_what_they_explain_better(tiny_detector, task, make_picture):
     # The same tokens as the first class, and a copy of them: equal scores beat nothing.
     equal = replace(task, negatives=task.token_map[:1])
-    [plain] = tiny_detector.with_prompt(task).predict(make_picture())
-    [found] = tiny_detector.with_prompt(equal).predict(make_picture())
+    [plain] = tiny_detector.with_prompt(task).predict(make_picture(), ["cat"])
+    [found] = tiny_detector.with_prompt(equal).predict(make_picture(), ["cat"])
     same(found, plain)
     [other] = tiny_detector.with_prompt(replace(task, negatives=task.token_map[1:])).predict(
-        make_picture(), ["cat"], threshold=0.0
+        make_picture(), ["cat"], threshold=0.0, max_detections=10_000
     )
-    [alone] = tiny_detector.with_prompt(task).predict(make_picture(), ["cat"], threshold=0.0)
+    [alone] = tiny_detector.with_prompt(task).predict(
+        make_picture(), ["cat"], threshold=0.0, max_detections=10_000
+    )
     assert set(other.phrases) <= {"cat"}
     assert len(other) < len(alone)
 
