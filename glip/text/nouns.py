@@ -132,6 +132,19 @@ def _tokenize(caption: str) -> list[Span]:
 _ADJECTIVE_ENDING = re.compile(r".{3,}(?:ful|ous|less|able|ible|ish|ive|ic|est|iest|esque|some)$")
 _ADJECTIVE_TAIL = re.compile(r".*-(?:\w+ed|like|style|size|type|speed|level|sleeve)$")
 _PERSON_ENDING = re.compile(r".{3,}(?:man|men|woman|women|ist|ists|boy|girl)$")
+_IDIOMS = (
+    ("in", "front"),
+    ("on", "top"),
+    ("take", "place"),
+    ("takes", "place"),
+    ("taking", "place"),
+    ("took", "place"),
+    ("tug", "of", "war"),
+)
+"""Whose last word names no thing, unless it goes on with a noun."""
+_DEPTHS = ("ankle", "knee", "thigh", "hip", "waist", "chest", "shoulder", "neck")
+_CLOTHED = ("in", "wearing", "wears", "wear")
+"""Words after which a colour alone is what somebody wears."""
 _LOOK_AHEAD = 8  # words; keeps the work on any text proportional to its length
 _OPENS_PHRASE = (Tag.ARTICLE, Tag.QUANTIFIER, Tag.ADJECTIVE)
 _IN_PHRASE = (*_OPENS_PHRASE, Tag.NOUN, Tag.POSSESSIVE)
@@ -318,6 +331,12 @@ class _Tagger:
         """Prepositions and adverbs, and the nouns among their look-alikes ("the inside")."""
         before, after = self._before(), self._word(i + 1)
         in_phrase = before in (Tag.ARTICLE, Tag.ADJECTIVE, Tag.POSSESSIVE)
+        in_phrase = in_phrase or (before is Tag.ADVERB and self._before(2) is Tag.ARTICLE)
+        idiom = any(tuple(self.words[max(0, i + 1 - len(p)) : i + 1]) == p for p in _IDIOMS)
+        if idiom and after != "of" and not self._may_be_noun(i + 1):
+            return Tag.ADVERB
+        if word in _DEPTHS and after in ("deep", "high"):
+            return Tag.ADJECTIVE  # "waist deep in the water"
         for near, far in ((i - 1, i - 2), (i + 1, i + 2)):
             if self._word(far) == word and self._word(near) in ("by", "to", "in", "on", "after"):
                 return Tag.ADVERB  # "side by side"
@@ -360,6 +379,12 @@ class _Tagger:
             return None
         elif word_before in lexicon.SUBJECTS:
             return Tag.VERB
+        elif word_before in lexicon.COLORS and self._word(i - 2) in _CLOTHED and kind:
+            if after in lexicon.ARTICLES:
+                return Tag.VERB  # "a man in black climbs a wall"
+        elif before is Tag.ADVERB and self._before(2) is Tag.ARTICLE and kind != "ing":
+            if self._may_be_noun(i + 1):
+                return Tag.ADJECTIVE  # "a freshly cut lawn"
         elif after in lexicon.ARTICLES and before is Tag.NOUN and not _is_plural(word_before):
             if _is_plural(word) and kind != "ing":
                 return Tag.VERB  # "extinguishes a fire": no noun phrase goes on with an article
@@ -498,6 +523,10 @@ class _Tagger:
         if word == "old" and re.fullmatch("(?:year|month|week|day)s?", word_before):
             self.tags[-1] = Tag.ADJECTIVE  # "a two year old boy"
             return Tag.ADJECTIVE
+        if word in lexicon.COLORS and word_before in _CLOTHED:
+            acts = _form(after)[0] and self._word(i + 2) in lexicon.ARTICLES
+            if acts or not noun_after:
+                return Tag.NOUN  # "a man in black"
         if word in lexicon.SHADES and after in lexicon.COLORS:
             return Tag.ADJECTIVE  # "navy blue"
         if word == "orange" and self._word(i + 2) in lexicon.COLORS:
@@ -513,6 +542,7 @@ class _Tagger:
             word in lexicon.ADJECTIVES
             or (_ADJECTIVE_ENDING.match(word) is not None and word not in lexicon.NOT_ADJECTIVES)
             or _ADJECTIVE_TAIL.match(word) is not None
+            or (word.startswith("un") and _form(word[2:])[1] == "past")
         )
         if "-" in word:
             last = word.rsplit("-", 1)[1]

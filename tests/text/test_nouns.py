@@ -1,8 +1,11 @@
-"""The built-in chunker, rule by rule and on 140 captions of our own with every phrase marked.
+"""The built-in chunker, rule by rule and on 195 captions of our own with every phrase marked.
 
 `marked_captions.txt` holds one caption a line, its base noun phrases in brackets. At first sight,
-before any rule was changed for them, the chunker found 384 of the 398 phrases and 15 spans that are
-none (precision 0.962, recall 0.965); now precision is 0.995 and recall 0.995.
+before any rule was changed for them, the chunker found 384 of the 398 phrases of the first 140
+captions and 15 spans that are none (precision 0.962, recall 0.965). The other 55 were written
+later, in the manner of people who caption photos and some of them after its mistakes on real
+captions: 172 of 182 phrases and 17 spans that are none (0.910, 0.945). Now precision is 0.983 and
+recall 0.990 over all.
 """
 
 import time
@@ -42,8 +45,8 @@ def test_marked_captions() -> None:
         caption, spans = unmark(line)
         ours = set(noun_phrases(caption, "builtin"))
         right, found, marked = right + len(ours & spans), found + len(ours), marked + len(spans)
-    assert len(lines) >= 140
-    assert marked >= 390
+    assert len(lines) >= 195
+    assert marked >= 580
     assert right / found >= 0.98
     assert right / marked >= 0.98
 
@@ -91,6 +94,14 @@ def test_marked_captions() -> None:
         # pronouns alone
         ("it watches them and someone waves", []),
         ("they look at each other", []),
+        # idioms, clothes and what nobody can box
+        ("a dog in front and a front door", ["a dog", "a front door"]),
+        ("a show takes place in its place", ["a show", "its place"]),
+        ("dogs play tug of war", ["dogs"]),
+        ("two men knee deep in knee deep snow", ["two men", "knee deep snow"]),
+        ("a man in black climbs a red wall", ["a man", "black", "a red wall"]),
+        ("a woman in a red coat wearing black", ["a woman", "a red coat", "black"]),
+        ("a freshly cut lawn with an unmade bed", ["a freshly cut lawn", "an unmade bed"]),
         # unusual words and signs
         ("a t-shirt at 5 o'clock", ["a t-shirt", "5 o'clock"]),
         ("THE BIG DOG RUNS", ["THE BIG DOG"]),
