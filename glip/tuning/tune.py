@@ -182,6 +182,7 @@ def tune(
     output = Path(output)
     settings = json.loads(json.dumps(asdict(options)))
     if (done := _finished(output, settings)) is not None:
+        _clear(output, options)
         return done
     started = time.perf_counter()
     train, val = _parts(options)
@@ -246,8 +247,8 @@ def tune(
         options, weights, detector, tuned_file, evaluation, other, output, device
     )
     result["seconds"] = round(time.perf_counter() - started, 1)
-    _clear(output, options)
     _write_json(output / RESULT, result)
+    _clear(output, options)
     return result
 
 

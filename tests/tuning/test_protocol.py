@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from squares import write_set
+
+from glip.errors import ConfigError, DataError
+from glip.tuning.chart import Line, write_chart
+from glip.tuning.protocol import ALL, Cell, Plan, compare, curves, data_sets, table
+from glip.tuning.tune import TuneOptions
+
+CPU = torch.device("cpu")
+TOOL = Path(__file__).parents[2] / "tools" / "odinw.py"
+
+CELLS = [
+    Cell("a", "zero_shot", 0, 0, 0.1, None, 0.0),
+    Cell("a", "prompt", 1, 3, 0.2, -0.01, 4.0),
+    Cell("a", "prompt", 1, 30, 0.4, -0.03, 6.0),
+    Cell("a", "full", ALL, 3, 0.5, None, 9.0),
+    Cell("b", "zero_shot", 0, 0, 0.3, None, 0.0),
+    Cell("b", "prompt", 1, 3, 0.6, None, 5.0),
+]
+
+
+def test_table_has_means_and_deviations_over_seeds():
+    lines = table(CELLS).splitlines()
+    assert lines[0] == "| mode | shots | a | b | mean over sets | other words | seconds |"
+    assert lines[2:] == [
+        "| zero_shot | - | 10.0 | 30.0 | 20.0 | - | 0 |",
+        "| prompt | 1 | 30.0 ± 14.1 | 60.0 | 45.0 | -2.0 | 5 |",
+        "| full | all | 50.0 | - | 50.0 | - | 9 |",
+    ]
+
+
+def test_curves_join_what_every_set_has():
+    prompt, full = curves(CELLS)
+    assert prompt == Line("prompt", ((0.0, "0", 20.0, 0.0), (1.0, "1", 45.0, 5.0)))
+    assert full.points == ((0.0, "0", 20.0, 0.0),)  # b has no result with all pictures
+
+
+def test_chart_is_valid_svg_with_its_text_escaped(tmp_path):
+    path = tmp_path / "chart.svg"
+    lines = [Line("a < b", ((0.0, "0", 1.0, 0.0), (1.0, "all", 3.0, 0.5)))]
+    write_chart(path, lines, title="T & U", x="x", y="y")
+    texts = [node.text for node in ElementTree.parse(path).iter() if node.text]
+    assert {"a < b", "T & U", "all"} <= set(texts)
+    write_chart(tmp_path / "none.svg", [Line("a", ())], title="", x="", y="")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modes": ()}, "modes must be different values"),
+        ({"seeds": (3, 3)}, "seeds must be different values"),
+        ({"shots": (-1,)}, "must not be negative"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Plan("data", **values)
+
+
+def test_sets_are_found_in_a_folder_or_are_it(squares, tmp_path):
+    assert data_sets(squares) == {squares.name: squares}
+    assert data_sets(squares.parent)[squares.name] == squares
+    with pytest.raises(DataError, match="holds no data set with parts"):
+        data_sets(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        data_sets(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def two_sets(tmp_path):
+    for name, colour in (("one", "red"), ("two", "green")):
+        for part in ("train", "val"):
+            write_set(tmp_path / "sets" / name / f"{part}.json", {0: colour}, [(1, [0]), (2, [0])])
+    return tmp_path / "sets"
+
+
+def test_results_resume_and_grow(two_sets, calm_file, tmp_path, monkeypatch):
+    options = TuneOptions("", weights=str(calm_file), steps=1, batch_size=1, keep_weights=False)
+    plan = Plan(str(two_sets), ("prompt",), (1, ALL), (3, 30), options)
+    told = []
+    cells = compare(plan, tmp_path / "out", CPU, progress=told.append)
+    assert told[:3] == [
+        "one: prompt, 1_shots, seed 3",
+        "one: prompt, 1_shots, seed 30",
+        "one: prompt, all_shots, seed 3",
+    ]
+    assert [(c.name, c.mode, c.shots, c.seed) for c in cells[:4]] == [
+        ("one", "zero_shot", 0, 0),
+        ("one", "prompt", 1, 3),
+        ("one", "prompt", 1, 30),
+        ("one", "prompt", ALL, 3),
+    ]
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == len(cells) == 8
+    for name in ("results.md", "one.svg", "two.svg", "mean.svg"):
+        assert (tmp_path / "out" / name).exists()
+    from glip.tuning import tune as module
+
+    monkeypatch.setattr(module, "run", lambda *args, **more: pytest.fail("ran again"))
+    assert compare(plan, tmp_path / "out", CPU) == cells
+
+
+def test_tool_runs_from_the_command_line(two_sets, calm_file, tmp_path):
+    words = ["--data", two_sets / "one", "--weights", calm_file, "--out", tmp_path / "out"]
+    words += ["--modes", "linear_probe", "--shots", "1", "--seeds", "3", "--steps", "1"]
+    command = [sys.executable, TOOL, *words, "--device", "cpu"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| linear_probe | 1 |" in done.stdout
+    bad = [*map(str, command), "--shots", "-1"]
+    wrong = subprocess.run(bad, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1] == (
+        "error: shots must not be negative, got (-1,); 0 is all"
+    )

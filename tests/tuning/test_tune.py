@@ -1,0 +1,269 @@
+"""Whole adaptations over files, and the table of what can be wrong with a set."""
+
+import importlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from squares import write_set
+
+import glip
+from glip.checkpoint import read
+from glip.cli import main
+from glip.detector import load
+from glip.errors import CheckpointError, ConfigError, DataError, GlipError
+from glip.tuning.interpolate import interpolate, interpolate_prompt
+from glip.tuning.task_prompt import read_prompt
+from glip.tuning.tune import GRID, RATES, TuneOptions, tune
+
+CPU = torch.device("cpu")
+
+
+def options(folder, weights, mode="prompt", **values):
+    values = {"steps": 2, "batch_size": 2, **values}
+    return TuneOptions(str(folder), mode, str(weights), **values)
+
+
+def test_prompt_tuning_leaves_a_file_that_predicts_as_the_tuned_model(
+    squares, calm_file, tmp_path, make_picture
+):
+    result = tune(options(squares, calm_file, steps=4, shots=1, seed=3), tmp_path / "out", CPU)
+    file = tmp_path / "out" / "task.prompt.safetensors"
+    task = read_prompt(file)
+    assert task.names == ("red square", "green square")
+    assert task.offsets.abs().max() > 0
+    base = load(calm_file, device="cpu")
+    [found] = base.with_prompt(file).predict(make_picture(), threshold=0.1)
+    # The tuned model: the same weights with states and offsets in the encoder's place.
+    model = load(calm_file, device="cpu").model
+    model.text = task.table()
+    [output] = [model(torch.zeros(1, 3, 96, 96), read_tokens(task))]
+    assert output.logits.isfinite().all()
+    assert len(found)
+    assert result["base"]["AP"] is not None
+    assert result["selection"]["seed"] == 3
+    assert result["lr"]["chosen"] == RATES["prompt"].lr
+    assert not list((tmp_path / "out").glob("lr_*/checkpoints"))
+
+
+def read_tokens(task):
+    from glip.model.text_encoder import Tokens
+
+    return Tokens.pad([task.token_ids])
+
+
+def test_evaluation_while_tuning_is_that_of_the_file(squares, calm_file, tmp_path):
+    result = tune(options(squares, calm_file, steps=3), tmp_path / "out", CPU)
+    assert result["tuned"]["AP"] == pytest.approx(
+        max(value for value in result["lr"]["tried"].values()), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("mode", ["linear_probe", "head", "language", "lora", "full"])
+def test_each_way_trains_its_part_and_leaves_plain_weights(squares, calm_file, tmp_path, mode):
+    tune(options(squares, calm_file, mode), tmp_path / "out", CPU)
+    before, after = read(calm_file).state, read(tmp_path / "out" / "tuned.safetensors").state
+    assert set(before) == set(after)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    parts = {
+        "linear_probe": "head.outputs.",
+        "head": "head.",
+        "language": "text.",
+        "lora": ("head.stages.", "text."),
+        "full": "",
+    }[mode]
+    assert moved
+    assert all(name.startswith(parts) for name in moved)
+    glip.load(tmp_path / "out" / "tuned.safetensors", device="cpu")
+
+
+def test_rates_are_tried_and_the_best_is_kept(squares, calm_file, tmp_path):
+    result = tune(options(squares, calm_file, lr=(1e-9, 0.5)), tmp_path / "out", CPU)
+    tried = result["lr"]["tried"]
+    assert list(tried) == ["1e-09", "0.5"]
+    assert tried[f"{result['lr']['chosen']:g}"] == max(tried.values())
+
+
+def test_search_has_three_rates_around_the_usual():
+    rates = TuneOptions("x", "lora", search_lr=True).rates
+    assert rates == tuple(RATES["lora"].lr * factor for factor in GRID)
+    assert len(rates) == 3
+
+
+def test_rerun_goes_on_or_is_done_and_refuses_other_settings(squares, calm_file, tmp_path):
+    out, asked = tmp_path / "out", options(squares, calm_file)
+    first = tune(asked, out, CPU)
+    assert tune(asked, out, CPU) == first  # nothing is computed again
+    with pytest.raises(ConfigError, match="begun with steps 2 instead of 3"):
+        tune(replace(asked, steps=3), out, CPU)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").touch()
+    with pytest.raises(ConfigError, match="holds other files"):
+        tune(asked, tmp_path / "mine", CPU)
+
+
+@pytest.mark.parametrize(
+    ("home", "function", "call"),
+    [("glip.training.run", "evaluate_on", 3), ("glip.tuning.tune", "_interpolated", 1)],
+)
+def test_interrupted_run_ends_as_one_that_was_not(
+    squares, calm_file, tmp_path, monkeypatch, home, function, call
+):
+    asked = options(squares, calm_file, steps=4)
+    whole = tune(asked, tmp_path / "whole", CPU)
+    module = importlib.import_module(home)
+    original, calls = getattr(module, function), []
+
+    def stop_in_time(*args):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(module, function, stop_in_time)
+    with pytest.raises(KeyboardInterrupt):
+        tune(asked, tmp_path / "cut", CPU)
+    monkeypatch.undo()
+    cut = tune(asked, tmp_path / "cut", CPU)
+    assert cut["tuned"] == whole["tuned"]
+    one, other = (
+        read_prompt(tmp_path / name / "task.prompt.safetensors") for name in ("whole", "cut")
+    )
+    torch.testing.assert_close(one.offsets, other.offsets)
+
+
+def test_retention_replay_and_interpolation(squares, calm_file, tmp_path):
+    other = write_set(tmp_path / "other" / "set.json", {3: "blue thing"}, [(1, [3]), (2, [3])])
+    asked = options(
+        squares,
+        calm_file,
+        "linear_probe",
+        lr=(0.05,),
+        retention=str(other),
+        replay=str(other),
+        interpolate=(0.0, 0.5),
+    )
+    result = tune(asked, tmp_path / "out", CPU)
+    assert set(result["retention"]) == {"base", "tuned"}
+    none, half = result["interpolated"]
+    assert none["retention"]["AP"] == result["retention"]["base"]["AP"]
+    assert none["tuned"]["AP"] == result["base"]["AP"]
+    base, tuned = read(calm_file), read(tmp_path / "out" / "tuned.safetensors")
+    between = read(tmp_path / "out" / half["file"]).state
+    name = "head.outputs.project.weight"
+    torch.testing.assert_close(between[name], (base.state[name] + tuned.state[name]) / 2)
+
+
+def test_prompt_tuning_forgets_nothing(squares, calm_file, tmp_path):
+    other = write_set(tmp_path / "other" / "set.json", {3: "blue thing"}, [(1, [3])])
+    result = tune(
+        options(squares, calm_file, retention=str(other), interpolate=(0.5,)),
+        tmp_path / "out",
+        CPU,
+    )
+    assert result["retention"]["base"] == result["retention"]["tuned"]
+    whole = read_prompt(tmp_path / "out" / "task.prompt.safetensors")
+    half = read_prompt(tmp_path / "out" / result["interpolated"][0]["file"])
+    torch.testing.assert_close(half.offsets, whole.offsets / 2)
+    assert torch.equal(interpolate_prompt(whole, 0.0).offsets, torch.zeros_like(whole.offsets))
+
+
+def test_weights_of_another_make_are_not_interpolated(calm_file):
+    base = read(calm_file)
+    other = replace(base, state={**base.state, "extra": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="cannot be interpolated: extra differs"):
+        interpolate(base, other, 0.5)
+    with pytest.raises(ConfigError, match=r"must lie in \[0, 1\], got 2"):
+        interpolate(base, base, 2)
+
+
+FINE = {
+    "one class only": ({1: "red"}, [(1, [1]), (2, [1])]),
+    "ids from 0": ({0: "red", 1: "green"}, [(0, [0]), (1, [1])]),
+    "ids with gaps": ({7: "red", 1000: "green"}, [(5, [7]), (99, [1000])]),
+    "fewer photos than shots": ({1: "red", 2: "green"}, [(1, [1]), (2, [1]), (3, [2])]),
+    "a class without photos": ({1: "red", 2: "never"}, [(1, [1]), (2, [1])]),
+    "a class that a mirror turns": ({1: "left hand", 2: "right hand"}, [(1, [1]), (2, [2])]),
+}
+
+
+@pytest.mark.parametrize("case", FINE)
+def test_sets_of_every_kind_are_learned(calm_file, tmp_path, case):
+    categories, pictures = FINE[case]
+    # Other ids and another order of the classes than in training.
+    moved = {number + 50: name for number, name in reversed(categories.items())}
+    write_set(tmp_path / "set" / "train.json", categories, pictures)
+    write_set(
+        tmp_path / "set" / "val.json",
+        moved,
+        [(number, [owner + 50 for owner in owners]) for number, owners in pictures],
+    )
+    asked = options(tmp_path / "set", calm_file, shots=2, steps=1)
+    result = tune(asked, tmp_path / "out", CPU)
+    assert result["tuned"]["AP"] is not None
+    drawn = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert {c["id"]: c["name"] for c in drawn["categories"]} == categories
+    assert set(result["selection"]["pictures"]) == set(categories.values())
+
+
+BROKEN = {
+    "names that collide": ({1: "red", 2: "Red "}, {1: "red", 2: "Red "}, [(1, [1, 2])], DataError,
+                           "read the same to the text encoder; rename one"),
+    "classes of val that train lacks": ({1: "red"}, {1: "rot"}, [(1, [1])], DataError,
+                                        "has the class 'rot', which .* does not have"),
+    "no box at all": ({1: "red"}, {1: "red"}, [(1, [])], DataError, "no picture with a box"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_sets_that_cannot_be_learned_are_refused(calm_file, tmp_path, case):
+    train, val, pictures, error, message = BROKEN[case]
+    write_set(tmp_path / "set" / "train.json", train, pictures)
+    write_set(tmp_path / "set" / "val.json", val, pictures)
+    with pytest.raises(error, match=message):
+        tune(options(tmp_path / "set", calm_file), tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mode": "magic"}, "mode must be one of"),
+        ({"lr": (0.1,), "search_lr": True}, "not both"),
+        ({"lr": (0.0,)}, "must be above 0"),
+        ({"shots": 0}, "shots must be at least 1"),
+        ({"replay": "a.json"}, "nothing to replay for"),
+        ({"replay_share": 1.0}, "between 0 and 1"),
+        ({"interpolate": (1.5,)}, r"shares lie in \[0, 1\]"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(values, message):
+    with pytest.raises(GlipError, match=message):
+        TuneOptions("data", **values)
+
+
+def test_set_without_a_part_to_evaluate_on_is_tuned_to_the_end(calm_file, tmp_path):
+    write_set(tmp_path / "set" / "all.json", {1: "red"}, [(1, [1]), (2, [1])])
+    asked = options(tmp_path / "set" / "all.json", calm_file)
+    result = tune(asked, tmp_path / "out", CPU)
+    assert result["base"] is result["tuned"] is None
+    assert (tmp_path / "out" / "task.prompt.safetensors").exists()
+
+
+def test_command_prints_what_was_won(squares, calm_file, tmp_path, capsys):
+    words = ["tune", "--data", str(squares), "--weights", str(calm_file), "--shots", "1"]
+    words += ["--steps", "1", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert "learned from  " in told.out
+    assert "before" in told.out
+    assert told.err.splitlines()[-1].endswith("task.prompt.safetensors")
+    assert main([*words, "--steps", "2"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_weights_of_an_experiment_need_not_stay(squares, calm_file, tmp_path):
+    asked = options(squares, calm_file, "linear_probe", steps=1, keep_weights=False)
+    tune(asked, tmp_path / "out", CPU)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))

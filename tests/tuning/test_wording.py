@@ -1,0 +1,219 @@
+import pytest
+import torch
+
+from glip.cli import main
+from glip.data.formats import read_annotated
+from glip.detector import load
+from glip.errors import ConfigError, GlipError
+from glip.tuning.search import Photos, count_trials, fit_thresholds, search
+from glip.tuning.task_prompt import read_prompt
+from glip.tuning.wording import Said, Wordings, marked, read_wordings, worded
+
+CAT = {"cat": ("cat", "[kitten], small and soft")}
+
+
+def test_sentence_has_a_class_as_spans_of_all_its_wordings(tiny_detector):
+    said = Said({**CAT, "dog": ("dog",)}, template="a photo of a {}", negatives=("fox",))
+    task = worded(tiny_detector, said)
+    assert task.prompt.text == (
+        "a photo of a cat. a photo of a kitten, small and soft. a photo of a dog. a photo of a fox"
+    )
+    words = [[task.prompt.text[a:b] for a, b in spans] for spans in task.prompt.phrases]
+    assert words == [["cat"], ["dog"]] or words == [["cat", "kitten"], ["dog"]]
+    assert words[0] == ["cat", "kitten"]
+    assert task.names == ("cat", "dog")
+    assert task.token_map.sum(1).tolist() == [2, 1]
+    assert task.negatives.sum(1).tolist() == [1]
+    assert not (task.negatives & task.token_map.any(0)).any()
+
+
+def test_score_of_a_class_is_the_mean_of_its_wordings(tiny_detector, make_picture):
+    both = worded(tiny_detector, Said({"cat": ("cat", "kitten")}))
+    ids = tiny_detector.tokenizer.encode("cat. kitten").ids
+    assert both.token_ids == tuple(ids)
+    [found] = tiny_detector.with_prompt(both).predict(make_picture(), threshold=0.0)
+    from glip.text.prompt import Prompt
+
+    one = Prompt("cat. kitten", (((0, 3), (5, 11)),), ("cat",))
+    [expected] = tiny_detector.predict(make_picture(), one, threshold=0.0)
+    torch.testing.assert_close(found.scores, expected.scores)
+
+
+def test_features_are_means_of_texts_of_their_own(tiny_detector):
+    task = worded(tiny_detector, Said({**CAT, "dog": ("dog",)}, ensemble="features"))
+    alone = [
+        worded(tiny_detector, Said({"cat": (text,)}, ensemble="features")).states[0]
+        for text in CAT["cat"]
+    ]
+    torch.testing.assert_close(task.states[0], torch.stack(alone).mean(0))
+    assert task.states.shape == (2, 32)
+    assert torch.equal(task.token_map, torch.eye(2, dtype=torch.bool))
+
+
+def test_feature_table_predicts(tiny_detector, make_picture):
+    task = worded(tiny_detector, Said({**CAT, "dog": ("dog",)}, ensemble="features"))
+    [found] = tiny_detector.with_prompt(task).predict(make_picture(), threshold=0.0)
+    assert set(found.phrases) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    ("wording", "expected"),
+    [
+        ("cat", ("cat", 0, 3)),
+        ("small [cat], grey", ("small cat, grey", 6, 9)),
+        ("bow_(ribbon)", ("bow", 0, 3)),
+    ],
+)
+def test_brackets_mark_the_name(wording, expected):
+    assert marked(wording) == expected
+
+
+@pytest.mark.parametrize("wording", ["[cat", "cat]", "[a] [b]", "[]", "[ ]", "]cat[", "  "])
+def test_brackets_that_do_not_mark_anything_are_refused(wording):
+    with pytest.raises(ConfigError, match="wording"):
+        marked(wording)
+
+
+def test_knowledge_is_said_behind_the_name():
+    offered = Wordings(classes={"cat": ["kitten"]}, knowledge={"cat": "a small animal"})
+    assert offered.of("cat") == ("cat", "kitten", "[cat]: a small animal")
+    assert offered.of("dog") == ("dog",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("templates: ['a photo']", "must hold {} once"),
+        ("classes: {cat: kitten}", r"must be a list of texts.*write \['kitten'\]"),
+        ("knowledge: {cat: 3}", "knowledge.cat must be a text"),
+        ("negatve: [fox]", "unknown key 'negatve'; did you mean 'negatives'"),
+        ("a: [", "no valid YAML"),
+        (None, "cannot read"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, message):
+    path = tmp_path / "wordings.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read_wordings(path)
+
+
+@pytest.mark.parametrize(
+    ("offered", "message"),
+    [
+        (Wordings(classes={"Cat": ["kitten"]}), "did you mean 'cat'"),
+        (Wordings(knowledge={"cow": "an animal"}), r"no class of the data \(cat, dog\)"),
+        (Wordings(negatives=("DOG",)), "is a class and a negative"),
+    ],
+)
+def test_wordings_of_other_classes_are_refused(offered, message):
+    with pytest.raises(ConfigError, match=message):
+        offered.check(["cat", "dog"])
+
+
+OFFERED = Wordings(
+    templates=("a photo of a {}",),
+    classes={"red square": ["crimson box"]},
+    knowledge={"green square": "a shape with four equal sides"},
+    negatives=("grey wall",),
+)
+
+
+@pytest.fixture(scope="module")
+def found(squares, calm_file):
+    annotated = read_annotated(squares / "train.json")
+    detector = load(calm_file, device="cpu")
+    told = []
+    photos = Photos(detector, annotated.data, annotated.pictures)
+    return search(photos, OFFERED, progress=told.append), photos, told
+
+
+def test_search_keeps_what_is_better_than_all_before(found):
+    result, photos, told = found
+    best = -1.0
+    for trial in result.trials:
+        assert trial.kept == (trial.ap > best)
+        best = max(best, trial.ap)
+    assert result.trials[0].what == "names"
+    assert len(result.trials) == len(told) <= count_trials(OFFERED, photos.data.names)
+    assert photos.measure(worded(photos.detector, result.said))[0] == pytest.approx(best)
+
+
+def test_search_is_written_down(found):
+    content = found[0].to_dict()
+    assert [trial["what"] for trial in content["trials"]][:2] == [
+        "names",
+        "template 'a photo of a {}'",
+    ]
+    assert set(content["thresholds"]) == {"red square", "green square"}
+    assert set(content["best"]) == {"wordings", "template", "negatives", "ensemble"}
+
+
+def test_thresholds_have_the_best_f1(found):
+    photos = found[1]
+    task = found[0].task
+    detections = photos.detections(task)
+    limits = fit_thresholds(detections, 2)
+
+    def f1(row, limit):
+        from glip.tuning.search import _matched
+
+        hits = total = count = 0
+        for record, some in detections:
+            own = some[(some.phrase_ids == row) & (some.scores > limit)]
+            truth = torch.from_numpy(record.boxes[record.labels == row]).float()
+            hits += sum(_matched(own.boxes, truth))
+            count += len(own)
+            total += len(truth)
+        return 2 * hits / (count + total)
+
+    for row, limit in enumerate(limits):
+        assert f1(row, limit) >= max(f1(row, other / 20) for other in range(20)) - 1e-9
+
+
+def test_class_without_boxes_keeps_the_usual_threshold():
+    assert fit_thresholds([], 2) == (0.3, 0.3)
+
+
+YAML = """
+templates: ["a photo of a {}"]
+classes: {red square: [crimson box]}
+negatives: [grey wall]
+"""
+
+
+def test_command_searches_and_writes_a_prompt(squares, calm_file, tmp_path, capsys):
+    (tmp_path / "w.yaml").write_text(YAML)
+    out = tmp_path / "best.prompt.safetensors"
+    words = ["prompts", "--wordings", str(tmp_path / "w.yaml"), "--weights", str(calm_file)]
+    words += ["--device", "cpu", "--out", str(out)]
+    assert main([*words, "--search", "--data", str(squares), "--shots", "1"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].startswith("names ")
+    assert told[-1].startswith("thresholds: red square ")
+    assert len(read_prompt(out).thresholds) == 2
+    assert (tmp_path / "best.json").exists()
+    assert main(words) == 0  # all wordings at once, nothing to judge them by
+    assert read_prompt(out).names == ("red square",)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--search"], "--search needs labelled photos"),
+        (["--out", "best.safetensors"], "must be called NAME.prompt.safetensors"),
+    ],
+)
+def test_command_refuses_what_it_cannot_do(tmp_path, capsys, extra, message):
+    (tmp_path / "w.yaml").write_text(YAML)
+    words = ["prompts", "--wordings", str(tmp_path / "w.yaml"), "--out", "a.prompt.safetensors"]
+    assert main([*words, *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_choice_needs_words():
+    with pytest.raises(GlipError, match="each class needs a wording"):
+        Said({"cat": ()})
+    with pytest.raises(GlipError, match="ensemble must be one of"):
+        Said({"cat": ("cat",)}, ensemble="both")
