@@ -29,7 +29,7 @@ from glip.labelling.grounding import GroundingConfig, Report, ground_captions
 from glip.labelling.teacher import BoxConfig
 from glip.structures import Detections
 from glip.text.prompt import Prompt
-from glip.training.run_config import SourceConfig
+from glip.training.run_config import SourceConfig, read_run
 
 CURATED = CaptionFilters.preset("curated")
 CONFIG = GroundingConfig(CURATED, BoxConfig(min_size=0), batch_size=3, sample_pictures=2)
@@ -316,3 +316,14 @@ def test_config_file_lies_over_the_preset(make_input, tmp_path, tiny_file, capsy
     header = json.loads((tmp_path / "out" / "data" / "header.json").read_text())
     assert header["filters"]["min_words"] == 3 and header["filters"]["max_words"] is None
     assert header["boxes"]["min_score"] == 0.6
+
+
+def test_student_and_control_differ_in_pseudo_labels_alone() -> None:
+    folder = Path(__file__).parents[2] / "configs" / "pseudo"
+    student, control = (read_run(folder / f"nano_{name}.yaml") for name in ("student", "control"))
+    gold = len(control.data.sources)
+    assert student.data.sources[:gold] == control.data.sources
+    added = student.data.sources[gold:]
+    assert added and all(source.trust_scores and source.min_score < 0.5 for source in added)
+    same = replace(student, data=replace(student.data, sources=control.data.sources))
+    assert same == control
