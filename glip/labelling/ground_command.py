@@ -97,10 +97,8 @@ def run(args: argparse.Namespace) -> int:
     device = distributed.start() if distributed.started_by_torchrun() else args.device
     try:
         teacher = load_teacher(args.weights, device=device, dtype=args.dtype)
-        with (
-            _bar("survey", "picture") as survey_bar,
-            _bar("grounding", "picture") as bar,
-        ):
+        surveys = config.filters.needs_survey
+        with _bar("survey", surveys) as survey_bar, _bar("grounding", not args.survey_only) as bar:
             report = ground_captions(
                 captions,
                 teacher,
@@ -122,11 +120,10 @@ def run(args: argparse.Namespace) -> int:
     return SOME_FAILED if report.entries.get(REJECTED) else DONE
 
 
-def _bar(what: str, unit: str) -> tqdm[Any]:
+def _bar(what: str, shown: bool) -> tqdm[Any]:
     slow = 0.1 if sys.stderr.isatty() else 10.0  # seconds between lines of a log
-    return tqdm(
-        desc=what, unit=unit, mininterval=slow, disable=not distributed.is_main(), leave=False
-    )
+    hidden = not (shown and distributed.is_main())
+    return tqdm(desc=what, unit="picture", mininterval=slow, disable=hidden, leave=False)
 
 
 def _show(bar: tqdm[Any], tally: Tally, total: int | None) -> None:
