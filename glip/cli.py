@@ -14,6 +14,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -130,6 +131,11 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help='exact names with commas between them: "person,stop sign"',
     )
+    what.add_argument(
+        "--task",
+        metavar="FILE",
+        help="the classes of a learned prompt, NAME.prompt.safetensors (see glip tune)",
+    )
     parser.add_argument(
         "--weights",
         metavar="NAME",
@@ -139,9 +145,8 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
-        default=0.3,
         metavar="SCORE",
-        help="detections score above this, 0 to 1 (default: %(default)s)",
+        help="detections score above this, 0 to 1 (default: 0.3, or what was fitted for a task)",
     )
     parser.add_argument(
         "--nms",
@@ -203,13 +208,17 @@ def _predict(args: argparse.Namespace) -> int:
     from glip.detector import load
     from glip.postprocess import PostprocessOptions
     from glip.text.prompt import Prompt
+    from glip.tuning.task_prompt import read_prompt
 
-    if args.classes is None:
+    task = None if args.task is None else read_prompt(args.task)
+    if task is not None:
+        prompt = task.prompt
+    elif args.classes is None:
         prompt = Prompt.of(args.prompt)
     else:
         prompt = Prompt.from_classes([name.strip() for name in args.classes.split(",")])
     options = PostprocessOptions(
-        score=args.threshold,
+        score=0.0 if args.threshold is None else args.threshold,
         nms=args.nms,
         max_detections=args.max_detections,
         aggregate=args.aggregate,
@@ -225,6 +234,10 @@ def _predict(args: argparse.Namespace) -> int:
     if args.json is not None:
         _refuse_input("--json", args.json, [*pictures, *map(str, outputs)])
     detector = load(args.weights, device=args.device, dtype=args.dtype)
+    if task is not None:
+        detector = detector.with_prompt(task)
+    if args.threshold is None:
+        options = replace(options, score=detector.lowest_threshold)
 
     from tqdm import tqdm
 
@@ -241,10 +254,13 @@ def _predict(args: argparse.Namespace) -> int:
                     if outcome.detections is None:
                         assert outcome.error is not None
                         raise outcome.error
-                    table.add(picture, outcome.detections, args.threshold)
-                    file.add({"image": picture, **outcome.detections.to_dict()})
+                    found = outcome.detections
+                    if args.threshold is None:
+                        found = detector.above_fitted(found)
+                    table.add(picture, found, options.score)
+                    file.add({"image": picture, **found.to_dict()})
                     if outputs:
-                        outcome.detections.save(outputs[outcome.index], picture)
+                        found.save(outputs[outcome.index], picture)
                     done += 1
                 except ImageError as error:
                     _note(f"error: {error}")

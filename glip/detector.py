@@ -266,10 +266,11 @@ class Detector:
             ConfigError: An option out of range.
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
-        fitted = self.task.thresholds if self.task is not None and threshold is None else ()
-        lowest = min(fitted, default=DEFAULT_THRESHOLD if threshold is None else threshold)
         options = PostprocessOptions(
-            score=lowest, nms=nms, max_detections=max_detections, aggregate=aggregate
+            score=self.lowest_threshold if threshold is None else threshold,
+            nms=nms,
+            max_detections=max_detections,
+            aggregate=aggregate,
         )
         found = []
         for outcome in self.stream(images, prompts, options=options, batch_size=batch_size):
@@ -277,12 +278,22 @@ class Detector:
                 assert outcome.error is not None
                 raise outcome.error
             detections = outcome.detections
-            if fitted and self.task is not None:
-                rows = rows_of(detections.prompt.names, self.task.names)
-                limits = torch.tensor([fitted[row] for row in rows])
-                detections = detections[detections.scores > limits[detections.phrase_ids]]
-            found.append(detections)
+            found.append(self.above_fitted(detections) if threshold is None else detections)
         return found
+
+    @property
+    def lowest_threshold(self) -> float:
+        """0.3, or the lowest of those that were fitted for the classes of a learned prompt."""
+        fitted = () if self.task is None else self.task.thresholds
+        return min(fitted, default=DEFAULT_THRESHOLD)
+
+    def above_fitted(self, found: Detections) -> Detections:
+        """The detections above what was fitted for their classes; without that, all of them."""
+        if self.task is None or not self.task.thresholds:
+            return found
+        rows = rows_of(found.prompt.names, self.task.names)
+        limits = torch.tensor([self.task.thresholds[row] for row in rows])
+        return found[found.scores > limits[found.phrase_ids]]
 
     def stream(
         self,

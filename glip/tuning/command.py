@@ -98,6 +98,8 @@ def summary(result: Mapping[str, Any]) -> str:
             f"AP50          {_ap(result['base'], 'AP50')} before, "
             f"{_ap(result['tuned'], 'AP50')} after",
         ]
+        if (result["tuned"]["AP"] or 0.0) < (result["base"]["AP"] or 0.0):
+            lines.append("the base model is better on these pictures: keep it, or try other rates")
     if len(result["lr"]["tried"]) > 1:
         tried = ", ".join(
             f"{rate}: {_per_cent(value)}" for rate, value in result["lr"]["tried"].items()

@@ -1,5 +1,5 @@
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -107,16 +107,15 @@ def test_results_resume_and_grow(two_sets, calm_file, tmp_path, monkeypatch):
     assert compare(plan, tmp_path / "out", CPU) == cells
 
 
-def test_tool_runs_from_the_command_line(two_sets, calm_file, tmp_path):
+def test_tool_runs_from_the_command_line(two_sets, calm_file, tmp_path, monkeypatch, capsys):
     words = ["--data", two_sets / "one", "--weights", calm_file, "--out", tmp_path / "out"]
     words += ["--modes", "linear_probe", "--shots", "1", "--seeds", "3", "--steps", "1"]
-    command = [sys.executable, TOOL, *words, "--device", "cpu"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "| linear_probe | 1 |" in done.stdout
-    bad = [*map(str, command), "--shots", "-1"]
-    wrong = subprocess.run(bad, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert wrong.stderr.splitlines()[-1] == (
-        "error: shots must not be negative, got (-1,); 0 is all"
-    )
+    command = [*map(str, [TOOL, *words]), "--device", "cpu"]
+    for more, code in (([], 0), (["--shots", "-1"], 2)):
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        with pytest.raises(SystemExit) as done:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        assert done.value.code == code
+    told = capsys.readouterr()
+    assert "| linear_probe | 1 |" in told.out
+    assert told.err.splitlines()[-1] == "error: shots must not be negative, got (-1,); 0 is all"

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from glip.checkpoint import Weights
+from glip.cli import main
 from glip.detector import Detector
 from glip.errors import CheckpointError, PromptError
 from glip.text.prompt import Prompt
@@ -212,3 +214,17 @@ def test_prompt_of_several_passes_is_refused(tiny_detector):
     prompt = Prompt.from_classes([f"thing number {n}" for n in range(90)])
     with pytest.raises(PromptError, match="a learned prompt has one; split the task"):
         as_table(tiny_detector, prompt)
+
+
+def test_command_predicts_with_a_learned_prompt(tmp_path, task, tiny_file, make_picture, capsys):
+    save_prompt(tmp_path / "t.prompt.safetensors", replace(task, thresholds=(0.3, 0.9999, 0.3)))
+    make_picture().save(tmp_path / "a.png")
+    words = ["predict", "--image", str(tmp_path / "a.png"), "--no-output", "--device", "cpu"]
+    words += ["--weights", str(tiny_file), "--json", "-"]
+    assert main([*words, "--task", str(tmp_path / "t.prompt.safetensors")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    phrases = {one["phrase"] for one in found["detections"]}
+    assert phrases
+    assert "traffic light" not in phrases
+    assert main([*words, "--task", str(tmp_path / "no.prompt.safetensors")]) == 2
+    assert "there is no learned prompt" in capsys.readouterr().err
