@@ -6,9 +6,10 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from glip import distributed
 from glip.cli import main
 from glip.data.formats import read_annotated
 from glip.data.grounding import GroundingData, to_odvg
@@ -30,6 +32,8 @@ from glip.labelling.teacher import BoxConfig
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 from glip.training.run_config import SourceConfig, read_run
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked and killed")
 
 CURATED = CaptionFilters.preset("curated")
 CONFIG = GroundingConfig(CURATED, BoxConfig(min_size=0), batch_size=3, sample_pictures=2)
@@ -205,6 +209,7 @@ def _run_and_die(captions: CaptionSet, output: Path, after: int) -> None:
     ground_captions(captions, Words(dies_after=after), CONFIG, output)
 
 
+@needs_fork
 def test_killed_at_any_moment_it_goes_on(make_input, tmp_path) -> None:
     captions = make_input(some(40))
     run(captions, tmp_path / "whole", Words())
@@ -223,6 +228,42 @@ def test_killed_at_any_moment_it_goes_on(make_input, tmp_path) -> None:
     again = Words()
     run(captions, output, again)
     assert again.pictures == 0
+
+
+def _share(
+    rank: int, port: int, captions: CaptionSet, output: Path, filters: CaptionFilters
+) -> None:
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    distributed.start()
+    teacher = Words()
+    report = ground_captions(captions, teacher, replace(CONFIG, filters=filters), output)
+    distributed.stop()
+    assert (report is None) == (rank > 0) and teacher.pictures > 0
+
+
+@needs_fork
+def test_processes_share_the_work(make_input, tmp_path) -> None:
+    captions = make_input([*some(16), *((f"{n}.png", "click to enlarge") for n in range(12))])
+    filters = replace(CaptionFilters(), min_side=0)
+    whole, _ = run(captions, tmp_path / "whole", filters=filters)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    processes = [
+        fork.Process(target=_share, args=(rank, port, captions, tmp_path / "shared", filters))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert lines(tmp_path / "shared") == lines(tmp_path / "whole")
+    header = json.loads((tmp_path / "shared" / "data" / "header.json").read_text())
+    assert header["report"] == asdict(whole)
 
 
 def test_another_job_is_refused(make_input, tmp_path) -> None:
