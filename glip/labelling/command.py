@@ -41,7 +41,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    parser.add_argument("--images", metavar="DIR", help="folder with the pictures")
+    parser.add_argument("--images", metavar="PATH", help="folder with the pictures, or a video")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=30,
+        metavar="N",
+        help="of a video, take each N-th frame (default: %(default)s)",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--classes", metavar="NAMES", help='what to label, with commas: "raccoon, trash can"'
@@ -172,6 +179,7 @@ def _label(
     from glip.checkpoint import find, fingerprint
     from glip.detector import load
     from glip.labelling.photos import JournalPictures, label_photos
+    from glip.labelling.video import is_video
 
     weights = find(args.weights)
     root = Path(args.images)
@@ -186,8 +194,12 @@ def _label(
         "ontology": ontology.to_dict(),
     }
     with ExitStack() as opened:
+        if video := is_video(root):
+            job["every"] = args.every
         journal = _open_journal(args.out / "journal", job, retry=args.retry_rejected)
         opened.enter_context(journal)
+        if video:
+            root = _frames(root, args.out / "frames", args.every)
         before, left = _counts(root, args.out, journal)
         if left:
             detector = load(weights, device=device, dtype=args.dtype)
@@ -233,6 +245,20 @@ def _open_journal(folder: Path, job: dict[str, Any], *, retry: bool) -> Journal:
 
     journal = distributed.on_main(first)
     return journal or Journal(folder, job, rank=distributed.rank())
+
+
+def _frames(video: Path, folder: Path, every: int) -> Path:
+    """The folder with the frames of a video, which the main process makes."""
+    from tqdm import tqdm
+
+    from glip.labelling.video import extract_frames
+
+    def extract() -> None:
+        with tqdm(desc="frames", unit="frame", disable=None) as bar:
+            extract_frames(video, folder, every=every, progress=bar.update)
+
+    distributed.on_main(extract)
+    return folder
 
 
 def _counts(root: Path, out: Path, journal: Journal) -> tuple[int, int]:
