@@ -91,7 +91,8 @@ def measure(weights: Weights, mode: TuneMode, folder: Path, repeats: int) -> Row
     if mode == "lora":
         add_lora(detector.model, LoraConfig())
     model = detector.model
-    resting = freeze(model, FreezeConfig(), mode)
+    tower = ("head.stages",) if mode == "linear_probe" else ()  # as `glip tune` does
+    resting = freeze(model, FreezeConfig(parts=tower), mode)
     to_training(model, resting)
     optimizer = build_optimizer(model.named_parameters(), OptimizerConfig())
     pixels = weights.config.pixels

@@ -41,7 +41,7 @@ from glip.detector import Detector
 from glip.errors import ConfigError, DataError
 from glip.evaluation.run import read_results
 from glip.evaluation.tasks import run_task
-from glip.training.freezing import TuneMode
+from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run import run, weights_suffix
@@ -314,6 +314,10 @@ def run_config(
             else PlateauConfig(patience=2, stop_patience=4),
         ),
         tune=options.mode,
+        # official: a linear probe leaves dropout in the tower on; resting, it is computed once.
+        freeze=FreezeConfig(
+            parts=("head.stages",) if cached and options.mode == "linear_probe" else ()
+        ),
         data=DataConfig(
             sources=tuple(sources),
             augment=augment,

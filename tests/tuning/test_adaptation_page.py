@@ -1,0 +1,50 @@
+"""What docs/adaptation.md tells people to type is understood."""
+
+import argparse
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from glip.cli import COMMANDS
+from glip.config import from_dict
+from glip.tuning.tune import RATES
+from glip.tuning.wording import Wordings
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "adaptation.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
+LINES = [
+    line
+    for kind, text in BLOCKS
+    if kind == "bash"
+    for line in text.replace("\\\n", " ").splitlines()
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_command_is_understood(line, monkeypatch):
+    program, name, *words = shlex.split(line)
+    if program == "glip":
+        parser = argparse.ArgumentParser()
+        COMMANDS[name].add_arguments(parser)
+        assert parser.parse_args(words)
+        return
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    assert runpy.run_path(str(ROOT / name))["parse"]()
+
+
+def test_file_of_wordings_is_valid():
+    (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
+    assert from_dict(Wordings, yaml.safe_load(text)).negatives == ("cat",)
+
+
+def test_table_has_every_way_with_its_rate():
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\de.-]+)[ ,]", PAGE, re.MULTILINE))
+    assert {mode: float(rate) for mode, rate in rows.items()} == {
+        mode: rates.lr for mode, rates in RATES.items()
+    }
