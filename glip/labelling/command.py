@@ -322,7 +322,8 @@ def _write_all(
         written.append(str(_write_rejected(args.out, journal)))
     _say(f"{done} pictures labelled, {rejected} rejected")
     _say(f"written: {', '.join(written)}")
-    return SOME_FAILED if rejected else DONE
+    # torchrun would take the exit code for a crash of this process.
+    return SOME_FAILED if rejected and not distributed.started_by_torchrun() else DONE
 
 
 def _rejected(journal: Journal) -> Iterator[Rejected]:
