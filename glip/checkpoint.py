@@ -26,6 +26,7 @@ from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
 from glip.model.glip import GLIP
 from glip.model.presets import PRESETS, build_empty, preset
+from glip.model.prompt_table import PromptTable
 
 DEFAULT_MODEL = "glip_nano"
 FORMAT = 1
@@ -219,28 +220,35 @@ def _from_official(state: Mapping[str, Any], path: Path) -> Weights:
         return Weights(config, convert(stripped), dropped=dropped)
 
 
-def assemble(weights: Weights, dtype: torch.dtype = torch.float32) -> GLIP:
+def assemble(
+    weights: Weights, dtype: torch.dtype = torch.float32, table: PromptTable | None = None
+) -> GLIP:
     """A model with the weights in it, in evaluation mode on the CPU.
 
     Args:
         weights: Floating-point tensors of any precision.
         dtype: Of the parameters; the output layers stay in float32.
+        table: Learned words in the place of the text encoder, whose weights are then left out.
     Raises:
         ConfigError: The config names parts that this installation does not have.
         CheckpointError: Tensors missing, left over, or of the wrong shape.
     """
+    state = weights.state
+    if table is not None:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("text.")}
+        state |= {f"text.{key}": tensor for key, tensor in table.state_dict().items()}
     try:
-        model = build_empty(weights.config)
+        model = build_empty(weights.config, table)
     except ConfigError:
         raise
     except Exception as error:  # timm and transformers trip over wrong options in their own ways
         raise ConfigError(f"no model can be built from the config: {error}") from error
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    problems = [f"missing {key}" for key in expected if key not in weights.state]
-    problems += [f"unexpected {key}" for key in weights.state if key not in expected]
+    problems = [f"missing {key}" for key in expected if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in expected]
     problems += [
         f"{key} is {tuple(tensor.shape)} instead of {expected[key]}"
-        for key, tensor in weights.state.items()
+        for key, tensor in state.items()
         if key in expected and tuple(tensor.shape) != expected[key]
     ]
     if problems:
@@ -256,7 +264,7 @@ def assemble(weights: Weights, dtype: torch.dtype = torch.float32) -> GLIP:
         wanted = torch.float32 if key.startswith("head.outputs.") else dtype
         return tensor.to(wanted, copy=dtype != torch.float32)
 
-    model.load_state_dict({key: cast(key, t) for key, t in weights.state.items()}, assign=True)
+    model.load_state_dict({key: cast(key, t) for key, t in state.items()}, assign=True)
     return model.requires_grad_(True).eval()
 
 

@@ -233,9 +233,7 @@ def _predict(args: argparse.Namespace) -> int:
         outputs = [_output_of(pictures[0], args.output)]
     if args.json is not None:
         _refuse_input("--json", args.json, [*pictures, *map(str, outputs)])
-    detector = load(args.weights, device=args.device, dtype=args.dtype)
-    if task is not None:
-        detector = detector.with_prompt(task)
+    detector = load(args.weights, device=args.device, dtype=args.dtype, prompt=args.task)
     if args.threshold is None:
         options = replace(options, score=detector.lowest_threshold)
 

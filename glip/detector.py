@@ -53,6 +53,7 @@ def load(
     weights: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: DType = "float32",
+    prompt: str | os.PathLike[str] | None = None,
 ) -> Detector:
     """A detector, ready to predict.
 
@@ -63,14 +64,18 @@ def load(
         weights: The file to take for the named model instead; it must hold that architecture.
         device: Such as "cpu" or "cuda:1"; by default a GPU if there is one.
         dtype: Number format of the model. Alignment, boxes and scores stay in float32 in any case.
+        prompt: A learned prompt (NAME.prompt.safetensors) to answer, and nothing else: there is no
+            text encoder in the model then. `Detector.with_prompt` puts one beside it instead.
     Raises:
-        CheckpointError: No such weights, or they are damaged, unsafe, or of another model.
+        CheckpointError: No such weights, or they are damaged, unsafe, or of another model; a prompt
+            that was made for others.
         DeviceError: The device is not on this machine.
         ConfigError: `dtype` is none of the three.
     """
     target = usable_device(device)
     if dtype not in get_args(DType):
         raise ConfigError(f"dtype {dtype!r} is not one of {', '.join(get_args(DType))}")
+    task = None if prompt is None else read_prompt(prompt)
     path = find(weights if weights is not None else source)
     content = read(path)
     if weights is not None and source is not None:
@@ -78,7 +83,7 @@ def load(
         if (expected.backbone, expected.head) != (got.backbone, got.head):
             raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
     with naming(path):
-        return Detector.from_weights(content, device=target, dtype=dtype)
+        return Detector.from_weights(content, device=target, dtype=dtype, task=task)
 
 
 def usable_device(wanted: str | torch.device | None) -> torch.device:
@@ -169,9 +174,17 @@ class Detector:
 
     @classmethod
     def from_weights(
-        cls, weights: Weights, *, device: torch.device | str = "cpu", dtype: DType = "float32"
+        cls,
+        weights: Weights,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: DType = "float32",
+        task: TaskPrompt | None = None,
     ) -> Detector:
-        """A detector from weights that were read already (`glip.checkpoint.read`)."""
+        """A detector from weights that were read already (`glip.checkpoint.read`).
+
+        With a learned prompt there is no text encoder in it, see `load`.
+        """
         number_format: torch.dtype = getattr(torch, dtype)
         if weights.tokenizer_json is not None:
             tokenizer = Tokenizer.from_json(weights.tokenizer_json)
@@ -179,15 +192,19 @@ class Detector:
             tokenizer = Tokenizer.bert_uncased()
         else:
             tokenizer = Tokenizer.from_file(weights.config.text.tokenizer)
-        model = assemble(weights, number_format)
         # Of the weights before they are rounded, so that it does not depend on the number format.
-        exact = None if dtype == "float32" else fingerprint(weights.state)
+        exact = None if dtype == "float32" and task is None else fingerprint(weights.state)
+        if task is not None and exact is not None:
+            width = weights.state["head.outputs.project.weight"].shape[1]
+            task.check(exact, width, weights.config.name)
+        model = assemble(weights, number_format, None if task is None else task.table())
         return cls(
             model,
             weights.config,
             tokenizer,
             device=device,
             dtype=number_format,
+            task=task,
             fingerprint=exact,
         )
 

@@ -20,6 +20,7 @@ from glip.model.fpn import FPN, LEVEL_STRIDES
 from glip.model.fusion import BiAttention
 from glip.model.glip import GLIP
 from glip.model.head import Head, HeadStage, Outputs
+from glip.model.prompt_table import PromptTable
 from glip.model.text_encoder import TextEncoder, TextLayer
 
 _TINY = ModelConfig()
@@ -82,17 +83,16 @@ def preset(name: str) -> ModelConfig:
     return PRESETS[name]
 
 
-def build(config: ModelConfig) -> GLIP:
-    """A model with untrained weights, in evaluation mode."""
+def build(config: ModelConfig, table: PromptTable | None = None) -> GLIP:
+    """A model with untrained weights, in evaluation mode.
+
+    Args:
+        config: Its numbers.
+        table: Learned words in the place of a text encoder, of which then none is made.
+    """
     head = config.head
     backbone = Backbone(config.backbone.name, config.backbone.drop_path, **config.backbone.options)
-    text = TextEncoder(config.text.model_type, config.text.options)
-    positions = getattr(text.model.config, "max_position_embeddings", None)
-    if positions is not None and 0 < positions < config.text.max_tokens:
-        raise ConfigError(
-            f"text: max_tokens {config.text.max_tokens} exceeds the {positions} positions of the "
-            "text encoder"
-        )
+    text = table if table is not None else _text_encoder(config.text)
 
     def stage() -> HeadStage:
         block = DyHeadBlock(head.channels, head.group_norm_groups)
@@ -117,6 +117,17 @@ def build(config: ModelConfig) -> GLIP:
     return model.eval()
 
 
+def _text_encoder(config: TextConfig) -> TextEncoder:
+    text = TextEncoder(config.model_type, config.options)
+    positions = getattr(text.model.config, "max_position_embeddings", None)
+    if positions is not None and 0 < positions < config.max_tokens:
+        raise ConfigError(
+            f"text: max_tokens {config.max_tokens} exceeds the {positions} positions of the text "
+            "encoder"
+        )
+    return text
+
+
 @contextmanager
 def _parameters_without_memory() -> Iterator[None]:
     """Parameters made inside have shapes only; buffers, which constructors compute, are real."""
@@ -134,10 +145,11 @@ def _parameters_without_memory() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def build_empty(config: ModelConfig) -> GLIP:
+def build_empty(config: ModelConfig, table: PromptTable | None = None) -> GLIP:
     """A model whose parameters hold no numbers yet, for `load_state_dict(..., assign=True)`.
 
-    Drawing random weights for a large model takes longer than reading trained ones.
+    Drawing random weights for a large model takes longer than reading trained ones. Arguments are
+    those of `build`; a table keeps its numbers.
     """
     with _parameters_without_memory(), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return build(config)
+        return build(config, table)

@@ -369,6 +369,8 @@ def _detection(annotated: Annotated, path: Path) -> DetectionData:
 
 def _check_val(train: DetectionData, val: DetectionData) -> None:
     """Classes are matched by name, in any order and with any ids."""
+    if not any(len(record.boxes) for record in val.records):
+        raise DataError(f"{val.path} has no box, so nothing can be measured on it")
     known = {reads_as(name) for name in train.names}
     strange = [name for name in val.names if reads_as(name) not in known]
     if strange:

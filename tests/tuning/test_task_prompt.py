@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from glip.checkpoint import Weights
 from glip.cli import main
-from glip.detector import Detector
+from glip.detector import Detector, load
 from glip.errors import CheckpointError, PromptError
 from glip.text.prompt import Prompt
 from glip.tuning.task_prompt import fingerprint, read_prompt, reads_as, rows_of, save_prompt
@@ -228,3 +228,17 @@ def test_command_predicts_with_a_learned_prompt(tmp_path, task, tiny_file, make_
     assert "traffic light" not in phrases
     assert main([*words, "--task", str(tmp_path / "no.prompt.safetensors")]) == 2
     assert "there is no learned prompt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_model_is_loaded_without_a_text_encoder(tmp_path, task, tiny_file, make_picture, dtype):
+    path = tmp_path / "t.prompt.safetensors"
+    save_prompt(path, task.learned(torch.full_like(task.offsets, 0.1)))
+    beside = load(tiny_file, device="cpu", dtype=dtype).with_prompt(path)
+    instead = load(tiny_file, device="cpu", dtype=dtype, prompt=path)
+    same(instead.predict(make_picture())[0], beside.predict(make_picture())[0])
+    names = [name for name, _ in instead.model.named_parameters() if name.startswith("text.")]
+    assert names == ["text.offsets"]
+    save_prompt(path, replace(task, fingerprint="0" * 16))
+    with pytest.raises(CheckpointError, match=f"{tiny_file}: this prompt was made for"):
+        load(tiny_file, device="cpu", prompt=path)
