@@ -1,0 +1,22 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts, not a package
+
+from tuning import draw, measure, table
+
+from glip.checkpoint import Weights
+from glip.training.run_config import without_chance
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("prompt", "pyramid"), ("linear_probe", "fused")])
+def test_steps_are_timed_and_what_is_kept_is_weighed(tiny_detector, tmp_path, mode, kept):
+    draw(tmp_path, pictures=2, size=(120, 90))
+    config = without_chance(tiny_detector.config)
+    weights = Weights(config, tiny_detector.model.state_dict())
+    row = measure(weights, mode, tmp_path, repeats=1)
+    assert (row.mode, row.kept) == (mode, kept)
+    assert min(row[2:]) > 0
+    assert table([row]).splitlines()[-1].startswith(f"| {mode} | {kept} | ")
