@@ -507,7 +507,7 @@ def _write_page(
 
 
 def _samples(captions: CaptionSet, journal: Journal, total: int, count: int) -> Iterator[str]:
-    """Figures of every n-th caption with its boxes."""
+    """Figures of every n-th caption with its sure boxes and the best one of each phrase."""
     if not count or not total:
         return
     step, place, shown = max(1, total // count), 0, 0
@@ -530,4 +530,7 @@ def _samples(captions: CaptionSet, journal: Journal, total: int, count: int) -> 
                 prompt,
                 (image.height, image.width),
             )
+            owners = found.phrase_ids.tolist()
+            best = torch.tensor([owners.index(row) == n for n, row in enumerate(owners)])
+            found = found[best.bool() | (found.scores > CONFIDENT)]
             yield picture(draw(image, found), f"{caption['caption']} ({record['picture']})")
