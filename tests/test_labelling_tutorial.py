@@ -60,6 +60,7 @@ def test_the_tutorial_runs_as_it_stands(
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",  # as for all tests: see `one_thread`
     }
     commands = tutorial()
     assert len(commands) == 3
