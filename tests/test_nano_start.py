@@ -115,6 +115,9 @@ def test_command(tool, image_part, bert, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "start.safetensors")])
     assert tool.main() == 0
     assert read(tmp_path / "start.safetensors").config == TOY
+    monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "off.safetensors"), "--no-fusion"])
+    assert tool.main() == 0
+    assert not assemble(read(tmp_path / "off.safetensors")).head.fused
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "no" / "start.safetensors")])
     assert tool.main() == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,10 +39,14 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="the new .safetensors")
     parser.add_argument("--model", default="glip_nano", choices=sorted(PRESETS))
     parser.add_argument("--seed", type=int, default=0, help="of the random rest")
+    parser.add_argument("--no-fusion", action="store_true", help="to see what deep fusion gives")
     args = parser.parse_args()
+    config = preset(args.model)
+    if args.no_fusion:
+        config = replace(config, head=replace(config.head, fusion=False))
     try:
         weights = start(
-            preset(args.model),
+            config,
             torch.load(args.backbone, map_location="cpu", weights_only=True),
             load_file(args.text),
             seed=args.seed,
