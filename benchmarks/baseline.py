@@ -5,9 +5,9 @@ GLIP. Pictures, their order and augmentation, batch size, steps, precision, opti
 averaging are those of the run's YAML file; loader, loop and checkpoints are GLIP's own.
 
     python benchmarks/baseline.py --config-file configs/nano/nano.yaml \
-        --start nano_start.safetensors --output runs/baseline --val datasets/general/val.json
+        --weights nano_start.safetensors --output runs/baseline --val datasets/general/val.json
     python benchmarks/baseline.py --config-file configs/nano/nano_sharp.yaml \
-        --start runs/baseline/model_final.safetensors --output runs/baseline_sharp --val ...
+        --weights runs/baseline/model_final.safetensors --output runs/baseline_sharp --val ...
 
 or under torchrun, a process for each core. Each --val file is measured as `glip evaluate --task
 custom` measures GLIP. `--resume` goes on from the newest checkpoint, or measures a finished run.
@@ -741,7 +741,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config-file", required=True, metavar="YAML", help="of the GLIP run")
     parser.add_argument(
-        "--start", type=Path, required=True, help="GLIP weights, or those of an earlier baseline"
+        "--weights", type=Path, required=True, help="GLIP weights, or those of an earlier baseline"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/baseline"), metavar="DIR")
     parser.add_argument("--steps", type=int, help="instead of those of the file")
@@ -772,7 +772,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steps = [] if args.steps is None else [f"steps={args.steps}", "epochs=null"]
     try:
         config = read_run(args.config_file, [*args.overrides, *steps])
-        first = read_start(args.start)
+        first = read_start(args.weights)
         if args.against is not None:
             for name, value in compare_speed(config, first, args.against).items():
                 print(f"{name:<40} {value:8.2f}")

@@ -20,6 +20,7 @@ from glip.model.presets import build
 from glip.model.text_encoder import Tokens
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
+from glip.training.record import read_records
 from glip.training.run_config import read_run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts, not a package
@@ -120,7 +121,7 @@ data:
 
 def run(world: Path, output: Path, *more: str, start: str = "start.safetensors") -> int:
     arguments = ["--config-file", str(world / "run.yaml"), "--output", str(output)]
-    return main([*arguments, "--start", str(world / start), *more])
+    return main([*arguments, "--weights", str(world / start), *more])
 
 
 def closed_set(world: Path, **changes: object) -> tuple[ClosedSet, TrainingSet, Classes]:
@@ -218,7 +219,7 @@ def test_cells_are_whole_strides():
 def test_run_leaves_weights_and_measures_each_vocabulary(world, tmp_path, capsys):
     assert run(world, tmp_path / "run", "--val", str(world / "squares.json")) == 0
     printed = capsys.readouterr().out
-    assert "a/AP50" in printed and "b/AP50" in printed
+    assert [line.split()[0] for line in printed.splitlines()[1:]] == ["AP", "a", "b", "all"]
     first = read_start(tmp_path / "run" / "model_final.safetensors")
     assert first.config == CONFIG and first.keys == tuple(COLOURS)
     results = read_results(tmp_path / "run" / "evaluation" / f"{world.name}_squares")
@@ -278,6 +279,8 @@ def test_squares_are_learned(world, tmp_path):
     assert run(world, tmp_path / "run", *arguments) == 0
     results = read_results(tmp_path / "run" / "evaluation" / f"{world.name}_squares")
     assert results["metrics"]["AP50"] > 0.9
+    losses = [row["loss/total"] for row in read_records(tmp_path / "run")]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_names_of_a_prompt_are_found_in_its_own_rows(world):
