@@ -32,8 +32,10 @@ def inputs(regions: int = 150, dtype: torch.dtype = torch.float64) -> tuple[Tens
     )
 
 
-def plain(layer: BiAttention, regions: Tensor, words: Words) -> tuple[Tensor, Tensor]:
-    """Both directions as the paper writes them."""
+def plain(
+    layer: BiAttention, regions: Tensor, words: Words, factor: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Both directions as the paper writes them; `factor` of each region drops its weights."""
 
     def split(projected: Tensor) -> Tensor:
         return projected.unflatten(-1, (HEADS, -1)).transpose(1, 2)
@@ -46,6 +48,7 @@ def plain(layer: BiAttention, regions: Tensor, words: Words) -> tuple[Tensor, Te
     scores = query @ split(layer.text_key(states)).mT  # (B, H, A, T)
     to_words = scores.masked_fill(~words.mask[:, None, None], -math.inf).softmax(-1)
     to_regions = scores.mT.softmax(-1)  # over all regions
+    to_words, to_regions = (to_words.mT * factor).mT, to_regions * factor
     delta_v = layer.visual_out(join(to_words @ split(layer.text_value(states))))
     delta_l = layer.text_out(join(to_regions @ split(layer.visual_value(v))))
     return v + layer.visual_gamma * delta_v, states + layer.text_gamma * delta_l
@@ -130,34 +133,70 @@ def test_batch_equals_its_pictures_one_by_one() -> None:
 # -------------------------------------------------------------------------------------- training
 
 
-class EveryOther(nn.Module):
-    """Dropout with a known pattern: of every two neighbours one goes, the other counts double."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (torch.arange(x.shape[1]) % 2 * 2).view(1, -1, *[1] * (x.ndim - 2))
+def every_other(_: object, weights: Tensor) -> Tensor:
+    """A dropout that is known: of every two neighbours one goes, the other counts double."""
+    return (torch.arange(weights.shape[1]) % 2 * 2.0).to(weights)[:, None].expand_as(weights)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("tile", [1, 1 << 20])
-def test_dropped_attention_takes_its_share_of_the_value_bias(
-    monkeypatch: pytest.MonkeyPatch, tile: int
-) -> None:
-    # Attention weights after dropout do not sum to one, so neither does the bias of the values.
-    monkeypatch.setattr(fusion, "CPU_TILE", tile)
-    layer, (regions, words) = a_fusion().train(), inputs(128)
-    layer.dropout = EveryOther()
-    _, found = layer(regions, words)
-    v, states = layer.visual_norm(regions), layer.text_norm(words.states)
-    query, value = (
-        part(v).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-        for part in (layer.visual_query, layer.visual_value)
-    )
-    key = layer.text_key(states).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-    weights = (key @ query.mT * (WIDTH / HEADS) ** -0.5).softmax(-1)  # (B, H, T, A)
-    weights = weights * (torch.arange(128) % 2 * 2)
-    assert (weights.sum(-1) - 1).abs().max() > 0.01
-    delta = layer.text_out((weights @ value).transpose(1, 2).flatten(2))
-    close(found.states, states + layer.text_gamma * delta)
+@pytest.mark.usefixtures("tiles")
+def test_values_and_gradients_with_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Weights after dropout do not sum to one, so neither does the bias of the values.
+    monkeypatch.setattr(fusion._Chance, "factor", every_other)
+    layer, (regions, words) = a_fusion(0.5).train(), inputs(150)
+    regions.requires_grad_()
+    leaves = [regions, *layer.parameters()]
+    found_v, found_l = layer(regions, words)
+    expected = plain(layer, regions, words, torch.arange(150) % 2 * 2.0)
+    close(found_v, expected[0])
+    close(found_l.states, expected[1])
+    ends = torch.randn_like(found_v), torch.randn_like(expected[1])
+    for name, one, other in zip(
+        ["regions", *dict(layer.named_parameters())],
+        torch.autograd.grad([found_v, found_l.states], leaves, ends),
+        torch.autograd.grad(expected, leaves, ends),
+        strict=True,
+    ):
+        close(one, other, name)
+
+
+def test_backward_pass_drops_what_the_forward_pass_dropped() -> None:
+    # Along a straight line the values of a function and its slope agree only for one pattern.
+    layer, (regions, words) = a_fusion(0.5).train(), inputs(80)
+    direction = torch.randn_like(regions)
+
+    def value(step: float) -> Tensor:
+        torch.manual_seed(7)
+        found_v, found_l = layer(regions + step * direction, words)
+        return found_v.sin().sum() + found_l.states.sin().sum()
+
+    regions.requires_grad_()
+    (slope,) = torch.autograd.grad(value(0.0), regions)
+    with torch.no_grad():
+        difference = (value(1e-5) - value(-1e-5)) / 2e-5
+    torch.testing.assert_close((slope * direction).sum(), difference, rtol=1e-5, atol=1e-6)
+
+
+def test_mixed_precision_keeps_its_dtypes() -> None:
+    layer, (regions, words) = a_fusion(dtype=torch.float32), inputs(dtype=torch.float32)
+    exact = layer(regions, words)[0]
+    narrow = regions.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found_v, found_l = layer(narrow, words)
+    assert found_v.dtype == torch.bfloat16 and found_l.states.dtype == torch.float32
+    torch.testing.assert_close(found_v.float(), exact, rtol=0.05, atol=0.1)
+    (found_v.float().sum() + found_l.states.sum()).backward()
+    assert narrow.grad is not None and narrow.grad.isfinite().all()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in layer.parameters())
+
+
+def test_nothing_as_large_as_the_scores_is_kept_for_the_backward_pass() -> None:
+    layer, (regions, words) = a_fusion(), inputs(5000)
+    sizes: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
+    ):
+        layer(regions, words)
+    assert max(sizes) == regions.numel() < 2 * 5000 * HEADS * 5
 
 
 @torch.no_grad()
