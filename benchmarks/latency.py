@@ -100,7 +100,7 @@ class Stopwatch:
         self.processor[stage] += processor_end - processor
 
 
-def watch_modules(model: GLIP, current: Callable[[], Stopwatch]) -> None:
+def watch_modules(model: GLIP, current: Callable[[], Watch]) -> None:
     """Take the time of the model's own modules by hooks, wherever they are called from."""
 
     def listen(module: nn.Module, stage: str) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ import torchvision
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from glip.boxes import clip_boxes, decode_boxes
 from glip.config import PixelConfig
@@ -349,10 +350,13 @@ class Reference:
 
     Args:
         model: Of ours, in evaluation mode. A backbone other than Swin runs as it is.
+        checkpoint_fusion: While training, forget what fusion computes and do it again in the
+            backward pass, as the released configurations do.
     """
 
-    def __init__(self, model: GLIP) -> None:
+    def __init__(self, model: GLIP, *, checkpoint_fusion: bool = False) -> None:
         self.model = model
+        self.checkpoint_fusion = checkpoint_fusion
 
     def __call__(self, pixels: Tensor, tokens: Tokens, watch: Watch = no_watch) -> HeadOutput:
         """As the model's `forward`, at 256 text positions."""
@@ -364,14 +368,18 @@ class Reference:
             levels = pyramid(model.neck, maps)
         with watch("text"):
             tokens = pad_tokens(tokens)
-            hidden = encode(model.text, tokens)
+            hidden = encode(cast(TextEncoder, model.text), tokens)
             embedded = hidden * tokens.mask[..., None]
         words = hidden
         stage: Any
         for stage in model.head.stages:
             if stage.fusion is not None:
                 with watch("fusion"):
-                    levels, words = fuse(stage.fusion, levels, words, tokens.mask)
+                    inputs = stage.fusion, levels, words, tokens.mask
+                    if self.checkpoint_fusion:
+                        levels, words = checkpoint(fuse, *inputs, use_reentrant=False)
+                    else:
+                        levels, words = fuse(*inputs)
                 with watch("text layers"):
                     words = text_layer(stage.text_layer, words, tokens.mask)
             with watch("dynamic head"):
