@@ -146,7 +146,7 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         metavar="SCORE",
-        help="detections score above this, 0 to 1 (default: 0.3, or what was fitted for a task)",
+        help="detections score above this, 0 to 1 (default: the model's or the task's own)",
     )
     parser.add_argument(
         "--nms",

@@ -134,6 +134,13 @@ class ModelConfig:
     text: TextConfig = field(default_factory=TextConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     pixels: PixelConfig = field(default_factory=PixelConfig)
+    threshold: float = 0.3
+    """Detections score above this unless a caller says otherwise; how sure a model is depends on
+    how it was trained."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold must lie in [0, 1], got {self.threshold}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, ready for JSON or YAML."""

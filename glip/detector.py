@@ -43,7 +43,6 @@ from glip.tuning.task_prompt import TaskPrompt, fingerprint, read_prompt, rows_o
 
 DType = Literal["float32", "bfloat16", "float16"]
 PromptLike = Prompt | str | Sequence[str]
-DEFAULT_THRESHOLD = 0.3
 CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
 
 
@@ -268,8 +267,8 @@ class Detector:
                 pictures whose members are prompts; as a plain list of strings is class names, at
                 least one member must be a list or a `Prompt` (`Prompt.of("a cat on a mat")`).
                 By default all classes of the learned prompt, if there is one.
-            threshold: Detections score above this, in [0, 1]; by default 0.3, or what was fitted
-                for each class of a learned prompt. official: a region whose phrase has a
+            threshold: Detections score above this, in [0, 1]; by default that of the model's
+                config, or what was fitted for each class of a learned prompt. official: a region whose phrase has a
                 probability of 0.05 or less is none, whatever the threshold.
             nms: IoU above which the lower-scored of two boxes of one phrase goes.
             max_detections: For each picture. official: equals of the last one stay as well.
@@ -300,9 +299,9 @@ class Detector:
 
     @property
     def lowest_threshold(self) -> float:
-        """0.3, or the lowest of those that were fitted for the classes of a learned prompt."""
+        """The model's own, or the lowest of those fitted for the classes of a learned prompt."""
         fitted = () if self.task is None else self.task.thresholds
-        return min(fitted, default=DEFAULT_THRESHOLD)
+        return min(fitted, default=self.config.threshold)
 
     def above_fitted(self, found: Detections) -> Detections:
         """The detections above what was fitted for their classes; without that, all of them."""
