@@ -56,6 +56,8 @@ def desk(
         "categories": [{"id": 1, "name": "cat"}],
     }
     Path("train.json").write_text(json.dumps(content))
+    captions = [{"id": 1, "image_id": 1, "caption": "a red square beside a grey wall"}]
+    Path("captions.json").write_text(json.dumps({"images": [image], "annotations": captions}))
     Path("other_words.json").write_text('{"cat": "feline"}')
     return tmp_path
 
@@ -77,12 +79,16 @@ def test_command_of_the_readme(line: str, desk: Path) -> None:
         assert cli.main(words) == 0
 
 
-def test_set_up_command_ends_in_a_detection(desk: Path) -> None:
+def test_set_up_command_ends_in_a_detection(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLIP_HOME", str(desk / "nothing"))  # the packaged weights, then
     (run,) = (text for mark, _, text in BLOCKS if "run" in mark)
     demo = run.strip().split("&&")[-1]
     words = shlex.split(demo)
     assert words[:2] == [".venv/bin/python", "demo/predict.py"]
     assert cli.run_alone("predict", words[2:]) == 0
+    assert re.search(r"^cat +0\.\d+", capsys.readouterr().out, re.MULTILINE)
     assert Path("chelsea.glip.jpg").exists()
 
 
