@@ -268,8 +268,8 @@ class Detector:
                 least one member must be a list or a `Prompt` (`Prompt.of("a cat on a mat")`).
                 By default all classes of the learned prompt, if there is one.
             threshold: Detections score above this, in [0, 1]; by default that of the model's
-                config, or what was fitted for each class of a learned prompt. official: a region whose phrase has a
-                probability of 0.05 or less is none, whatever the threshold.
+                config, or what was fitted for each class of a learned prompt. official: a region
+                whose phrase has a probability of 0.05 or less is none, whatever the threshold.
             nms: IoU above which the lower-scored of two boxes of one phrase goes.
             max_detections: For each picture. official: equals of the last one stay as well.
             aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first".
