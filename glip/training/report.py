@@ -15,14 +15,17 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-CURVE_SIZE = (420, 180)  # pixels
+CURVE_SIZE = (300, 130)  # pixels
+MARGIN = 50  # left of a curve, for its marks, pixels
 LONG_SIDE = 640  # of sample pictures, pixels
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em;
        color: #222; background: #fff; }
 figure { display: inline-block; margin: 0 1em 1em 0; vertical-align: top; }
-figcaption { font-size: 13px; color: #555; }
+figcaption { font-size: 13px; color: #555; overflow-wrap: anywhere; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, 300px); gap: 1em; }
+.curves figure { margin: 0; } svg text { font-size: 11px; fill: #777; }
 table { border-collapse: collapse; } td, th { padding: 2px 12px 2px 0; text-align: left; }
 td:last-child { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 460px; } pre { background: #f4f4f4; padding: 1em; overflow-x: auto; }
@@ -64,20 +67,22 @@ def write_report(
     if metrics:
         parts += ["<h2>Evaluation</h2>", html_table({k: _per_cent(v) for k, v in metrics.items()})]
     names = list(dict.fromkeys(name for row in records for name in row if name != "step"))
-    curves = {
-        name: [(row["step"], row[name]) for row in records if row.get(name) is not None]
-        for name in names
-    }
-    parts.append("<h2>Curves</h2>")
-    parts += [curve(name, points) for name, points in curves.items() if points]
+    for heading, prefix in (("Losses", "loss/"), ("Evaluations", "evaluation/"), ("Steps", "")):
+        figures = []
+        for name in names:
+            points = [(row["step"], row[name]) for row in records if row.get(name) is not None]
+            if len(points) > 1 and name.startswith(prefix) and ("/" in name) == bool(prefix):
+                figures.append(curve(name.removeprefix(prefix), points))
+        if figures:
+            parts += [f"<h2>{heading}</h2>", f'<div class="curves">{"".join(figures)}</div>']
     if per_class:
         ordered = sorted(per_class.items(), key=lambda pair: -(pair[1] or 0.0))
         parts += ["<h2>AP of each class</h2>", html_table({n: _per_cent(v) for n, v in ordered})]
     if pictures:
         parts.append("<h2>Pictures: the truth, and what was found</h2>")
     for sample in pictures:
-        parts.append(picture(sample.truth, f"{sample.name}: truth"))
-        parts.append(picture(sample.found, f"{sample.name}: found"))
+        truth = picture(sample.truth, f"{sample.name}: truth")
+        parts.append(f"<div>{truth}{picture(sample.found, f'{sample.name}: found')}</div>")
     parts += ["<h2>Settings</h2>", f"<pre>{escape(settings)}</pre>"]
     write_page(path, title, parts)
 
@@ -115,7 +120,7 @@ def picture(image: Image.Image, caption: str) -> str:
 
 
 def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
-    """An SVG figure of a line through (step, value) points."""
+    """An SVG figure of a line through (step, value) points, its least and greatest value marked."""
     width, height = CURVE_SIZE
     left, right = points[0][0], points[-1][0]
     low, high = min(value for _, value in points), max(value for _, value in points)
@@ -123,19 +128,18 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     def place(step: float, value: float) -> str:
         x = 0.5 if right == left else (step - left) / (right - left)
         y = 0.5 if high == low else (value - low) / (high - low)
-        return f"{4 + x * (width - 8):.1f},{height - 4 - y * (height - 8):.1f}"
+        return f"{MARGIN + x * (width - MARGIN - 6):.1f},{height - 6 - y * (height - 12):.1f}"
 
     line = " ".join(place(step, value) for step, value in points)
     x, y = place(*points[-1]).split(",")
-    text = (
-        f"{escape(name)}: {points[0][1]:.4g} to {points[-1][1]:.4g} (between {low:.4g} and "
-        f"{high:.4g}), steps {left:g} to {right:g}"
-    )
+    text = f"{escape(name)}: {points[0][1]:.4g} to {points[-1][1]:.4g}, steps {left:g} to {right:g}"
+    ends = (("6", "14", high), ("6", str(height - 6), low))
+    marks = "".join(f'<text x="{x}" y="{y}">{value:.4g}</text>' for x, y, value in ends)
     return (
         f'<figure><svg width="{width}" height="{height}" role="img" aria-label="{text}">'
         f'<rect width="{width}" height="{height}" fill="#f7f7f7"/>'
         f'<polyline fill="none" stroke="#0072b2" stroke-width="1.5" points="{line}"/>'
-        f'<circle cx="{x}" cy="{y}" r="3" fill="#0072b2"/></svg>'
+        f'<circle cx="{x}" cy="{y}" r="3" fill="#0072b2"/>{marks}</svg>'
         f"<figcaption>{text}</figcaption></figure>"
     )
 

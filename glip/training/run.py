@@ -457,7 +457,9 @@ def _report(output: Path, config: RunConfig, state: TrainState) -> None:
         results = read_results(folder)
         metrics, per_class = results["metrics"], results.get("per_class", {})
         pictures = _sample_pictures(config.evaluation, folder)
-    summary: dict[str, Any] = {"steps": state.step, "ended by the plateau": state.stopped}
+    summary: dict[str, Any] = {"steps": state.step}
+    if state.stopped:
+        summary["ended"] = "as the evaluations no longer rose"
     if state.best_step >= 0:
         summary["best"] = f"{state.best:.4f} at step {state.best_step}"
     write_report(

@@ -33,10 +33,32 @@ def test_report_holds_everything_in_one_file(tmp_path):
 def test_curve_goes_from_corner_to_corner():
     figure = ElementTree.fromstring(curve("loss", [(10, 5.0), (20, 3.0), (30, 1.0)]))
     line = figure.find("svg/polyline").get("points")
-    assert line == "4.0,4.0 210.0,90.0 416.0,176.0"
-    assert "loss: 5 to 1 (between 1 and 5), steps 10 to 30" in figure.findtext("figcaption")
+    assert line == "50.0,6.0 172.0,65.0 294.0,124.0"
+    assert [text.text for text in figure.findall("svg/text")] == ["5", "1"]
+    assert figure.findtext("figcaption") == "loss: 5 to 1, steps 10 to 30"
 
 
-def test_curve_of_a_single_point_lies_in_the_middle():
-    figure = ElementTree.fromstring(curve("AP", [(7, 0.5)]))
-    assert figure.find("svg/polyline").get("points") == "210.0,90.0"
+def test_flat_curve_lies_in_the_middle():
+    figure = ElementTree.fromstring(curve("AP", [(7, 0.5), (8, 0.5)]))
+    assert figure.find("svg/polyline").get("points") == "50.0,65.0 294.0,65.0"
+
+
+def test_curves_have_their_headings_and_single_points_none(tmp_path):
+    steps = [{"step": n, "loss/box": n, "lr": n, "evaluation/AP": n} for n in (1, 2)]
+    for records, headings in (
+        (steps, ["Losses", "Evaluations", "Steps", "Settings"]),
+        (steps[:1], ["Settings"]),
+    ):
+        write_report(
+            tmp_path / "report.html",
+            records,
+            title="run",
+            summary={},
+            metrics={},
+            per_class={},
+            pictures=[],
+            settings="",
+        )
+        page = (tmp_path / "report.html").read_text()
+        assert re.findall("<h2>(.*?)</h2>", page) == headings
+        assert page.count("<svg") == 3 * (len(headings) > 1)
