@@ -18,7 +18,7 @@ def shaken(model):
 
 
 def test_products_change_nothing_until_they_are_trained(make_tiny_model, tiny_detector):
-    model = make_tiny_model()
+    model = make_tiny_model().eval()
     layers = add_lora(model, LoraConfig())
     assert any("fusion" in name for name in layers)
     assert any("text_layer" in name for name in layers)

@@ -1,5 +1,6 @@
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -67,9 +68,11 @@ def test_plans_that_make_no_sense_are_refused(values, message):
 
 def test_sets_are_found_in_a_folder_or_are_it(squares, tmp_path):
     assert data_sets(squares) == {squares.name: squares}
-    assert data_sets(squares.parent)[squares.name] == squares
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no data set with parts"):
         data_sets(tmp_path)
+    shutil.copytree(squares, tmp_path / "sets")
+    assert data_sets(tmp_path) == {"sets": tmp_path / "sets"}
     with pytest.raises(DataError, match="does not exist"):
         data_sets(tmp_path / "nowhere")
 
