@@ -15,7 +15,9 @@ from glip.training.run_config import without_chance
 def test_steps_are_timed_and_what_is_kept_is_weighed(tiny_detector, tmp_path, mode, kept):
     draw(tmp_path, pictures=2, size=(120, 90))
     config = without_chance(tiny_detector.config)
-    weights = Weights(config, tiny_detector.model.state_dict())
+    # Copies: what is tuned is assembled from these very tensors, and others need the detector.
+    state = {name: tensor.clone() for name, tensor in tiny_detector.model.state_dict().items()}
+    weights = Weights(config, state)
     row = measure(weights, mode, tmp_path, repeats=1)
     assert (row.mode, row.kept) == (mode, kept)
     assert min(row[2:]) > 0
