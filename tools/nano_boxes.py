@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from tqdm import tqdm
 
 from glip.data.pictures import pictures_for
 from glip.errors import GlipError
+from glip.files import whole_file
 
 STRIDE = 32
 LEVEL = 0.25  # of a map's highest value: what lies above belongs to the thing
@@ -58,9 +58,8 @@ def main() -> int:
     except (GlipError, OSError, KeyError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    partial = args.output.with_suffix(".partial")
-    partial.write_text(json.dumps(boxed), encoding="utf-8")
-    os.replace(partial, args.output)
+    with whole_file(args.output) as file:
+        json.dump(boxed, file)
     print(
         f"written: {args.output}, {len(boxed['images'])} of {len(content['images'])} pictures",
         file=sys.stderr,

@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -43,6 +42,7 @@ from glip.evaluation.predictions import (
     read_settings,
     write_predictions,
 )
+from glip.files import write_json
 from glip.images import ImageLike
 from glip.postprocess import Found, PostprocessOptions, merge
 from glip.structures import Detections
@@ -229,10 +229,7 @@ def read_results(output: str | Path) -> dict[str, Any]:
 
 def write_results(output: Path, results: Mapping[str, Any]) -> None:
     """Write `results.json`, whole or not at all."""
-    unfinished = output / f".results.{os.getpid()}.part"
-    text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(output / "results.json")
+    write_json(output / "results.json", results)
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from glip import distributed
 from glip.cli import DONE, SOME_FAILED
 from glip.errors import ConfigError, DataError
-from glip.labelling.files import whole_file
+from glip.files import whole_file
 from glip.labelling.journal import Journal
 from glip.labelling.labels import Labelled
 from glip.labelling.ontology import THRESHOLD, Ontology

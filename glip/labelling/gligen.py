@@ -14,7 +14,7 @@ from typing import Any
 
 from glip.data.grounding import GroundingRecord
 from glip.errors import ConfigError
-from glip.labelling.files import whole_file
+from glip.files import whole_file
 
 MOST_BOXES = 30
 """What GLIGEN was trained with; a pipeline cuts off the rest in the order of the file."""

@@ -28,8 +28,8 @@ from glip import distributed
 from glip.data.grounding import GroundingRecord, write_grounding
 from glip.detector import Prepared
 from glip.errors import ConfigError, ImageError, PromptError
+from glip.files import failing_disk, whole_file
 from glip.labelling.captions import Captioned, CaptionSet
-from glip.labelling.files import failing_disk, whole_file
 from glip.labelling.filters import FILTERS, CaptionFilters, Survey, refuse_picture, survey
 from glip.labelling.journal import Journal
 from glip.labelling.run import Read, Settled, Tally, unusable_name, work_through

@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from glip.errors import ImageError
+from glip.files import whole_file
 from glip.images import load_image
-from glip.labelling.files import whole_file
 from glip.labelling.labels import Label, Labelled
 
 BINS = 20

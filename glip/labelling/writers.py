@@ -35,8 +35,8 @@ import yaml
 from PIL import ExifTags, Image
 
 from glip.errors import ConfigError
+from glip.files import failing_disk
 from glip.images import load_image, save_image
-from glip.labelling.files import failing_disk
 from glip.labelling.labels import Labelled, Part, part_of
 
 Format = Literal["coco", "yolo", "voc", "odvg", "cvat", "labelstudio"]

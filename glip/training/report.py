@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from glip.files import whole_file
+
 CURVE_SIZE = (300, 130)  # pixels
 MARGIN = 50  # left of a curve, for its marks, pixels
 LONG_SIDE = 640  # of sample pictures, pixels
@@ -101,9 +103,8 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as file:
+        file.write(page)
 
 
 def picture(image: Image.Image, caption: str) -> str:

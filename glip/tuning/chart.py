@@ -7,11 +7,12 @@ Knows nothing about what the numbers mean. The sparklines of a run's report are
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
+
+from glip.files import whole_file
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # for all eyes
 SIZE = (560, 340)  # pixels
@@ -98,9 +99,8 @@ def write_chart(path: Path, lines: Sequence[Line], *, title: str, x: str, y: str
         below = TOP + 16 + 18 * number
         parts.append(f'<circle cx="{width - RIGHT + 16}" cy="{below}" r="4" fill="{colour}"/>')
         parts.append(_text(width - RIGHT + 26, below + 4, name))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")
-    unfinished.replace(path)
+    with whole_file(path) as file:
+        file.write("\n".join([*parts, "</svg>\n"]))
 
 
 def _range(points: Sequence[Point]) -> tuple[float, float]:

@@ -10,7 +10,6 @@ and the seed was not used; here quotas belong to class rows and the seed decides
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from glip.data.augment import scene_boxes
 from glip.data.detection import DetectionData, DetectionRecord, ImageId, to_coco
 from glip.data.packed import Packed
 from glip.errors import ConfigError, DataError
+from glip.files import whole_file
 
 KEY = "few_shot"  # of the record in the written file
 
@@ -93,9 +93,8 @@ def select(
 def write_selection(path: Path, data: DetectionData, selection: Selection) -> None:
     """A COCO file of the drawn pictures with the selection inside, whole or not at all."""
     content = {KEY: {"data": str(data.path), **selection.to_dict()}, **to_coco(data)}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    unfinished.replace(path)
+    with whole_file(path) as file:
+        json.dump(content, file, ensure_ascii=False)
 
 
 def _drawn(data: DetectionData, shots: int, seed: int) -> list[int]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from glip.errors import ConfigError
+from glip.files import write_json
 
 if TYPE_CHECKING:
     from glip.tuning.search import Found
@@ -104,11 +103,7 @@ def run(args: argparse.Namespace) -> int:
     save_prompt(args.out, found.task)
     report = args.out.with_name(args.out.name.removesuffix(SUFFIX) + ".json")
     content = {**found.to_dict(), "selection": selection.to_dict()}
-    unfinished = report.with_name(f".{report.name}.{os.getpid()}.part")
-    unfinished.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    unfinished.replace(report)
+    write_json(report, content)
     print(trials_table(found))
     print(f"written: {args.out}, {report}", file=sys.stderr)
     return 0

@@ -8,7 +8,6 @@ numbers go into one table, with mean and standard deviation over seeds, and into
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import statistics
@@ -21,6 +20,7 @@ import torch
 
 from glip.data.formats import train_and_val
 from glip.errors import ConfigError, DataError
+from glip.files import whole_file, write_json
 from glip.training.freezing import TuneMode
 from glip.tuning.chart import Line, write_chart
 from glip.tuning.tune import TuneOptions, tune
@@ -161,9 +161,10 @@ def table(cells: Sequence[Cell]) -> str:
 
 def write_results(cells: Sequence[Cell], output: Path) -> None:
     """The table, the numbers, and a chart for each data set and for their mean."""
-    _write(output / "results.md", table(cells) + "\n")
+    with whole_file(output / "results.md") as file:
+        file.write(table(cells) + "\n")
     rows = [cell._asdict() for cell in cells]
-    _write(output / "results.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    write_json(output / "results.json", rows)
     names = list(dict.fromkeys(cell.name for cell in cells))
     for name in names:
         own = [cell for cell in cells if cell.name == name]
@@ -224,9 +225,3 @@ def _spread(values: Sequence[float]) -> str:
         return "-"
     mean = f"{100 * statistics.fmean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

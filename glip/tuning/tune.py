@@ -41,6 +41,7 @@ from glip.detector import Detector
 from glip.errors import ConfigError, DataError
 from glip.evaluation.run import read_results
 from glip.evaluation.tasks import run_task
+from glip.files import write_json
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
@@ -198,7 +199,7 @@ def tune(
     weights = read(find(options.weights))
 
     output.mkdir(parents=True, exist_ok=True)
-    _write_json(output / "settings.json", settings)
+    write_json(output / "settings.json", settings)
     write_selection(output / "train.json", drawn, selection)
     detector = Detector.from_weights(weights, device=device)
     base_folder = Path(base_folder or output / "base")
@@ -247,7 +248,7 @@ def tune(
         options, weights, detector, tuned_file, evaluation, other, output, device
     )
     result["seconds"] = round(time.perf_counter() - started, 1)
-    _write_json(output / RESULT, result)
+    write_json(output / RESULT, result)
     _clear(output, options)
     return result
 
@@ -475,11 +476,3 @@ def _clear(output: Path, options: TuneOptions) -> None:
     if not options.keep_weights and options.mode != "prompt":
         for file in output.glob("tuned*.safetensors"):
             file.unlink()
-
-
-def _write_json(path: Path, content: Any) -> None:
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    unfinished.replace(path)

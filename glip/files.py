@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from glip.errors import GlipError, StorageError
 
@@ -33,6 +34,17 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
         finally:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Content as JSON for people to read, whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written; nothing is left behind.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    with whole_file(path) as file:
+        file.write(text + "\n")
 
 
 @contextlib.contextmanager
