@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glip.errors import ConfigError, GlipError, ImageError
+from glip.options import add_detection_options, add_device_option, add_dtype_option
 from glip.version import __version__
 
 if TYPE_CHECKING:
@@ -148,36 +149,9 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="detections score above this, 0 to 1 (default: the model's or the task's own)",
     )
-    parser.add_argument(
-        "--nms",
-        type=float,
-        default=0.6,
-        metavar="IOU",
-        help="of two boxes of a phrase that overlap by more, the better one stays "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-detections",
-        type=int,
-        default=100,
-        metavar="N",
-        help="for each picture (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--aggregate",
-        choices=("mean", "max", "first"),
-        default="mean",
-        help="how the scores of a phrase's tokens become one (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--device", help='such as "cpu" or "cuda:1"; by default a GPU if there is one'
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="number format of the model (default: %(default)s)",
-    )
+    add_detection_options(parser)
+    add_device_option(parser)
+    add_dtype_option(parser)
     parser.add_argument(
         "--batch-size",
         type=int,

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+from glip.options import add_device_option, add_dtype_option
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
@@ -45,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-detections", type=int, help="of a picture (lvis: and chunk)")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--limit", type=int, help="only the first pictures; no result then")
-    parser.add_argument("--device", help="such as cpu or cuda:1")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    add_device_option(parser)
+    add_dtype_option(parser)
     parser.add_argument("--backend", choices=get_args(Backend), help="of average precision")
     parser.add_argument(
         "--rescore",

@@ -31,6 +31,7 @@ from glip.labelling.writers import (
     check_target,
     write_data_set,
 )
+from glip.options import add_detection_options, add_device_option, add_dtype_option
 from glip.version import __version__
 
 if TYPE_CHECKING:
@@ -99,34 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="labels score above this, unless the ontology says otherwise (default: %(default)s)",
     )
-    model.add_argument(
-        "--nms",
-        type=float,
-        default=0.6,
-        metavar="IOU",
-        help="of two boxes of a phrase or group that overlap by more, the better one stays "
-        "(default: %(default)s)",
-    )
-    model.add_argument(
-        "--max-detections",
-        type=int,
-        default=100,
-        metavar="N",
-        help="of a picture (default: %(default)s)",
-    )
-    model.add_argument(
-        "--aggregate",
-        choices=("mean", "max", "first"),
-        default="mean",
-        help="how the scores of a phrase's tokens become one (default: %(default)s)",
-    )
-    model.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
-    model.add_argument(
-        "--dtype",
-        default="float32",
-        choices=("float32", "bfloat16", "float16"),
-        help="(default: %(default)s)",
-    )
+    add_detection_options(model, overlapping="two boxes of a phrase or group")
+    add_device_option(model)
+    add_dtype_option(model)
     model.add_argument("--batch-size", type=int, default=1, metavar="N", help="more helps on a GPU")
     model.add_argument(
         "--workers",

@@ -20,12 +20,12 @@ from tqdm import tqdm
 from glip import distributed
 from glip.cli import DONE, SOME_FAILED
 from glip.data.pictures import open_pictures
-from glip.detector import DType
 from glip.labelling.captions import CaptionSet
 from glip.labelling.filters import CaptionFilters, Preset
 from glip.labelling.grounding import DATA, REJECTED, GroundingConfig, ground_captions
 from glip.labelling.run import Tally
 from glip.labelling.teacher import load_teacher
+from glip.options import add_device_option, add_dtype_option
 from glip.training.run_config import read_config
 
 
@@ -77,10 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--survey-only", action="store_true", help="count for the filters, and stop"
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
-    parser.add_argument(
-        "--dtype", default="float32", choices=get_args(DType), help="(default: %(default)s)"
-    )
+    add_device_option(parser)
+    add_dtype_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from glip.options import add_device_option
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options; each is a field of `TuneOptions`, where it is described."""
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also measure weights this far from base (0) to tuned (1)",
     )
     parser.add_argument("--limit", type=int, help="of pictures to evaluate on; no result then")
-    parser.add_argument("--device", help='such as "cpu" or "cuda:1"; by default a GPU if there')
+    add_device_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

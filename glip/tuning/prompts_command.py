@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from glip.errors import ConfigError
 from glip.files import write_json
+from glip.options import add_device_option
 
 if TYPE_CHECKING:
     from glip.tuning.search import Found
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="scores",
         help="without --search: average scores, in one sentence, or features, one row for a class",
     )
-    parser.add_argument("--device", help='such as "cpu" or "cuda:1"; by default a GPU if there')
+    add_device_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,61 @@
+"""Options that several commands have, so that they are the same in all of them.
+
+Imports nothing heavy: a command line asks for its options before it knows what it will run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Options(Protocol):
+    """A parser, or a group of its options."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """As of argparse."""
+
+
+def add_detection_options(parser: Options, *, overlapping: str = "two boxes of a phrase") -> None:
+    """What becomes of the model's output: `nms`, `max_detections` and `aggregate`.
+
+    Args:
+        parser: Gets the options.
+        overlapping: Which boxes suppress each other, in the words of the help.
+    """
+    parser.add_argument(
+        "--nms",
+        type=float,
+        default=0.6,
+        metavar="IOU",
+        help=f"of {overlapping} that overlap by more, the better one stays (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-detections",
+        type=int,
+        default=100,
+        metavar="N",
+        help="for each picture (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--aggregate",
+        choices=("mean", "max", "first"),
+        default="mean",
+        help="how the scores of a phrase's tokens become one (default: %(default)s)",
+    )
+
+
+def add_device_option(parser: Options) -> None:
+    """Where the model is: `device`."""
+    parser.add_argument(
+        "--device", help='such as "cpu" or "cuda:1"; by default a GPU if there is one'
+    )
+
+
+def add_dtype_option(parser: Options) -> None:
+    """In which numbers it computes: `dtype`."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="number format of the model (default: %(default)s)",
+    )
