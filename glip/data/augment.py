@@ -94,6 +94,8 @@ class Scene:
     """Spans of each phrase in the caption."""
     scores: npt.NDArray[np.float32] | None = None
     """(N,) how far each box is trusted."""
+    unsure: frozenset[int] = frozenset()
+    """Phrases of `caption` of which nobody knows where they are, or whether."""
     mirrored: bool = False
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> Scene:

@@ -24,6 +24,8 @@ class Target:
     """(N,) int64, row of the prompt's token map."""
     weights: Tensor | None = None
     """(N,) float32 in [0, 1], how far each box is trusted; None trusts all. For pseudo labels."""
+    unsure: Tensor | None = None
+    """(U,) int64, rows of phrases that may be anywhere or nowhere: their words teach nothing."""
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -36,11 +38,15 @@ class Target:
 
     def to(self, device: torch.device | str) -> Target:
         """The same target on another device."""
-        weights = None if self.weights is None else self.weights.to(device, non_blocking=True)
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
         return Target(
             self.boxes.to(device, non_blocking=True),
             self.phrases.to(device, non_blocking=True),
-            weights,
+            moved(self.weights),
+            moved(self.unsure),
         )
 
 

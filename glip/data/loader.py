@@ -193,6 +193,8 @@ class GroundingSource:
         pictures: Where its pictures are.
         min_score: Boxes of a teacher below this are left out. official: 0.5 (reference J.4).
         trust_scores: Weigh the boxes of a teacher by their scores.
+        ignore_unsure: A phrase for which the teacher has boxes, but none above `min_score`, is
+            taken for neither there nor absent. official: it counts as absent.
         packer: Puts captions of other pictures beside the true one, if any.
     Raises:
         DataError: no caption has a box, or `min_score` leaves none.
@@ -205,6 +207,7 @@ class GroundingSource:
         *,
         min_score: float = 0.5,
         trust_scores: bool = False,
+        ignore_unsure: bool = False,
         packer: CaptionPacker | None = None,
     ) -> None:
         self.data = data
@@ -212,6 +215,7 @@ class GroundingSource:
         self._packer = packer
         self._min_score = min_score
         self._trust_scores = trust_scores
+        self._ignore_unsure = ignore_unsure
         rows, tall = [], []
         for row, record in enumerate(data.records):
             kept = scene_boxes(record.boxes, record.image_hw)[1]
@@ -242,8 +246,12 @@ class GroundingSource:
         """A picture and its boxes, as they are in the file."""
         record = self.data.records[int(self._rows[index])]
         boxes, kept = scene_boxes(record.boxes, record.image_hw)
+        unsure: set[int] = set()
         if record.scores is not None:
-            kept &= record.scores > self._min_score
+            sure = record.scores > self._min_score
+            if self._ignore_unsure:
+                unsure = set(record.owners[~sure].tolist()) - set(record.owners[sure].tolist())
+            kept &= sure
         scene = Scene(
             self.pictures.read(record.file_name),
             boxes,
@@ -251,6 +259,7 @@ class GroundingSource:
             caption=record.caption,
             phrases=record.phrases,
             scores=record.scores if self._trust_scores else None,
+            unsure=frozenset(unsure),
         ).keep(kept)
         _check_size(scene, record.image_hw, self.data.path, record.file_name)
         return record.image_id, scene
@@ -339,6 +348,9 @@ class TrainingSet(Dataset[Sample]):
             torch.from_numpy(scene.boxes),
             torch.tensor([phrase for phrase in phrases if phrase >= 0], dtype=torch.int64),
             None if scene.scores is None else torch.from_numpy(scene.scores),
+            torch.tensor([place[row] for row in scene.unsure if row in place], dtype=torch.int64)
+            if scene.unsure
+            else None,
         )
         pixels = to_pixels(scene.image, self._pixels)
         return Sample(pixels, chosen.token_ids, chosen.token_map, target, image_id)

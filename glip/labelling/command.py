@@ -20,7 +20,7 @@ from glip.errors import ConfigError, DataError
 from glip.files import whole_file
 from glip.labelling.journal import Journal
 from glip.labelling.labels import Labelled
-from glip.labelling.ontology import THRESHOLD, Ontology
+from glip.labelling.ontology import Ontology
 from glip.labelling.review import Rejected, write_report
 from glip.labelling.writers import (
     LABEL_STUDIO_PREFIX,
@@ -96,13 +96,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--threshold",
         type=float,
-        default=THRESHOLD,
         metavar="SCORE",
-        help="labels score above this, unless the ontology says otherwise (default: %(default)s)",
+        help="labels score above this, unless the ontology says otherwise (default: that of the "
+        "weights)",
     )
     add_detection_options(model, overlapping="two boxes of a phrase or group")
     add_device_option(model)
     add_dtype_option(model)
+    model.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or those of torchrun; or the machines of the Ray cluster in "
+        "RAY_ADDRESS (without one, this machine), all of which see pictures and weights",
+    )
+    model.add_argument(
+        "--actors",
+        type=int,
+        metavar="N",
+        help="with --engine ray, models at work (default: one for each GPU, or each CPU core)",
+    )
     model.add_argument("--batch-size", type=int, default=1, metavar="N", help="more helps on a GPU")
     model.add_argument(
         "--workers",
@@ -140,13 +153,22 @@ def run(args: argparse.Namespace) -> int:
 
 def _ontology(args: argparse.Namespace) -> Ontology | None:
     if args.ontology is not None:
-        return Ontology.read(args.ontology, threshold=args.threshold)
+        return Ontology.read(args.ontology, threshold=_threshold(args))
     if args.classes is not None:
         names = [" ".join(name.split()) for name in args.classes.split(",")]
         if not all(names):
             raise ConfigError(f"--classes {args.classes!r} has an empty name between commas")
-        return Ontology.of_names(names, threshold=args.threshold)
+        return Ontology.of_names(names, threshold=_threshold(args))
     return None
+
+
+def _threshold(args: argparse.Namespace) -> float:
+    """Where the ontology says nothing; corrected labels have no scores."""
+    if args.threshold is not None or args.corrected is not None:
+        return args.threshold or 0.0
+    from glip.checkpoint import find, read
+
+    return read(find(args.weights)).config.threshold
 
 
 def _label(
@@ -155,7 +177,9 @@ def _label(
     from glip.checkpoint import find, fingerprint
     from glip.detector import load
     from glip.labelling.photos import JournalPictures, label_photos
+    from glip.labelling.ray_engine import label_photos_with_ray
     from glip.labelling.video import is_video
+    from glip.postprocess import PostprocessOptions
 
     weights = find(args.weights)
     root = Path(args.images)
@@ -178,21 +202,31 @@ def _label(
             root = _frames(root, args.out / "frames", args.every)
         before, left = _counts(root, args.out, journal)
         if left:
-            detector = load(weights, device=device, dtype=args.dtype)
+            options = PostprocessOptions(
+                nms=args.nms, max_detections=args.max_detections, aggregate=args.aggregate
+            )
             with _bar(before + left, before) as bar:
-                label_photos(
-                    detector,
-                    root,
-                    ontology,
-                    journal,
-                    nms=args.nms,
-                    max_detections=args.max_detections,
-                    aggregate=args.aggregate,
-                    batch_size=args.batch_size,
-                    workers=args.workers,
-                    without=args.out,
-                    progress=lambda tally: _show(bar, tally, before),
-                )
+                common: dict[str, Any] = {
+                    "options": options,
+                    "batch_size": args.batch_size,
+                    "workers": args.workers,
+                    "without": args.out,
+                    "progress": lambda tally: _show(bar, tally, before),
+                }
+                if args.engine == "ray":
+                    label_photos_with_ray(
+                        weights,
+                        root,
+                        ontology,
+                        journal,
+                        device=args.device,
+                        dtype=args.dtype,
+                        actors=args.actors,
+                        **common,
+                    )
+                else:
+                    detector = load(weights, device=device, dtype=args.dtype)
+                    label_photos(detector, root, ontology, journal, **common)
         if not distributed.is_main():
             return DONE
         data = DataSet(

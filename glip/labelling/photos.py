@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from glip.detector import Detector
 from glip.labelling.journal import Journal
 from glip.labelling.labels import Labelled
 from glip.labelling.ontology import Ontology
-from glip.labelling.run import Read, Tally, list_pictures, work_through
-from glip.postprocess import Aggregate, PostprocessOptions
+from glip.labelling.run import Answer, Read, Tally, list_pictures, work_through
+from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt
 
 
@@ -26,9 +27,7 @@ def label_photos(
     ontology: Ontology,
     journal: Journal,
     *,
-    nms: float = 0.6,
-    max_detections: int = 100,
-    aggregate: Aggregate = "mean",
+    options: PostprocessOptions | None = None,
     batch_size: int = 1,
     workers: int = 2,
     without: Path | None = None,
@@ -42,20 +41,33 @@ def label_photos(
         ontology: what to look for.
         journal: of this process; `Labelled.to_json` with status "done", or the reason with status
             "rejected".
-        nms: IoU above which the lower-scored of two boxes of one phrase, or of one group, goes.
-        max_detections: for each picture, before the ontology decides.
-        aggregate: see `Detector.predict`.
+        options: of the detections, before the ontology decides; see `photo_answers`.
         batch_size, workers, progress: see `work_through`.
         without: a folder below the root that is left out.
     Raises:
         GlipError: what `work_through`, `list_pictures` and `Detector.ground` say.
     """
-    options = PostprocessOptions(
-        score=ontology.lowest_threshold,
-        nms=nms,
-        max_detections=max_detections,
-        aggregate=aggregate,
+    base = Path(root)
+    work_through(
+        ((name, base / name) for name in list_pictures(base, without=without)),
+        photo_answers(detector, ontology, options or PostprocessOptions()),
+        detector.prepare,
+        journal,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
     )
+
+
+def photo_answers(detector: Detector, ontology: Ontology, options: PostprocessOptions) -> Answer:
+    """The part of the work that needs the model: pictures -> records of their labels.
+
+    Args:
+        detector: the teacher.
+        ontology: what to look for; its lowest threshold takes the place of the options' `score`.
+        options: `nms` is also the IoU above which the lower-scored of two boxes of a group goes.
+    """
+    options = replace(options, score=ontology.lowest_threshold)
     prompt = Prompt.from_classes(ontology.phrases)
 
     def answer(batch: Sequence[Read]) -> list[tuple[str, Any]]:
@@ -64,21 +76,12 @@ def label_photos(
         return [
             (
                 "done",
-                Labelled(read.key, one.image_hw, ontology.labels(one, nms=nms)).to_json(),
+                Labelled(read.key, one.image_hw, ontology.labels(one, nms=options.nms)).to_json(),
             )
             for read, (one,) in zip(batch, found, strict=True)
         ]
 
-    base = Path(root)
-    work_through(
-        ((name, base / name) for name in list_pictures(base, without=without)),
-        answer,
-        detector.prepare,
-        journal,
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress,
-    )
+    return answer
 
 
 class JournalPictures:

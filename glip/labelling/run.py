@@ -146,7 +146,7 @@ def work_through(
     tally: Tally = {}
     round_end = time.monotonic() + ROUND_SECONDS
     with _Store(journal) as store:
-        for records in _answers(own, answer, prepare, batch_size=batch_size, workers=workers):
+        for records in answers(own, answer, prepare, batch_size=batch_size, workers=workers):
             store.add(records)
             for _, status, _ in records:
                 tally[status] = tally.get(status, 0) + 1
@@ -175,7 +175,7 @@ def _over_all(tally: Tally, *, busy: bool) -> tuple[Tally, bool]:
     return total, anyone
 
 
-def _answers(
+def answers(
     items: Iterable[tuple[str, Source]],
     answer: Answer,
     prepare: Callable[[Source], Prepared | Settled],
@@ -183,7 +183,11 @@ def _answers(
     batch_size: int,
     workers: int,
 ) -> Iterator[list[tuple[str, str, Any]]]:
-    """(key, status, record) of all items, a batch at a time; not in their order."""
+    """(key, status, record) of all items, a batch at a time; not in their order.
+
+    Args:
+        items, answer, prepare, batch_size, workers: see `work_through`.
+    """
     waiting: dict[tuple[int, int], list[Read]] = {}  # by padded size, fewer than a batch of each
     for key, result in _read_ahead(items, prepare, workers=workers, ahead=2 * batch_size + workers):
         if isinstance(result, ImageError):

@@ -66,6 +66,14 @@ def alignment_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = Non
     return each.sum() if weights is None else (each.sum(-1) * weights).sum()
 
 
+def _judged_words(target: Target, token_map: Tensor, text_mask: Tensor) -> Tensor:
+    """(T,) True on the real tokens whose alignment can be right or wrong."""
+    if target.unsure is None:
+        return text_mask
+    unsure = token_map[target.unsure].any(0) & ~token_map[target.phrases].any(0)
+    return text_mask & ~F.pad(unsure, (0, len(text_mask) - len(unsure)))
+
+
 def centerness_targets(boxes: Tensor, anchors: Tensor) -> Tensor:
     """How central each anchor lies in its box: 1 in the middle, towards 0 at the border.
 
@@ -149,7 +157,7 @@ class Criterion:
                 trust = target.weights[box]
             logits = output.logits[index]  # (A, T)
             wanted = token_targets(assignment, target, token_map, *logits.shape)
-            words = text_mask[index].nonzero()[:, 0]
+            words = _judged_words(target, token_map, text_mask[index]).nonzero()[:, 0]
             weights = None
             if target.weights is not None:
                 weights = anchors.new_ones(len(anchors)).index_copy(0, region, trust)

@@ -306,6 +306,7 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
         pictures,
         min_score=config.min_score,
         trust_scores=config.trust_scores,
+        ignore_unsure=config.ignore_unsure,
         packer=CaptionPacker(
             detector.tokenizer, config.packing, max_tokens=detector.config.text.max_tokens
         ),

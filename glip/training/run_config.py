@@ -1,9 +1,9 @@
 """Everything a training run is told, as dataclasses: strict YAML and `a.b=value` overrides.
 
 A YAML file holds what differs from the defaults, which are the released recipe of GLIP-T. It may
-name another file as its `base`: mappings are merged, everything else is replaced, and a list whose
-key ends in "+" (`sources+:`) goes behind that of the base. Paths of data are relative to the
-working folder.
+name another file as its `base`: mappings are merged, everything else is replaced. A list whose key
+ends in "+" (`sources+:`) goes behind that of the base, and a mapping of numbers (`sources: {0: …}`)
+changes single members of it. Paths of data are relative to the working folder.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ class SourceConfig:
     """For pseudo labels: boxes below this are left out."""
     trust_scores: bool = False
     """For pseudo labels: weigh boxes by their scores."""
+    ignore_unsure: bool = False
+    """For pseudo labels: a phrase with nothing but boxes below `min_score` teaches nothing, in
+    place of teaching that it is absent."""
     packing: PackingConfig = field(default_factory=PackingConfig)
     """For captions: those of other pictures beside them."""
 
@@ -240,8 +243,18 @@ def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
             result[key[:-1]] = [*(result.get(key[:-1]) or ()), *value]
             continue
         under = result.get(key)
-        both = isinstance(under, Mapping) and isinstance(value, Mapping)
-        result[key] = _laid_over(under, value) if both else value  # type: ignore[arg-type]
+        if isinstance(under, list) and isinstance(value, Mapping):
+            under = dict(enumerate(under))
+            if not set(value) <= set(under):
+                raise ConfigError(
+                    f"{key}: {list(value)} are not numbers of its {len(under)} members, which "
+                    "count from 0"
+                )
+            result[key] = list(_laid_over(under, value).values())
+        elif isinstance(under, Mapping) and isinstance(value, Mapping):
+            result[key] = _laid_over(under, value)
+        else:
+            result[key] = value
     return result
 
 

@@ -129,6 +129,22 @@ def test_teacher_scores_filter_and_weigh(coco, mdetr, tokenizer, tmp_path):
         GroundingSource(data, PictureFolder(coco.parent), min_score=0.9)
 
 
+def test_phrases_that_a_teacher_only_guesses_at_are_unsure_on_request(coco, mdetr, tokenizer):
+    [record] = parse_grounding(mdetr, coco).records
+
+    def unsure(owners=(0, 1), **options):
+        scores = np.array([0.4, 0.75], dtype=np.float32)
+        scored = replace(record, scores=scores, owners=np.array(owners, dtype=np.int64))
+        data = GroundingData(coco, Packed([scored]))
+        source = GroundingSource(data, PictureFolder(coco.parent), **options)
+        return TrainingSet([source], tokenizer, PIXELS, PLAIN)[Draw(0, 0, 1)].target.unsure
+
+    assert unsure() is None
+    assert unsure(ignore_unsure=True).tolist() == [0]
+    assert unsure(ignore_unsure=True, min_score=0.3) is None
+    assert unsure(owners=(1, 1), ignore_unsure=True) is None  # another box of the phrase is sure
+
+
 def test_long_caption_is_trained_in_passes_that_fit(coco, mdetr, tokenizer):
     source = GroundingSource(parse_grounding(mdetr, coco), PictureFolder(coco.parent))
     dataset = TrainingSet([source], tokenizer, PIXELS, PLAIN, max_tokens=8)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from glip.checkpoint import Weights, save
 from glip.cli import main
 from glip.data.formats import read_annotated
 from glip.labelling.journal import Journal
@@ -49,6 +51,22 @@ def test_photos_become_a_data_set_a_report_and_a_list(
     assert data.names == ("cat", "red car")
     assert data.file_names() == ["sub/0.png", "sub/1.png", "sub/2.png"]
     assert sum(len(record.boxes) for record in data.records) > 3
+
+
+def test_labels_score_above_the_threshold_of_the_weights(
+    tiny_weights: Weights, photos: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "sure.safetensors"
+    config = replace(tiny_weights.config, threshold=0.6)
+    save(weights, replace(tiny_weights, config=config))
+    for out, given in (("own", ()), ("given", ("--threshold", "0.6"))):
+        argv = ["--images", str(photos), "--out", str(tmp_path / out), "--classes", "cat, red car"]
+        assert main(["label", *argv, "--weights", str(weights), *given]) == 1
+    own, same = (
+        json.loads((tmp_path / out / "coco" / "annotations.json").read_text())["annotations"]
+        for out in ("own", "given")
+    )
+    assert own == same and min(label["score"] for label in own) > 0.6
 
 
 def test_another_format_of_the_same_labels_needs_no_model(

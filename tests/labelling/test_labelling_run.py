@@ -25,6 +25,7 @@ from glip.labelling.labels import Labelled
 from glip.labelling.ontology import Ontology
 from glip.labelling.photos import JournalPictures, label_photos
 from glip.labelling.run import Read, list_pictures, unusable_name, work_through
+from glip.postprocess import PostprocessOptions
 
 JOB = {"job": 1}
 ONTOLOGY = Ontology.of_names(["cat", "red car"], threshold=0.5)
@@ -47,7 +48,14 @@ def root(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
 
 
 def label(detector: Detector, root: Path, journal: Journal, **options: Any) -> None:
-    label_photos(detector, root, ONTOLOGY, journal, max_detections=12, **options)
+    label_photos(
+        detector,
+        root,
+        ONTOLOGY,
+        journal,
+        options=PostprocessOptions(max_detections=12),
+        **options,
+    )
 
 
 def records(folder: Path) -> list[tuple[str, str, Any]]:

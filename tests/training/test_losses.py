@@ -159,6 +159,32 @@ def test_weights_of_one_change_nothing():
         close(weighted[name], value)
 
 
+def test_words_of_an_unsure_phrase_teach_nothing():
+    output = an_output(ANCHORS)
+    boxes, phrases = torch.tensor([[5.0, 0, 14, 9]]), torch.tensor([0])
+    unsure = Target(boxes, phrases, unsure=torch.tensor([1]))
+    losses = Criterion()(output, [unsure], [MAP[:, :4]], MASK)
+    cut = output._replace(logits=output.logits[..., :3])  # the last token is the second phrase
+    known = Criterion()(cut, [Target(boxes, phrases)], [MAP[:1, :3]], MASK[:, :3])
+    assert losses == known
+    losses["alignment"].backward()
+    assert output.logits.grad[..., 3].abs().sum() == 0
+
+
+def test_a_word_of_a_sure_phrase_counts_though_an_unsure_one_has_it_too():
+    output = an_output(ANCHORS)
+    boxes, phrases = torch.tensor([[5.0, 0, 14, 9]]), torch.tensor([0])
+    nested = torch.stack([MAP[0], MAP[0] | MAP[1]])
+    losses = Criterion()(output, [Target(boxes, phrases, unsure=torch.tensor([1]))], [nested], MASK)
+    plain = Criterion()(
+        output._replace(logits=output.logits[..., :3]),
+        [Target(boxes, phrases)],
+        [MAP[:1, :3]],
+        MASK[:, :3],
+    )
+    assert losses == plain
+
+
 def test_losses_are_float32_under_autocast():
     output = an_output(ANCHORS)
     half = output._replace(**{n: getattr(output, n).bfloat16() for n in ("logits", "deltas")})

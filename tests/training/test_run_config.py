@@ -65,6 +65,17 @@ def test_list_with_a_plus_goes_behind_that_of_the_base(tmp_path):
     assert config.data.workers == 1
 
 
+def test_single_members_of_a_list_of_the_base_are_changed(tmp_path):
+    write(tmp_path, "data: {sources: [{annotations: a}, {annotations: b, weight: 2}]}\n", "b.yaml")
+    config = read_run(write(tmp_path, "base: b.yaml\ndata: {sources: {1: {weight: 3}}}\n"))
+    assert [(source.annotations, source.weight) for source in config.data.sources] == [
+        ("a", 1.0),
+        ("b", 3.0),
+    ]
+    with pytest.raises(ConfigError, match=r"sources: \[2\] are not numbers of its 2 members"):
+        read_run(write(tmp_path, "base: b.yaml\ndata: {sources: {2: {weight: 3}}}\n"))
+
+
 def test_written_config_reads_as_itself(tmp_path):
     config = read_run(
         write(tmp_path, "steps: 5\ndata: {sources: [{annotations: a}]}\n"),

@@ -1,0 +1,202 @@
+"""Photos and an ontology -> labels in a journal, on the machines of a Ray cluster.
+
+Ray Data (https://docs.ray.io) shares out the names of the pictures; actors with a model each read
+the pictures and answer; this process alone writes the journal. So the records are those of
+`label_photos`, and a run may begin with one engine and go on with the other. All machines see the
+pictures and the weights under the same paths, and have this package.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glip import errors
+from glip.checkpoint import read
+from glip.detector import DType, load
+from glip.errors import ConfigError, DeviceError, GlipError
+from glip.labelling.journal import Journal
+from glip.labelling.ontology import Ontology
+from glip.labelling.photos import photo_answers
+from glip.labelling.run import Tally, answers, list_pictures, unusable_name
+from glip.postprocess import PostprocessOptions
+
+WINDOW = 16384
+"""Pictures that Ray is given at a time, so that memory does not grow with their number."""
+TASK = 16
+"""Pictures that an actor answers at a time, in batches of the model: what a kill loses of each."""
+
+
+FAILED = "failed"
+"""Status of the one row of an actor that cannot go on; its record says with which error."""
+
+
+class Labeller:
+    """An actor: a model that answers names of pictures with their records.
+
+    Args:
+        weights: File of them.
+        root: The folder that the names are below.
+        ontology: What to look for.
+        options: Of the detections.
+        dtype: See `glip.load`.
+        batch_size, workers: See `work_through`.
+        device: "cpu", or "cuda" for the GPU that Ray gives this actor.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        root: str,
+        ontology: Ontology,
+        options: PostprocessOptions,
+        dtype: DType,
+        batch_size: int,
+        workers: int,
+        device: str,
+    ) -> None:
+        self._detector = load(weights, device=device, dtype=dtype)
+        self._root = Path(root)
+        self._answer = photo_answers(self._detector, ontology, options)
+        self._batch_size = batch_size
+        self._workers = workers
+
+    def __call__(self, pictures: dict[str, Any]) -> dict[str, list[str]]:
+        """Columns "key", "status" and "record" (JSON) for the column "key"."""
+        batches = answers(
+            ((key, self._root / key) for key in map(str, pictures["key"])),
+            self._answer,
+            self._detector.prepare,
+            batch_size=self._batch_size,
+            workers=self._workers,
+        )
+        try:
+            rows = [row for batch in batches for row in batch]
+        except GlipError as error:  # of exceptions, Ray hands on the text only
+            rows = [("", FAILED, [type(error).__name__, str(error)])]
+        return {
+            "key": [key for key, _, _ in rows],
+            "status": [status for _, status, _ in rows],
+            "record": [json.dumps(record) for _, _, record in rows],
+        }
+
+
+def label_photos_with_ray(
+    weights: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    ontology: Ontology,
+    journal: Journal,
+    *,
+    options: PostprocessOptions | None = None,
+    device: str | None = None,
+    dtype: DType = "float32",
+    batch_size: int = 1,
+    workers: int = 2,
+    actors: int | None = None,
+    without: Path | None = None,
+    progress: Callable[[Tally], object] = lambda tally: None,
+) -> None:
+    """Label the pictures of a folder that the journal does not have yet, with Ray.
+
+    Joins the cluster of `RAY_ADDRESS`; without one, Ray runs on this machine for this call.
+
+    Args:
+        weights: File of them, on a path that all machines have.
+        root: The folder, likewise.
+        ontology: What to look for.
+        journal: Of this process, the only one that writes.
+        options: Of the detections, before the ontology decides.
+        device: "cpu" leaves the GPUs of the cluster alone.
+        dtype: See `glip.load`.
+        batch_size, workers: See `work_through`, of each actor.
+        actors: Models at work; by default one for each GPU of the cluster, or for each CPU core if
+            it has no GPU.
+        without: A folder below the root that is left out.
+        progress: Told what is done in this run.
+    Raises:
+        ConfigError: Ray is not installed, or `actors` is not a whole number from 1.
+        DeviceError: Ray cannot be started or reached, or its machines fail.
+        GlipError: What `label_photos` says.
+    """
+    if actors is not None and actors < 1:
+        raise ConfigError(f"actors must be a whole number from 1, got {actors}")
+    read(Path(weights))  # what is wrong with them is said before actors start
+    options = options or PostprocessOptions()
+    setting = (os.path.abspath(weights), os.path.abspath(root), ontology, options, dtype)
+    left = (name for name in list_pictures(root, without=without) if not journal.is_done(name))
+    tally: Tally = {}
+    with _cluster() as ray:
+        resources = ray.cluster_resources()
+        gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
+        count = actors or gpus or int(resources["CPU"])
+        own = (*setting, batch_size, workers, "cuda" if gpus else "cpu")
+        while window := list(itertools.islice(left, WINDOW)):
+            for rows in _answered(ray, window, own, actors=count, gpu=gpus > 0):
+                journal.write(rows)
+                for _, status, _ in rows:
+                    tally[status] = tally.get(status, 0) + 1
+                progress(tally)
+
+
+def _answered(
+    ray: Any, names: list[str], setting: tuple[Any, ...], *, actors: int, gpu: bool
+) -> Iterable[list[tuple[str, str, Any]]]:
+    """(key, status, record) of pictures, some at a time, as actors finish them."""
+    faults = {name: fault for name in names if (fault := unusable_name(name)) is not None}
+    if faults:  # Ray's tables hold Unicode only
+        yield [(name, "rejected", fault) for name, fault in faults.items()]
+    items = [{"key": name} for name in names if name not in faults]
+    if not items:
+        return
+    tasks = -(-len(items) // TASK)
+    data = ray.data.from_items(items, override_num_blocks=tasks).map_batches(
+        Labeller,
+        batch_size=TASK,
+        compute=ray.data.ActorPoolStrategy(size=min(actors, tasks)),
+        fn_constructor_args=setting,
+        num_gpus=1 if gpu else 0,
+        num_cpus=1,  # Ray gives the model as many threads
+    )
+    for table in data.iter_batches(batch_size=None, batch_format="numpy"):
+        columns = (table["key"], table["status"], map(json.loads, table["record"]))
+        rows = [
+            (str(key), str(status), record) for key, status, record in zip(*columns, strict=True)
+        ]
+        for _, status, record in rows:
+            if status == FAILED:
+                raise getattr(errors, record[0])(record[1])
+        yield rows
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """The module `ray`, with a cluster; what goes wrong in it is one of our errors."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(
+            "--engine ray needs Ray Data; install it with: pip install 'glip[ray]'"
+        ) from error
+    own = not ray.is_initialized()
+    try:
+        if own:
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DeviceError(f"Ray cannot be started or reached: {error}") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False  # there is one of all pictures
+    try:
+        yield ray
+    except ray.exceptions.RayError as error:
+        raise DeviceError(
+            f"Ray failed; what is done is kept, run the same command again: {error}"
+        ) from error
+    finally:
+        if own:
+            ray.shutdown()
