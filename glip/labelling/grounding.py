@@ -34,10 +34,10 @@ from glip.labelling.filters import FILTERS, CaptionFilters, Survey, refuse_pictu
 from glip.labelling.journal import Journal
 from glip.labelling.run import Read, Settled, Tally, unusable_name, work_through
 from glip.labelling.teacher import BoxConfig, Teacher, View, teach, views
+from glip.page import picture, table, write_page
 from glip.structures import Detections
 from glip.text.nouns import Chunker, noun_phrases
 from glip.text.prompt import Prompt
-from glip.training.report import html_table, picture, write_page
 from glip.version import __version__
 from glip.visualize import draw
 
@@ -487,21 +487,21 @@ def _write_page(
         "boxes": f"{report.boxes:,}",
         f"boxes above {CONFIDENT:g}": _share(report.confident_boxes, report.boxes),
     }
-    body = ["<h1>Captions grounded by a teacher</h1>", html_table(counts)]
+    body = [table(counts)]
     if report.refused:
         body.append("<h2>Captions refused</h2>")
-        body.append(html_table({_why(name): f"{n:,}" for name, n in report.refused.items()}))
+        body.append(table({_why(name): f"{n:,}" for name, n in report.refused.items()}))
     body.append("<h2>Boxes by score</h2>")
     steps = (f"{step / BINS:.1f} to {(step + 1) / BINS:.1f}" for step in range(BINS))
-    body.append(html_table(dict(zip(steps, (f"{n:,}" for n in report.scores), strict=True))))
+    body.append(table(dict(zip(steps, (f"{n:,}" for n in report.scores), strict=True))))
     body.append("<h2>Captions from all over the input</h2>")
     body += list(_samples(captions, journal, report.captions, config.sample_pictures))
     if report.rejected:
         body += [
             "<h2>Bad pictures and lines</h2>",
-            html_table({str(n): line for n, line in enumerate(report.rejected, 1)}),
+            table({str(n): line for n, line in enumerate(report.rejected, 1)}),
         ]
-    body += ["<h2>Settings</h2>", html_table({key: json.dumps(job[key]) for key in job})]
+    body += ["<h2>Settings</h2>", table({key: json.dumps(job[key]) for key in job})]
     with failing_disk(path):
         write_page(path, "Captions grounded by a teacher", body)
 

@@ -6,21 +6,19 @@ boxes; the pictures that could not be used. Memory does not grow with the number
 
 from __future__ import annotations
 
-import base64
 import heapq
-import html
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from glip.errors import ImageError
-from glip.files import whole_file
 from glip.images import load_image
 from glip.labelling.labels import Label, Labelled
+from glip.page import jpeg_url, write_page
 
 BINS = 20
 """Bars of a histogram, over scores from 0 to 1."""
@@ -32,18 +30,6 @@ CROP_PX = 160
 """Longest side of a crop."""
 MARGIN = 0.2
 """Of the box's longer side, shown around it."""
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
-  color: #1c2024; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2.5rem 0 .3rem }
-table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-.crops { display: flex; flex-wrap: wrap; gap: .6rem; margin: .3rem 0 .9rem }
-figure { margin: 0; width: 10rem } figure img { max-width: 100%; display: block }
-figcaption { font-size: .8rem; color: #555; overflow-wrap: anywhere }
-svg { display: block; margin: .4rem 0 } p.note { color: #555; margin: .2rem 0 }
-"""
 
 
 @dataclass
@@ -109,8 +95,7 @@ def write_report(
         for name in {label.name for label in picture.labels}:
             summaries[name].pictures += 1
     crops = _crops(root, summaries.values())
-    with whole_file(path) as file:
-        file.writelines(_page(title, total, empty, summaries, crops, rejected))
+    write_page(path, title, _page(total, empty, summaries, crops, rejected))
     return Path(path)
 
 
@@ -145,9 +130,7 @@ def _crop(image: Image.Image, label: Label) -> str:
     # White beside black is seen on any ground.
     canvas.rectangle(_grown(corners, 1), outline="white")
     canvas.rectangle(corners, outline="black")
-    data = io.BytesIO()
-    crop.save(data, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return jpeg_url(crop, quality=80)
 
 
 def _grown(corners: Sequence[float], by: float) -> list[float]:
@@ -156,7 +139,6 @@ def _grown(corners: Sequence[float], by: float) -> list[float]:
 
 
 def _page(
-    title: str,
     total: int,
     empty: int,
     summaries: dict[str, _ClassSummary],
@@ -164,38 +146,33 @@ def _page(
     rejected: Iterable[Rejected],
 ) -> Iterator[str]:
     boxes = sum(summary.boxes for summary in summaries.values())
-    yield (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}'
-        f"</title><style>{_STYLE}</style></head><body>\n<h1>{_text(title)}</h1>\n"
-        f"<p>{total:,} pictures, {boxes:,} boxes; {empty:,} pictures without any box.</p>\n"
-    )
+    yield f"<p>{total:,} pictures, {boxes:,} boxes; {empty:,} pictures without any box.</p>"
     yield (
         '<table><tr><th>class</th><th class="number">boxes</th>'
-        '<th class="number">pictures</th></tr>\n'
+        '<th class="number">pictures</th></tr>'
     )
     for number, (name, summary) in enumerate(summaries.items()):
         yield (
-            f'<tr><td><a href="#class{number}">{_text(name)}</a></td>'
+            f'<tr><td><a href="#class{number}">{escape(name)}</a></td>'
             f'<td class="number">{summary.boxes:,}</td>'
-            f'<td class="number">{summary.pictures:,}</td></tr>\n'
+            f'<td class="number">{summary.pictures:,}</td></tr>'
         )
-    yield "</table>\n"
+    yield "</table>"
     for number, (name, summary) in enumerate(summaries.items()):
-        yield f'<h2 id="class{number}">{_text(name)}</h2>\n'
+        yield f'<h2 id="class{number}">{escape(name)}</h2>'
         if not summary.boxes:
-            yield '<p class="note">No box.</p>\n'
+            yield '<p class="note">No box.</p>'
             continue
         if not summary.lowest:
-            yield f'<p class="note">{summary.boxes:,} boxes, none with a score.</p>\n'
+            yield f'<p class="note">{summary.boxes:,} boxes, none with a score.</p>'
             continue
         yield _histogram(summary.bins)
         for words, heap in (("Lowest", summary.lowest), ("Highest", summary.highest)):
-            yield f'<p class="note">{words} scores</p>\n<div class="crops">\n'
+            yield f'<p class="note">{words} scores</p>\n<div class="crops">'
             for _, picture, row, label in sorted(heap, reverse=True):
                 yield _figure(picture, label, crops.get((picture, row)))
-            yield "</div>\n"
+            yield "</div>"
     yield from _rejected_list(rejected)
-    yield "</body></html>\n"
 
 
 def _histogram(bins: Sequence[int]) -> str:
@@ -217,16 +194,16 @@ def _histogram(bins: Sequence[int]) -> str:
     )
     return (
         f'<svg width="{width}" height="82" role="img" aria-label="scores">{"".join(bars)}'
-        f'<line x1="0" y1="64.5" x2="{width}" y2="64.5" stroke="#999"/>{ticks}</svg>\n'
+        f'<line x1="0" y1="64.5" x2="{width}" y2="64.5" stroke="#999"/>{ticks}</svg>'
     )
 
 
 def _figure(picture: str, label: Label, crop: str | None) -> str:
     image = f'<img src="{crop}" alt="">' if crop else "<em>cannot be read any more</em>"
-    phrase = f", found as “{_text(label.phrase)}”" if label.phrase else ""
+    phrase = f", found as “{escape(label.phrase)}”" if label.phrase else ""
     return (
-        f"<figure>{image}<figcaption>{label.score:.3f}{phrase}<br>{_text(picture)}</figcaption>"
-        "</figure>\n"
+        f"<figure>{image}<figcaption>{label.score:.3f}{phrase}<br>{escape(picture)}</figcaption>"
+        "</figure>"
     )
 
 
@@ -235,14 +212,11 @@ def _rejected_list(rejected: Iterable[Rejected]) -> Iterator[str]:
     for one in rejected:
         count += 1
         if count == 1:
-            yield "<h2>Rejected pictures</h2>\n<table>\n"
+            yield "<h2>Rejected pictures</h2>\n<table>"
         if count <= REJECTED:
-            yield f"<tr><td>{_text(one.picture)}</td><td>{_text(one.reason)}</td></tr>\n"
+            reason = f'<td class="text">{escape(one.reason)}</td>'
+            yield f"<tr><td>{escape(one.picture)}</td>{reason}</tr>"
     if count:
-        yield "</table>\n"
+        yield "</table>"
     if count > REJECTED:
-        yield f'<p class="note">and {count - REJECTED:,} more</p>\n'
-
-
-def _text(text: str) -> str:
-    return html.escape(text)
+        yield f'<p class="note">and {count - REJECTED:,} more</p>'

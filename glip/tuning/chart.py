@@ -1,7 +1,7 @@
 """A chart of several lines with their spread, as an SVG file: no plotting library is asked for.
 
 Knows nothing about what the numbers mean. The sparklines of a run's report are
-`glip.training.report.curve`; this one has axes, as it stands in a document.
+`glip.page.curve`; this one has axes, as it stands in a document.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 import re
-from xml.etree import ElementTree
 
 from PIL import Image
 
-from glip.training.report import SamplePicture, curve, write_report
+from glip.training.report import SamplePicture, write_report
 
 
 def test_report_holds_everything_in_one_file(tmp_path):
@@ -28,19 +27,6 @@ def test_report_holds_everything_in_one_file(tmp_path):
     assert "a &amp; b.png: truth" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # needs nothing beside it
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_curve_goes_from_corner_to_corner():
-    figure = ElementTree.fromstring(curve("loss", [(10, 5.0), (20, 3.0), (30, 1.0)]))
-    line = figure.find("svg/polyline").get("points")
-    assert line == "50.0,6.0 172.0,65.0 294.0,124.0"
-    assert [text.text for text in figure.findall("svg/text")] == ["5", "1"]
-    assert figure.findtext("figcaption") == "loss: 5 to 1, steps 10 to 30"
-
-
-def test_flat_curve_lies_in_the_middle():
-    figure = ElementTree.fromstring(curve("AP", [(7, 0.5), (8, 0.5)]))
-    assert figure.find("svg/polyline").get("points") == "50.0,65.0 294.0,65.0"
 
 
 def test_curves_have_their_headings_and_single_points_none(tmp_path):
