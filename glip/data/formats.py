@@ -5,7 +5,8 @@
 * YOLO: `data.yaml` with the names, a text file of labels for each picture.
 * Pascal VOC: an XML file for each picture.
 * Flickr30k Entities: `Annotations` and `Sentences` (`flickr.py`).
-* ODVG in several parts, as pseudo labels are written: a folder of `*.jsonl`.
+* ODVG in several parts, as pseudo labels are written: a folder of `*.jsonl`. With `label_map.json`
+  beside them the lines have class labels, without it captions.
 
 YOLO and VOC are read here, in a page, as the converters that could do it either ask for a computer
 vision library or say less of what is wrong. Knows nothing about prompts or tokens.
@@ -24,12 +25,17 @@ import yaml
 
 from glip.data.detection import DetectionData, DetectionRecord, parse_detection, read_json
 from glip.data.flickr import read_flickr
-from glip.data.grounding import GroundingData, parse_grounding, read_grounding
+from glip.data.grounding import (
+    GroundingData,
+    parse_grounding,
+    read_grounding,
+    read_odvg_detection,
+)
 from glip.data.packed import Packed
 from glip.data.pictures import PictureFolder, Pictures, pictures_for
 from glip.errors import DataError
 
-Format = Literal["coco", "mdetr", "odvg", "yolo", "voc", "flickr"]
+Format = Literal["coco", "mdetr", "odvg", "odvg_labels", "yolo", "voc", "flickr"]
 """LVIS counts as "coco"; COCO captions as "mdetr", captions without boxes."""
 
 Split = Literal["train", "val", "test"]
@@ -44,7 +50,11 @@ class Annotated:
 
 
 def read_annotated(
-    path: str | Path, images: str | Path | None = None, *, split: Split | None = None
+    path: str | Path,
+    images: str | Path | None = None,
+    *,
+    split: Split | None = None,
+    label_map: str | Path | None = None,
 ) -> Annotated:
     """Read annotations in any format that is known, and find their pictures.
 
@@ -52,11 +62,11 @@ def read_annotated(
         path: a file or folder, see the head of this module.
         images: folder or uncompressed tar with the pictures; by default beside the annotations.
         split: part of a YOLO, VOC or Flickr30k folder; by default all of it.
+        label_map: names of the labels of an ODVG file, where they are not beside it.
     Raises:
         DataError: no known format, or what its reader says.
     """
-    path = Path(path)
-    path = annotations_in(path)
+    path = annotations_in(Path(path))
     kind, content = recognise(path)
     if kind == "yolo":
         return read_yolo(path, split=split)
@@ -65,6 +75,8 @@ def read_annotated(
     data: DetectionData | GroundingData
     if kind == "flickr":
         data = read_flickr(path, split=split).grounding()
+    elif kind == "odvg_labels" or label_map is not None:
+        data = read_odvg_detection(path, label_map or label_map_of(path))
     elif kind == "odvg":
         data = read_grounding(path)
     elif kind == "coco":
@@ -73,6 +85,11 @@ def read_annotated(
         data = parse_grounding(content, path)
     some = [data.records[row].file_name for row in range(min(10, len(data)))]
     return Annotated(data, pictures_for(path, images, some))
+
+
+def label_map_of(path: Path) -> Path:
+    """Where the names of the labels of an ODVG file or folder are by habit."""
+    return (path if path.is_dir() else path.parent) / "label_map.json"
 
 
 class Part(NamedTuple):
@@ -98,7 +115,7 @@ def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
     """The parts of a data set to train on and to evaluate on, if it says which is which.
 
     Known are `train` and `valid` folders as Roboflow and ODinW have them, `train.json` and
-    `val.json`, and the splits of YOLO and VOC.
+    `val.json` or `.jsonl`, and the splits of YOLO and VOC.
 
     Args:
         path: Anything that `read_annotated` takes, or a folder with two of them.
@@ -112,7 +129,7 @@ def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
     if not path.is_dir() or whole != path:
         return Part(path), None
     for held_out in ("valid", "val", "validation"):
-        for pattern in ("{}/_annotations.coco.json", "{}.json", "annotations/{}.json"):
+        for pattern in ("{}/_annotations.coco.json", "{}.json", "annotations/{}.json", "{}.jsonl"):
             files = [path / pattern.format(name) for name in ("train", held_out)]
             if all(file.is_file() for file in files):
                 return Part(files[0]), Part(files[1])
@@ -137,7 +154,7 @@ def recognise(path: Path) -> tuple[Format, Any]:
         if (path / "Annotations").is_dir() and (path / "Sentences").is_dir():
             return "flickr", None
         if next(path.glob("*.jsonl"), None) is not None:
-            return "odvg", None
+            return _odvg_kind(path), None
         folder = path / "Annotations"
         if next((folder if folder.is_dir() else path).glob("*.xml"), None) is not None:
             return "voc", None
@@ -147,11 +164,15 @@ def recognise(path: Path) -> tuple[Format, Any]:
             "Entities); pass an annotation file"
         )
     if path.suffix == ".jsonl":
-        return "odvg", None
+        return _odvg_kind(path), None
     if path.suffix in (".yaml", ".yml"):
         raise DataError(f"{path}: for a YOLO data set pass its folder, {path.parent}")
     content = read_json(path)
     return ("mdetr" if _has_captions(content) else "coco"), content
+
+
+def _odvg_kind(path: Path) -> Format:
+    return "odvg_labels" if label_map_of(path).is_file() else "odvg"
 
 
 def _has_captions(content: Any) -> bool:
@@ -239,7 +260,7 @@ def read_voc(folder: str | Path, *, split: Split | None = None) -> Annotated:
         chosen = folder / "ImageSets" / "Main" / f"{split}.txt"
         if not chosen.is_file():
             raise DataError(f"{chosen} does not exist; leave the split out to read all of {folder}")
-        stems = {line.split()[0] for line in chosen.read_text().splitlines() if line.strip()}
+        stems = {_in_image_set(line) for line in chosen.read_text().splitlines() if line.strip()}
         files = [file for file in files if file.stem in stems]
     parsed = [_voc_file(file) for file in files]
     names = sorted({name for _, _, objects in parsed for name, _, _ in objects})
@@ -343,6 +364,12 @@ def _yolo_lines(path: Path) -> list[tuple[str, tuple[float, float, float, float,
         x, y, w, h = values
         lines.append((f"{path}:{row}", (number, x, y, w, h)))
     return lines
+
+
+def _in_image_set(line: str) -> str:
+    """The picture that a line of an image set names; those of single classes say -1, 0 or 1 too."""
+    name, _, flag = line.strip().rpartition(" ")
+    return name.strip() if flag in ("-1", "0", "1") and name else line.strip()
 
 
 def _voc_file(

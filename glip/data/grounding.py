@@ -165,7 +165,8 @@ def read_odvg_detection(path: str | Path, label_map: str | Path) -> DetectionDat
     """Read ODVG JSON lines with class labels.
 
     Args:
-        path: lines with `detection: {"instances": [{"bbox": [x1, y1, x2, y2], "label": 3}]}`.
+        path: lines with `detection: {"instances": [{"bbox": [x1, y1, x2, y2], "label": 3}]}`, or a
+            folder of such files, which are read by name.
         label_map: JSON object from label number, as a string, to class name.
     Raises:
         DataError: a file cannot be read, or a label is not in the map.
@@ -177,9 +178,10 @@ def read_odvg_detection(path: str | Path, label_map: str | Path) -> DetectionDat
         raise DataError(f"{label_map} is no map from label numbers to names") from error
     labels = sorted(names)
     row_of = {label: row for row, label in enumerate(labels)}
-    records = []
-    for line, content in read_lines(path):
-        where = f"{path}:{line}"
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    records: list[DetectionRecord] = []
+    lines = ((f"{file}:{line}", item) for file in files for line, item in read_lines(file))
+    for where, content in lines:
         name, size = _picture_of(content, where)
         instances = content.get("detection", {}).get("instances", [])
         for instance in instances:
@@ -189,7 +191,7 @@ def read_odvg_detection(path: str | Path, label_map: str | Path) -> DetectionDat
                 raise DataError(f"{where}: label {instance.get('label')} is not in {label_map}")
         records.append(
             DetectionRecord(
-                image_id=content.get("image_id", line),
+                image_id=content.get("image_id", len(records) + 1),
                 file_name=name,
                 image_hw=size,
                 boxes=np.array([i["bbox"] for i in instances], dtype=np.float64).reshape(-1, 4),

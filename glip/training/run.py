@@ -31,7 +31,6 @@ from glip.data.batch import Batch
 from glip.data.detection import DetectionData
 from glip.data.doctor import examine
 from glip.data.formats import Annotated, read_annotated
-from glip.data.grounding import GroundingData, read_odvg_detection
 from glip.data.loader import (
     DetectionSource,
     GroundingSource,
@@ -41,7 +40,6 @@ from glip.data.loader import (
     training_loader,
 )
 from glip.data.packing import CaptionPacker
-from glip.data.pictures import pictures_for
 from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, world_size
@@ -280,15 +278,10 @@ def starting_point(config: RunConfig, device: torch.device) -> Detector:
 
 def training_source(config: SourceConfig, detector: Detector) -> Source:
     """A data set as training draws from it."""
-    if config.label_map is not None:
-        data: DetectionData | GroundingData = read_odvg_detection(
-            config.annotations, config.label_map
-        )
-        first = [data.records[0].file_name] if len(data) else []
-        pictures = pictures_for(config.annotations, config.images, first)
-    else:
-        annotated = read_annotated(config.annotations, config.images, split=config.split)
-        data, pictures = annotated.data, annotated.pictures
+    annotated = read_annotated(
+        config.annotations, config.images, split=config.split, label_map=config.label_map
+    )
+    data, pictures = annotated.data, annotated.pictures
     if isinstance(data, DetectionData):
         if config.vocabulary is not None:
             data = data.only(config.vocabulary)

@@ -55,7 +55,8 @@ class SourceConfig:
     split: Split | None = None
     """Of a folder with several."""
     label_map: str | None = None
-    """For ODVG lines with class labels: the JSON file from label to name."""
+    """For ODVG lines with class labels: the JSON file from label to name, where it is not the
+    `label_map.json` beside them."""
     vocabulary: str | None = None
     """Of a file with several vocabularies: only the pictures of this one, so that each can have a
     weight and wordings of its own."""

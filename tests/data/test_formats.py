@@ -99,6 +99,13 @@ def test_voc_counts_from_one(voc):
     assert "a.png" in annotated.pictures
 
 
+def test_voc_lists_name_pictures_whose_names_have_blanks(voc):
+    for name, line in (("a b", "a b"), ("b 1", "b 1  1"), ("c", "c -1")):
+        (voc / "Annotations" / f"{name}.xml").write_text(VOC)
+        (voc / "ImageSets" / "Main" / "val.txt").write_text(f"{line}\n\n")
+        assert len(read_annotated(voc, split="val").data) == 1, line
+
+
 def test_broken_voc_file_is_named(voc):
     with pytest.raises(DataError, match=r"z.xml is no Pascal VOC"):
         read_voc(voc)

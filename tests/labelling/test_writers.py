@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ import yaml
 from PIL import ExifTags, Image
 
 from glip.data.doctor import examine
-from glip.data.formats import read_annotated
+from glip.data.formats import read_annotated, train_and_val
 from glip.data.grounding import read_odvg_detection
 from glip.errors import ConfigError, StorageError
 from glip.images import load_image
@@ -120,12 +121,25 @@ def _annotate(file: Path) -> None:
 
 def test_odvg_by_our_reader(data: DataSet, tmp_path: Path) -> None:
     folder = write_data_set(data, "odvg", tmp_path / "odvg")
+    for path in (folder, folder / "annotations.jsonl"):
+        assert read_annotated(path, data.root).data.names == data.names
     read = read_odvg_detection(folder / "annotations.jsonl", folder / "label_map.json")
     assert read.names == NAMES
     for record, picture in zip(read.records, PICTURES, strict=True):
         assert (record.file_name, record.image_hw) == (picture.picture, picture.image_hw)
         assert record.boxes.tolist() == [[float(v) for v in label.box] for label in picture.labels]
         assert [read.names[row] for row in record.labels] == [x.name for x in picture.labels]
+
+
+def test_odvg_parts_are_found_and_examined(data: DataSet, tmp_path: Path) -> None:
+    folder = write_data_set(replace(data, val_share=0.5), "odvg", tmp_path / "odvg")
+    train, val = train_and_val(folder)
+    assert val is not None
+    parts = [read_annotated(part.path, data.root).data for part in (train, val)]
+    assert sorted(name for part in parts for name in part.file_names()) == sorted(
+        picture.picture for picture in PICTURES
+    )
+    assert not examine(train.path, data.root).errors
 
 
 def test_yolo_by_our_reader(data: DataSet, tmp_path: Path) -> None:
