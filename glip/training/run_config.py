@@ -3,7 +3,8 @@
 A YAML file holds what differs from the defaults, which are the released recipe of GLIP-T. It may
 name another file as its `base`: mappings are merged, everything else is replaced. A list whose key
 ends in "+" (`sources+:`) goes behind that of the base, and a mapping of numbers (`sources: {0: …}`)
-changes single members of it. Paths of data are relative to the working folder.
+changes single members of it or, with `null`, leaves them out. Paths of data are relative to the
+working folder.
 """
 
 from __future__ import annotations
@@ -235,9 +236,7 @@ def _read_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values over those of a base; mappings are merged, `key+` adds to a list, all else is
-    replaced.
-    """
+    """Values over those of a base, as the head of this module says."""
     result = dict(base)
     for key, value in values.items():
         if str(key).endswith("+") and isinstance(value, list):
@@ -251,7 +250,8 @@ def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
                     f"{key}: {list(value)} are not numbers of its {len(under)} members, which "
                     "count from 0"
                 )
-            result[key] = list(_laid_over(under, value).values())
+            members = _laid_over(under, value).values()
+            result[key] = [member for member in members if member is not None]
         elif isinstance(under, Mapping) and isinstance(value, Mapping):
             result[key] = _laid_over(under, value)
         else:

@@ -72,6 +72,8 @@ def test_single_members_of_a_list_of_the_base_are_changed(tmp_path):
         ("a", 1.0),
         ("b", 3.0),
     ]
+    config = read_run(write(tmp_path, "base: b.yaml\ndata: {sources: {0: null}}\n"))
+    assert [source.annotations for source in config.data.sources] == ["b"]
     with pytest.raises(ConfigError, match=r"sources: \[2\] are not numbers of its 2 members"):
         read_run(write(tmp_path, "base: b.yaml\ndata: {sources: {2: {weight: 3}}}\n"))
 
