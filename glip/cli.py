@@ -150,6 +150,11 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="detections score above this, 0 to 1 (default: the model's or the task's own)",
     )
     add_detection_options(parser)
+    parser.add_argument(
+        "--exclusive",
+        action="store_true",
+        help="one phrase for each thing: boxes of different phrases suppress each other, too",
+    )
     add_device_option(parser)
     add_dtype_option(parser)
     parser.add_argument(
@@ -196,6 +201,7 @@ def _predict(args: argparse.Namespace) -> int:
         nms=args.nms,
         max_detections=args.max_detections,
         aggregate=args.aggregate,
+        exclusive=args.exclusive,
     )
     several = len(args.image) > 1 or os.path.isdir(args.image[0])
     pictures, failed = _find_pictures(args.image)

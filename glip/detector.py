@@ -31,6 +31,7 @@ from glip.postprocess import (
     PostprocessOptions,
     cap,
     merge,
+    one_phrase_each,
     rescale,
     select_candidates,
     suppress,
@@ -252,6 +253,7 @@ class Detector:
         nms: float = 0.6,
         max_detections: int = 100,
         aggregate: Aggregate = "mean",
+        exclusive: bool = False,
         batch_size: int = 1,
     ) -> list[Detections]:
         """Boxes for the phrases of a prompt in each picture.
@@ -273,6 +275,8 @@ class Detector:
             nms: IoU above which the lower-scored of two boxes of one phrase goes.
             max_detections: For each picture. official: equals of the last one stay as well.
             aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first".
+            exclusive: Boxes of different phrases suppress each other as well, so that each thing
+                gets one phrase, the best. Leave it off where phrases name parts or kinds of others.
             batch_size: Pictures that go through the model together; more than one helps on a GPU.
         Returns:
             One `Detections` for each picture, best first, boxes in pixels of the original picture.
@@ -287,6 +291,7 @@ class Detector:
             nms=nms,
             max_detections=max_detections,
             aggregate=aggregate,
+            exclusive=exclusive,
         )
         found = []
         for outcome in self.stream(images, prompts, options=options, batch_size=batch_size):
@@ -498,8 +503,9 @@ class Detector:
         ]
 
     def _uncapped(self, options: PostprocessOptions) -> PostprocessOptions:
-        """Negatives have to go before detections are counted."""
-        if self.task is None or not len(self.task.negatives):
+        """What goes because of other phrases has to go before detections are counted."""
+        negatives = self.task is not None and len(self.task.negatives)
+        if not negatives and not options.exclusive:
             return options
         return replace(options, max_detections=sys.maxsize)
 
@@ -514,7 +520,9 @@ class Detector:
         found = merge(parts, self._uncapped(options).max_detections)
         if self.task is not None and len(self.task.negatives):
             found = without_negatives(found, len(prompt), options.nms)
-            found = cap(found, options.max_detections)
+        if options.exclusive:
+            found = one_phrase_each(found, options)
+        found = cap(found, options.max_detections)
         boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
         return Detections(
             boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw

@@ -35,6 +35,9 @@ class PostprocessOptions:
     max_detections: int = 100
     aggregate: Aggregate = "mean"
     """A phrase's probability from its tokens' probabilities."""
+    exclusive: bool = False
+    """Of what is left, boxes of different phrases suppress each other too: one phrase for each
+    thing. Not official, where a dog may be a "dog" and an "animal"."""
 
     def __post_init__(self) -> None:
         for name in ("probability", "score", "nms"):
@@ -169,6 +172,12 @@ def without_negatives(found: Found, phrases: int, overlap: float) -> Found:
         others.scores > kept.scores[:, None]
     )
     return Found(*(part[~beaten.any(1)] for part in kept))
+
+
+def one_phrase_each(found: Found, options: PostprocessOptions) -> Found:
+    """Of boxes that overlap by more than `options.nms`, whatever their phrases, the best stays."""
+    kept = nms_per_label(found.boxes, found.scores, torch.zeros_like(found.labels), options.nms)
+    return Found(*(part[kept] for part in found))
 
 
 def rescale(boxes: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:

@@ -118,6 +118,26 @@ def test_boxes_of_one_phrase_overlap_no_more_than_nms_allows(
     assert counts[0] < counts[1] < counts[2]
 
 
+@pytest.mark.parametrize("names", [NAMES, [f"object {number}" for number in range(300)]])
+def test_exclusive_boxes_have_one_phrase_each(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], names: list[str]
+) -> None:
+    options = {"threshold": 0.5, "nms": 0.5}
+    picture = make_picture()
+    [every] = tiny_detector.predict(picture, names, max_detections=100_000, **options)
+    [found] = tiny_detector.predict(picture, names, exclusive=True, max_detections=20, **options)
+    overlaps = iou_matrix(found.boxes, found.boxes).fill_diagonal_(0)
+    assert overlaps.max() <= 0.5 + 0.02
+    assert len(found) == 20 < len(every)
+    assert found.scores[0] == every.scores[0]  # the best of all is never beaten
+    # What is gone has given way to something better at its place, of any phrase.
+    [rest] = tiny_detector.predict(
+        picture, names, exclusive=True, max_detections=100_000, **options
+    )
+    nearest = iou_matrix(every.boxes, rest.boxes)
+    assert (nearest.max(1).values > 0.5 - 0.02).all()
+
+
 def test_at_most_max_detections(
     tiny_detector: Detector, make_picture: Callable[..., Image.Image]
 ) -> None:
