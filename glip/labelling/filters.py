@@ -39,6 +39,7 @@ FILTERS = {
     "blank": "no words",
     "short": "fewer words than min_words",
     "long": "more words than max_words",
+    "left_out": "a word of leave_out_words",
     "shared": "text of more than max_pictures_per_text pictures",
     "rare": "a word or pair of words that is not among the vocabulary most frequent ones",
     "many_texts": "picture with more than max_texts_per_picture texts",
@@ -71,9 +72,18 @@ class CaptionFilters:
     size, darker, or as JPEG of quality 30, 19 in 20 differed in 4 bits or fewer; of 19,900 pairs
     of different photos none in fewer than 13."""
 
+    leave_out_words: tuple[str, ...] | None = None
+    """Not in ALIGN but for test words: captions with any of these words or pairs of words, or their
+    plural in s, are left out, so that they can measure whether a model reads what it never saw."""
+
     def __post_init__(self) -> None:
+        for word in self.leave_out_words or ():
+            if not 1 <= len(_words(word)) <= 2:
+                raise ConfigError(f"filters.leave_out_words: {word!r} is not a word or two")
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
+            if name == "leave_out_words":
+                continue
             least = 0 if name in ("min_words", "min_side", "near_duplicates") else 1
             if value is not None and value < least:
                 raise ConfigError(f"filters.{name} must be at least {least}, got {value}")
@@ -168,6 +178,10 @@ class Survey:
             return "short"
         if self._filters.max_words is not None and len(words) > self._filters.max_words:
             return "long"
+        if self._filters.leave_out_words:
+            held_out = {_normal(word) for word in self._filters.leave_out_words}
+            if any({token, token.removesuffix("s")} & held_out for token in _tokens(words)):
+                return "left_out"
         if self._has("shared", _hash(_normal(text))):
             return "shared"
         known = self._refused.get("known")

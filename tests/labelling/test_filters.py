@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,22 @@ def test_presets():
     assert refuse_picture(curated, (1, 100)) is None
     assert Survey(curated).refuse_caption("dog") is None
     assert Survey(curated).refuse_caption("...") == "blank"
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("A Puppy, asleep.", "left_out"),
+        ("two puppys and a cat", "left_out"),
+        ("a bear of plush", None),
+        ("the plush bears sit", "left_out"),
+        ("a hush puppyish dog", None),
+    ],
+)
+def test_words_that_are_kept_for_measuring(text, refused):
+    filters = replace(CaptionFilters.preset("curated"), leave_out_words=("puppy", "plush bear"))
+    assert not filters.needs_survey
+    assert Survey(filters).refuse_caption(text) == refused
 
 
 @pytest.mark.parametrize(
@@ -210,8 +227,8 @@ def test_copies_and_test_pictures_go(tmp_path):
 
 
 def test_every_filter_is_described():
-    assert set(FILTERS) == {"blank", "short", "long", "shared", "rare", "many_texts", "small",
-                            "elongated", "duplicate"}  # fmt: skip
+    assert set(FILTERS) == {"blank", "short", "long", "left_out", "shared", "rare", "many_texts",
+                            "small", "elongated", "duplicate"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -221,6 +238,7 @@ def test_every_filter_is_described():
         ({"min_words": 5, "max_words": 4}, "no caption could pass"),
         ({"near_duplicates": 30}, "between 0 and 15 bits"),
         ({"max_aspect": 0.5}, "max_aspect must be at least 1"),
+        ({"leave_out_words": ("a teddy bear",)}, "'a teddy bear' is not a word or two"),
     ],
 )
 def test_options_that_cannot_work(options, message):
