@@ -13,7 +13,6 @@ then, not weeks.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from latency import peak_memory
 from tqdm import tqdm
 
 from glip.detector import Detector, Prepared, load
@@ -106,8 +106,7 @@ def measure_memory(count: int) -> None:
         work_through(items(), answer, prepare, journal, batch_size=8)
         data = DataSet(JournalPictures(journal), ("cat",), Path(folder))
         write_data_set(data, "coco", Path(folder) / "coco")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{peak / (2**20 if sys.platform == 'darwin' else 2**10):.0f}")
+    print(f"{peak_memory() / 2**20:.0f}")
 
 
 def main() -> int:
