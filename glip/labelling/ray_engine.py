@@ -191,6 +191,7 @@ def _cluster() -> Iterator[Any]:
     except (OSError, RuntimeError, ValueError) as error:
         raise DeviceError(f"Ray cannot be started or reached: {error}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False  # there is one of all pictures
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of each window of names
     try:
         yield ray
     except ray.exceptions.RayError as error:
