@@ -143,6 +143,21 @@ def read(path: str | os.PathLike[str]) -> Weights:
     raise CheckpointError(f"{path} is neither a safetensors file nor a PyTorch checkpoint")
 
 
+def read_config(path: str | os.PathLike[str]) -> ModelConfig:
+    """The config of a weights file; of our own files without reading the weights.
+
+    Raises:
+        CheckpointError: As `read`.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError):
+        metadata = {}  # another format, or none: `read` knows, and says what is wrong
+    return _config_of(metadata, path) if METADATA in metadata else read(path).config
+
+
 def _read_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
@@ -154,6 +169,11 @@ def _read_safetensors(path: Path) -> Weights:
         ) from error
     if METADATA not in metadata:
         return _from_official(state, path)
+    return Weights(_config_of(metadata, path), state, metadata.get("tokenizer"))
+
+
+def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
+    """The config in the header of one of our files."""
     try:
         header = json.loads(metadata[METADATA])
         if header["format"] != FORMAT:  # its config may have keys that we do not know
@@ -170,7 +190,7 @@ def _read_safetensors(path: Path) -> Weights:
             f"{path} was refused: its config makes timm read other files "
             f"(backbone.options.{min(unsafe)})"
         )
-    return Weights(config, state, metadata.get("tokenizer"))
+    return config
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from glip.checkpoint import (
     convert_file,
     find,
     read,
+    read_config,
     save,
     weights_folder,
 )
@@ -44,6 +45,20 @@ def test_saved_weights_come_back(tiny_weights: Weights, tiny_file: Path) -> None
     assert back.state.keys() == tiny_weights.state.keys()
     assert all(torch.equal(back.state[key], t) for key, t in tiny_weights.state.items())
     assert back.tokenizer_json is None and back.dropped == ()
+
+
+def test_config_of_our_file_is_read_without_its_weights(
+    tiny_file: Path, tiny_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glip.checkpoint.read", None)  # what would fail if it were called
+    assert read_config(tiny_file) == tiny_config
+
+
+def test_config_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "new.safetensors"
+    save_file({"neck.p6.bias": torch.zeros(1)}, path, {"glip": json.dumps({"format": 99})})
+    with pytest.raises(CheckpointError, match=r"new\.safetensors has format 99"):
+        read_config(path)
 
 
 def test_saved_tokenizer_comes_back(tiny_weights: Weights, tmp_path: Path) -> None:
@@ -88,6 +103,7 @@ def test_other_forms_of_official_weights(
     else:
         torch.save(tiny_official_state, path, _use_new_zipfile_serialization=form == "bare")
     assert assemble(read(path)).head.fused
+    assert read_config(path) == read(path).config
 
 
 def test_half_precision_file_is_half_as_large(tiny_file: Path, tmp_path: Path) -> None:

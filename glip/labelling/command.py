@@ -166,9 +166,9 @@ def _threshold(args: argparse.Namespace) -> float:
     """Where the ontology says nothing; corrected labels have no scores."""
     if args.threshold is not None or args.corrected is not None:
         return args.threshold or 0.0
-    from glip.checkpoint import find, read
+    from glip.checkpoint import find, read_config
 
-    return read(find(args.weights)).config.threshold
+    return read_config(find(args.weights)).threshold
 
 
 def _label(

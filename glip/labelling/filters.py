@@ -82,10 +82,8 @@ class CaptionFilters:
                 raise ConfigError(f"filters.leave_out_words: {word!r} is not a word or two")
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
-            if name == "leave_out_words":
-                continue
             least = 0 if name in ("min_words", "min_side", "near_duplicates") else 1
-            if value is not None and value < least:
+            if isinstance(value, (int, float)) and value < least:
                 raise ConfigError(f"filters.{name} must be at least {least}, got {value}")
         if self.max_words is not None and self.max_words < self.min_words:
             raise ConfigError(
@@ -155,6 +153,7 @@ class Survey:
 
     def __init__(self, filters: CaptionFilters, folder: Path | None = None) -> None:
         self._filters = filters
+        self._held_out = frozenset(map(_normal, filters.leave_out_words or ()))
         self._refused: dict[str, Hashes] = {}
         self.entries: int | None = None
         if folder is not None:
@@ -178,10 +177,10 @@ class Survey:
             return "short"
         if self._filters.max_words is not None and len(words) > self._filters.max_words:
             return "long"
-        if self._filters.leave_out_words:
-            held_out = {_normal(word) for word in self._filters.leave_out_words}
-            if any({token, token.removesuffix("s")} & held_out for token in _tokens(words)):
-                return "left_out"
+        if self._held_out and any(
+            {token, token.removesuffix("s")} & self._held_out for token in _tokens(words)
+        ):
+            return "left_out"
         if self._has("shared", _hash(_normal(text))):
             return "shared"
         known = self._refused.get("known")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from glip import errors
-from glip.checkpoint import read
+from glip.checkpoint import read_config
 from glip.detector import DType, load
 from glip.errors import ConfigError, DeviceError, GlipError
 from glip.labelling.journal import Journal
@@ -31,8 +31,6 @@ WINDOW = 16384
 """Pictures that Ray is given at a time, so that memory does not grow with their number."""
 TASK = 16
 """Pictures that an actor answers at a time, in batches of the model: what a kill loses of each."""
-
-
 FAILED = "failed"
 """Status of the one row of an actor that cannot go on; its record says with which error."""
 
@@ -126,21 +124,27 @@ def label_photos_with_ray(
     """
     if actors is not None and actors < 1:
         raise ConfigError(f"actors must be a whole number from 1, got {actors}")
-    read(Path(weights))  # what is wrong with them is said before actors start
-    options = options or PostprocessOptions()
-    setting = (os.path.abspath(weights), os.path.abspath(root), ontology, options, dtype)
+    read_config(weights)  # a file that is none is told before actors start
     left = (name for name in list_pictures(root, without=without) if not journal.is_done(name))
-    tally: Tally = {}
+    tally = Tally()
     with _cluster() as ray:
         resources = ray.cluster_resources()
         gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
         count = actors or gpus or int(resources["CPU"])
-        own = (*setting, batch_size, workers, "cuda" if gpus else "cpu")
+        setting = (
+            os.path.abspath(weights),
+            os.path.abspath(root),
+            ontology,
+            options or PostprocessOptions(),
+            dtype,
+            batch_size,
+            workers,
+            "cuda" if gpus else "cpu",
+        )
         while window := list(itertools.islice(left, WINDOW)):
-            for rows in _answered(ray, window, own, actors=count, gpu=gpus > 0):
+            for rows in _answered(ray, window, setting, actors=count, gpu=gpus > 0):
                 journal.write(rows)
-                for _, status, _ in rows:
-                    tally[status] = tally.get(status, 0) + 1
+                tally.update(status for _, status, _ in rows)
                 progress(tally)
 
 

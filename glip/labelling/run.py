@@ -11,7 +11,7 @@ import os
 import time
 import unicodedata
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +33,7 @@ keep any of them from waiting longer than the others' patience for it."""
 MOST_UNSTORED = 256
 """Records that wait for the disk before the model waits, too."""
 
-Tally = dict[str, int]
+Tally = Counter[str]
 """How many items there are of each status."""
 
 
@@ -133,9 +133,6 @@ def work_through(
         ConfigError: `batch_size` or `workers` is not a whole number from 1.
         StorageError: the journal cannot be written, for example because the disk is full.
     """
-    for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
     rank, world = distributed.rank(), distributed.world_size()
     own = (
         (key, source)
@@ -143,13 +140,12 @@ def work_through(
         if zlib.crc32(key.encode("utf-8", "surrogatepass")) % world == rank
         and not journal.is_done(key)
     )
-    tally: Tally = {}
+    tally = Tally()
     round_end = time.monotonic() + ROUND_SECONDS
     with _Store(journal) as store:
         for records in answers(own, answer, prepare, batch_size=batch_size, workers=workers):
             store.add(records)
-            for _, status, _ in records:
-                tally[status] = tally.get(status, 0) + 1
+            tally.update(status for _, status, _ in records)
             if world == 1:
                 progress(tally)
             elif time.monotonic() >= round_end:
@@ -166,12 +162,10 @@ def work_through(
 
 def _over_all(tally: Tally, *, busy: bool) -> tuple[Tally, bool]:
     """The sum of all processes' tallies, and whether any of them is busy. A collective call."""
-    total: Tally = {}
-    anyone = False
+    total, anyone = Tally(), False
     for one, still in distributed.gather_objects((tally, busy)):
         anyone |= still
-        for status, count in one.items():
-            total[status] = total.get(status, 0) + count
+        total.update(one)
     return total, anyone
 
 
@@ -187,7 +181,12 @@ def answers(
 
     Args:
         items, answer, prepare, batch_size, workers: see `work_through`.
+    Raises:
+        ConfigError: `batch_size` or `workers` is not a whole number from 1.
     """
+    for name, value in (("batch_size", batch_size), ("workers", workers)):
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
     waiting: dict[tuple[int, int], list[Read]] = {}  # by padded size, fewer than a batch of each
     for key, result in _read_ahead(items, prepare, workers=workers, ahead=2 * batch_size + workers):
         if isinstance(result, ImageError):

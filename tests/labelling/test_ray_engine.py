@@ -55,6 +55,10 @@ def root(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
     return root
 
 
+def label(weights: Path, root: Path, journal: Journal, **options: Any) -> None:
+    label_photos_with_ray(weights, root, ONTOLOGY, journal, options=OPTIONS, **options)
+
+
 @pytest.fixture
 def expected(tiny_detector: Detector, root: Path, tmp_path: Path) -> list[tuple[str, str, Any]]:
     with Journal(tmp_path / "local", JOB) as journal:
@@ -72,12 +76,10 @@ def test_records_are_those_of_the_local_engine(
     monkeypatch.setattr(ray_engine, "WINDOW", 25)
     tallies: list[dict[str, int]] = []
     with Journal(tmp_path / "ray", JOB) as journal:
-        label_photos_with_ray(
+        label(
             tiny_file,
             root,
-            ONTOLOGY,
             journal,
-            options=OPTIONS,
             batch_size=4,
             actors=1,
             progress=lambda tally: tallies.append(dict(tally)),
@@ -93,12 +95,10 @@ def test_a_run_goes_on_with_the_other_engine(
     with Journal(tmp_path / "both", JOB) as journal:
         journal.write(expected[:30])
         seen: list[int] = []
-        label_photos_with_ray(
+        label(
             tiny_file,
             root,
-            ONTOLOGY,
             journal,
-            options=OPTIONS,
             actors=2,
             progress=lambda tally: seen.append(sum(tally.values())),
         )
@@ -113,7 +113,7 @@ def test_broken_weights_are_refused_before_any_actor(root: Path, tmp_path: Path)
         Journal(tmp_path / "broken", JOB) as journal,
         pytest.raises(CheckpointError, match=r"broken\.safetensors"),
     ):
-        label_photos_with_ray(broken, root, ONTOLOGY, journal)
+        label(broken, root, journal)
 
 
 def test_what_an_actor_says_is_our_error(tiny_file: Path, root: Path, tmp_path: Path) -> None:
@@ -128,7 +128,12 @@ def test_what_an_actor_says_is_our_error(tiny_file: Path, root: Path, tmp_path: 
 
 def test_actors_are_counted_from_one(tiny_file: Path, root: Path, tmp_path: Path) -> None:
     with Journal(tmp_path / "none", JOB) as journal, pytest.raises(ConfigError, match="got 0"):
-        label_photos_with_ray(tiny_file, root, ONTOLOGY, journal, actors=0)
+        label(tiny_file, root, journal, actors=0)
+
+
+def test_threads_are_counted_from_one(tiny_file: Path, root: Path, tmp_path: Path) -> None:
+    with Journal(tmp_path / "none", JOB) as journal, pytest.raises(ConfigError, match="workers"):
+        label(tiny_file, root, journal, actors=1, workers=0)
 
 
 def test_without_ray_the_error_says_what_to_install(
@@ -139,7 +144,7 @@ def test_without_ray_the_error_says_what_to_install(
         Journal(tmp_path / "none", JOB) as journal,
         pytest.raises(ConfigError, match=r"glip\[ray\]"),
     ):
-        label_photos_with_ray(tiny_file, root, ONTOLOGY, journal)
+        label(tiny_file, root, journal)
 
 
 @pytest.mark.slow
