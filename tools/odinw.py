@@ -42,6 +42,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=usual.seeds)
     parser.add_argument("--steps", type=int, help="of each run; by default 200 to 1000")
+    parser.add_argument("--evaluations", type=int, default=usual.options.evaluations, metavar="N")
     parser.add_argument("--lr", type=float, nargs="+", default=(), help="for a single mode")
     parser.add_argument("--search-lr", action="store_true", help="three rates for each run")
     parser.add_argument("--retention", metavar="PATH", help="a set that is not tuned on")
@@ -61,6 +62,7 @@ def main() -> int:
             args.data,
             weights=args.weights,
             steps=args.steps,
+            evaluations=args.evaluations,
             lr=tuple(args.lr),
             search_lr=args.search_lr,
             retention=args.retention,

@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--epochs", type=float)
     parser.add_argument("--batch-size", type=int, default=4, metavar="N")
     parser.add_argument(
+        "--evaluations",
+        type=int,
+        default=10,
+        metavar="N",
+        help="on the way, of which the best decides (default: %(default)s)",
+    )
+    parser.add_argument(
         "--no-cache",
         dest="cache",
         action="store_false",

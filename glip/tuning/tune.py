@@ -59,7 +59,6 @@ EPOCHS = 8
 MIN_STEPS, MAX_STEPS = 200, 1000
 """Without a length of its own a run takes eight epochs, but no fewer and no more steps than these:
 minutes on a CPU with glip_nano."""
-EVALUATIONS = 10
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,8 @@ class TuneOptions:
     epochs: float | None = None
     """Length: one of the two, or neither for a length that follows from the data."""
     batch_size: int = 4
+    evaluations: int = 10
+    """On the way, of which the best decides; on a CPU they can take longer than the training."""
     cache: bool = True
     """Compute what is not trained once for each picture. Off, sizes of pictures vary as well."""
     retention: str | None = None
@@ -137,6 +138,8 @@ class TuneOptions:
             raise ConfigError(f"give rates ({self.lr}) or let them be searched, not both")
         if any(not rate > 0 for rate in self.lr):
             raise ConfigError(f"learning rates must be above 0, got {self.lr}")
+        if self.evaluations < 1:
+            raise ConfigError(f"evaluations must be at least 1, got {self.evaluations}")
         if self.shots is not None and self.shots < 1:
             raise ConfigError(f"shots must be at least 1, got {self.shots}; leave it out for all")
         if self.replay is not None and self.mode == "prompt":
@@ -327,7 +330,7 @@ def run_config(
             cache=cached,
         ),
         evaluation=replace(
-            evaluation, every_epochs=None, every_steps=max(1, length // EVALUATIONS)
+            evaluation, every_epochs=None, every_steps=max(1, length // options.evaluations)
         ),
     )
 

@@ -13,6 +13,7 @@ from glip.checkpoint import read
 from glip.cli import main
 from glip.detector import load
 from glip.errors import CheckpointError, ConfigError, DataError, GlipError
+from glip.training.record import read_records
 from glip.tuning.interpolate import interpolate, interpolate_prompt
 from glip.tuning.task_prompt import read_prompt
 from glip.tuning.tune import GRID, RATES, TuneOptions, tune
@@ -233,6 +234,7 @@ def test_sets_that_cannot_be_learned_are_refused(calm_file, tmp_path, case):
         ({"lr": (0.1,), "search_lr": True}, "not both"),
         ({"lr": (0.0,)}, "must be above 0"),
         ({"shots": 0}, "shots must be at least 1"),
+        ({"evaluations": 0}, "evaluations must be at least 1"),
         ({"replay": "a.json"}, "nothing to replay for"),
         ({"replay_share": 1.0}, "between 0 and 1"),
         ({"interpolate": (1.5,)}, r"shares lie in \[0, 1\]"),
@@ -261,6 +263,13 @@ def test_command_prints_what_was_won(squares, calm_file, tmp_path, capsys):
     assert told.err.splitlines()[-1].endswith("task.prompt.safetensors")
     assert main([*words, "--steps", "2"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_evaluations_on_the_way_are_as_many_as_asked(squares, calm_file, tmp_path):
+    asked = options(squares, calm_file, "linear_probe", steps=4, evaluations=2)
+    tune(asked, tmp_path / "out", CPU)
+    rows = read_records(next((tmp_path / "out").glob("lr_*")))
+    assert [row["step"] for row in rows if "evaluation/AP" in row] == [2, 4]
 
 
 def test_weights_of_an_experiment_need_not_stay(squares, calm_file, tmp_path):
