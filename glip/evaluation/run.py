@@ -18,6 +18,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -202,7 +203,11 @@ def evaluate(
         described = _settings(questions, options, {**(settings or {}), **limit})
         done = broadcast_object(on_main(lambda: _done(output, described)))
         assert done is not None
-        own = [q for q in questions[rank() :: world_size()] if q.image_id not in done]
+        own = [
+            left
+            for sharing in _by_picture(questions)[rank() :: world_size()]
+            if (left := [q for q in sharing if q.image_id not in done])
+        ]
         # Every picture done: no file is opened, so measuring again works in a folder that is
         # read-only.
         if own:
@@ -289,40 +294,51 @@ def _per_cent(value: float | None) -> str:
     return f"{'-' if value is None else f'{100 * value:.1f}':>6}"
 
 
+def _by_picture(questions: Sequence[Question]) -> list[list[Question]]:
+    """Questions in a row that are about one picture, such as the sentences of Flickr30k."""
+    return [list(sharing) for _, sharing in groupby(questions, key=lambda q: q.file_name)]
+
+
 def _predict(
     detector: Predictor,
-    questions: Sequence[Question],
+    questions: Sequence[Sequence[Question]],
     pictures: Pictures,
     options: PostprocessOptions,
     per_picture: int | None,
     batch_size: int,
 ) -> Iterator[Prediction]:
-    """Predictions in the order of the questions; a picture is read when its turn comes, and the
-    backbone sees it once for all its prompts.
+    """Predictions in the order of the questions, which come by picture; a picture is read when its
+    turn comes, and the backbone sees it once for all its prompts.
     """
     window = batch_size * 4 if batch_size > 1 else 1  # so that pictures of one size find each other
     for start in range(0, len(questions), window):
         group = questions[start : start + window]
         prepared: list[Prepared] = []
         errors: dict[int, str] = {}
-        for place, question in enumerate(group):
+        for place, (question, *_) in enumerate(group):
             try:
                 prepared.append(detector.prepare(pictures.read(question.file_name), place))
             except ImageError as error:
                 errors[place] = str(error)
         prepared.sort(key=lambda picture: padded_hw(picture.resized_hw))
-        found: dict[int, list[Detections]] = {}
+        found: dict[int, Iterator[Detections]] = {}
         for first in range(0, len(prepared), batch_size):
             batch = prepared[first : first + batch_size]
-            prompts = [[asked.prompt for asked in group[one.number].asked] for one in batch]
+            prompts = [
+                [asked.prompt for question in group[one.number] for asked in question.asked]
+                for one in batch
+            ]
             answers = detector.ground(batch, prompts, options=options)
-            found |= {one.number: own for one, own in zip(batch, answers, strict=True)}
-        for place, question in enumerate(group):
+            found |= {one.number: iter(own) for one, own in zip(batch, answers, strict=True)}
+        for place, sharing in enumerate(group):
             if place in errors:
-                logger.warning("image %s: %s", question.image_id, errors[place])
-                yield prediction(question.image_id, [], [], [], errors[place])
-            else:
-                yield _answer(question, found[place], per_picture)
+                logger.warning("image %s: %s", sharing[0].image_id, errors[place])
+            for question in sharing:
+                if place in errors:
+                    yield prediction(question.image_id, [], [], [], errors[place])
+                else:
+                    own = list(islice(found[place], len(question.asked)))
+                    yield _answer(question, own, per_picture)
 
 
 def _answer(question: Question, found: Sequence[Detections], per_picture: int | None) -> Prediction:

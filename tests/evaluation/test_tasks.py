@@ -15,6 +15,7 @@ from glip.evaluation.predictions import read_predictions
 from glip.evaluation.run import table
 from glip.evaluation.tasks import odinw_sets, run_task
 from glip.postprocess import PostprocessOptions
+from glip.text.prompt import Prompt
 
 
 def test_custom_data(toy, tmp_path):
@@ -76,27 +77,59 @@ def test_odinw_is_the_mean_of_its_data_sets(toy, tmp_path):
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
 
 
-def test_flickr_asks_for_boxed_phrases(toy, tmp_path):
-    path, detector = toy
-    root = tmp_path / "entities"
+def write_flickr(root, sentences, picture):
+    """Flickr30k Entities of one picture, whose entity 1 has a box."""
     for name in ("Sentences", "Annotations", "images"):
         (root / name).mkdir(parents=True)
-    (root / "Sentences" / "2.txt").write_text(
-        "[/EN#1/people A man] in [/EN#2/scene a park]\n[/EN#2/scene A park]\n"
-    )
+    (root / "Sentences" / "2.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
     (root / "Annotations" / "2.xml").write_text(
         "<annotation><size><width>100</width><height>80</height></size><object><name>1</name>"
         "<bndbox><xmin>12</xmin><ymin>10</ymin><xmax>41</xmax><ymax>29</ymax></bndbox></object>"
         "</annotation>"
     )
     (root / "test.txt").write_text("2")
-    (path.parent / "2.png").rename(root / "images" / "2.jpg")
+    picture.rename(root / "images" / "2.jpg")
+    return root
+
+
+def test_flickr_asks_for_boxed_phrases(toy, tmp_path):
+    path, detector = toy
+    sentences = ["[/EN#1/people A man] in [/EN#2/scene a park]", "[/EN#2/scene A park]"]
+    root = write_flickr(tmp_path / "entities", sentences, path.parent / "2.png")
     detector.answers[2] = [([12, 10, 41, 29], 0.9, 0)]
     results = run_task("flickr", detector, [root], tmp_path / "out", split="test")
     assert results["metrics"]["R@1"] == 1.0
     assert detector.asked == [(2, "A man in a park")]
     again = run_task("flickr", detector, [root], tmp_path / "few", limit=1)
     assert again["metrics"] == results["metrics"]
+
+
+def test_backbone_sees_a_picture_once_for_all_sentences(toy, tmp_path, tiny_detector, monkeypatch):
+    sentences = ["[/EN#1/people A man] stands", "Trees and [/EN#1/people a tall man]"]
+    root = write_flickr(tmp_path / "entities", sentences, toy[0].parent / "2.png")
+    seen = []
+    see = tiny_detector.model.see
+    monkeypatch.setattr(tiny_detector.model, "see", lambda x: seen.append(len(x)) or see(x))
+    run_task("flickr", tiny_detector, [root], tmp_path / "out")
+    assert seen == [1]
+    file = list(read_predictions(tmp_path / "out" / "predictions.jsonl"))
+    assert [one.image_id for one in file] == ["2#0", "2#1"]
+    prompts = Prompt("A man stands", (((0, 5),),)), Prompt("Trees and a tall man", (((10, 20),),))
+    for one, prompt in zip(file, prompts, strict=True):
+        [alone] = tiny_detector.stream(
+            root / "images" / "2.jpg", prompt, options=PostprocessOptions()
+        )
+        assert len(one.scores) > 0
+        np.testing.assert_array_equal(one.boxes, alone.detections.boxes.numpy())
+        np.testing.assert_array_equal(one.scores, alone.detections.scores.numpy())
+
+
+def test_unreadable_picture_is_said_for_each_of_its_sentences(toy, tmp_path, tiny_detector):
+    sentences = ["[/EN#1/people A man] stands", "[/EN#1/people He] walks"]
+    root = write_flickr(tmp_path / "entities", sentences, toy[0].parent / "2.png")
+    (root / "images" / "2.jpg").write_bytes(b"no picture")
+    results = run_task("flickr", tiny_detector, [root], tmp_path / "out")
+    assert list(results["unreadable"]) == ["2#0", "2#1"]
 
 
 @pytest.mark.parametrize(
