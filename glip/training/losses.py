@@ -10,7 +10,7 @@ Knows nothing about the model beyond its `HeadOutput`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torchvision.ops import sigmoid_focal_loss
 from glip.boxes import decode_boxes, giou
 from glip.data.batch import Target
 from glip.distributed import mean_over_processes
+from glip.errors import ConfigError
 from glip.model.head import HeadOutput
 from glip.training.assigner import Assignment, assign
 
@@ -113,7 +114,15 @@ class Criterion:
 
     alignment_weight: float = 1.0
     box_weight: float = 2.0
+    """official: boxes count twice as much as words."""
     centerness_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for weight in fields(self):
+            if getattr(self, weight.name) < 0:
+                raise ConfigError(
+                    f"losses: {weight.name} must not be negative, got {getattr(self, weight.name)}"
+                )
 
     def __call__(
         self,

@@ -53,7 +53,6 @@ from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
 from glip.training.freezing import TuneMode, freeze
 from glip.training.loop import LoopConfig, train
-from glip.training.losses import Criterion
 from glip.training.optim import Plateau, Schedule, build_optimizer
 from glip.training.parallel import (
     checkpoint_activations,
@@ -215,7 +214,7 @@ def run(
         train(
             state,
             loader,
-            Criterion(),
+            config.losses,
             Schedule(config.schedule, steps),
             loop,
             resting=resting,

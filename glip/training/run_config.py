@@ -27,6 +27,7 @@ from glip.errors import ConfigError
 from glip.evaluation.tasks import Task
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import Precision
+from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.parallel import Strategy
 from glip.tuning.lora import LoraConfig
@@ -150,6 +151,8 @@ class RunConfig:
     keep_checkpoints: int = 2
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    losses: Criterion = field(default_factory=Criterion)
+    """Their weights: `alignment_weight`, `box_weight`, `centerness_weight`."""
     tune: TuneMode = "full"
     """Which parts are trained: full, head, linear_probe, prompt, language or lora."""
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -19,6 +19,7 @@ from glip.data.augment import AugmentConfig
 from glip.data.doctor import examine
 from glip.data.sampling import SamplingConfig
 from glip.errors import CheckpointError, ConfigError, DataError
+from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run import evaluate_only, run
@@ -126,6 +127,15 @@ def test_resumed_run_equals_one_that_never_stopped(drawn, tmp_path):
         for name in ("whole", "parts")
     ]
     assert losses[0] == losses[1]
+
+
+def test_weights_of_the_losses_are_those_of_the_configuration(drawn, tmp_path):
+    config = config_for(drawn, steps=1, evaluation=EvaluationConfig())
+    run(config, tmp_path / "usual", CPU)
+    run(replace(config, losses=Criterion(box_weight=0.5)), tmp_path / "words", CPU)
+    [usual], [words] = (read_records(tmp_path / name) for name in ("usual", "words"))
+    assert words["loss/box"] == pytest.approx(usual["loss/box"] / 4)
+    assert words["loss/alignment"] == pytest.approx(usual["loss/alignment"])
 
 
 def test_accumulated_run_takes_as_many_steps(drawn, tmp_path):
