@@ -48,6 +48,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--retention", metavar="PATH", help="a set that is not tuned on")
     parser.add_argument("--replay", metavar="PATH", help="data of the base model to train on too")
     parser.add_argument("--keep-weights", action="store_true", help="not only numbers and prompts")
+    parser.add_argument(
+        "--finished-only", action="store_true", help="run nothing, only gather what is there"
+    )
     parser.add_argument("--limit", type=int, help="of pictures to evaluate on; no result then")
     parser.add_argument("--device", help='such as "cpu" or "cuda:1"')
     return parser.parse_args()
@@ -76,6 +79,7 @@ def main() -> int:
                 plan,
                 args.out,
                 usable_device(args.device),
+                finished_only=args.finished_only,
                 progress=lambda text: tqdm.write(text, file=sys.stderr),
             )
     except GlipError as error:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from glip.errors import ConfigError, DataError
 from glip.files import whole_file, write_json
 from glip.training.freezing import TuneMode
 from glip.tuning.chart import Line, write_chart
-from glip.tuning.tune import TuneOptions, tune
+from glip.tuning.tune import TuneOptions, read_result, tune
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def compare(
     output: str | os.PathLike[str],
     device: torch.device,
     *,
+    finished_only: bool = False,
     progress: Callable[[str], object] | None = None,
 ) -> list[Cell]:
     """Every result of a plan, those that are there already included.
@@ -101,39 +103,49 @@ def compare(
         plan: See there.
         output: Folder; `results.json`, `results.md` and curves are written anew after each result.
         device: To run on.
+        finished_only: Gather what is there and run nothing; what runs of several machines or with
+            options of their own have left is then told together.
         progress: Is told what comes next.
+    Raises:
+        DataError: Nothing is finished, if nothing is to run.
     """
     output = Path(output)
     cells: list[Cell] = []
-    for name, folder in data_sets(plan.data).items():
-        zero_shot_done = False
-        for mode in plan.modes:
-            for shots in plan.shots:
-                for seed in plan.seeds if shots != ALL else plan.seeds[:1]:
-                    label = f"{shots or 'all'}_shots"
-                    if progress is not None:
-                        progress(f"{name}: {mode}, {label}, seed {seed}")
-                    options = replace(
-                        plan.options,
-                        data=str(folder),
-                        mode=mode,
-                        shots=shots or None,
-                        seed=seed,
-                        # Asked of the plan for every mode, but words alone forget nothing.
-                        replay=None if mode == "prompt" else plan.options.replay,
-                    )
-                    result = tune(
-                        options,
-                        output / name / mode / label / f"seed_{seed}",
-                        device,
-                        base_folder=output / name / "base",
-                    )
-                    if not zero_shot_done:
-                        cells.append(Cell(name, "zero_shot", 0, 0, result["base"]["AP"], None, 0.0))
-                        zero_shot_done = True
-                    cells.append(_cell(name, mode, shots, seed, result))
-                    write_results(cells, output)
+    for name, folder, mode, shots, seed in _runs(plan):
+        label = f"{shots or 'all'}_shots"
+        place = output / name / mode / label / f"seed_{seed}"
+        if finished_only:
+            result = read_result(place)
+        else:
+            if progress is not None:
+                progress(f"{name}: {mode}, {label}, seed {seed}")
+            options = replace(
+                plan.options,
+                data=str(folder),
+                mode=mode,
+                shots=shots or None,
+                seed=seed,
+                # Asked of the plan for every mode, but words alone forget nothing.
+                replay=None if mode == "prompt" else plan.options.replay,
+            )
+            result = tune(options, place, device, base_folder=output / name / "base")
+        if result is None:
+            continue
+        if all(cell.name != name for cell in cells):
+            cells.append(Cell(name, "zero_shot", 0, 0, result["base"]["AP"], None, 0.0))
+        cells.append(_cell(name, mode, shots, seed, result))
+        write_results(cells, output)
+    if not cells:
+        raise DataError(f"{output} holds no finished result of this plan")
     return cells
+
+
+def _runs(plan: Plan) -> Iterator[tuple[str, Path, TuneMode, int, int]]:
+    """Name and folder of the data, mode, shots and seed of each run."""
+    for name, folder in data_sets(plan.data).items():
+        for mode, shots in product(plan.modes, plan.shots):
+            for seed in plan.seeds if shots != ALL else plan.seeds[:1]:
+                yield name, folder, mode, shots, seed
 
 
 def table(cells: Sequence[Cell]) -> str:

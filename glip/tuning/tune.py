@@ -399,6 +399,11 @@ def _finished(output: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
             f"{output} was begun with {key} {before.get(key)!r} instead of {settings[key]!r}; "
             "choose another folder, or delete it"
         )
+    return read_result(output)
+
+
+def read_result(output: Path) -> dict[str, Any] | None:
+    """What `tune` has left in a folder; None if it has not finished there."""
     if not (output / RESULT).exists():
         return None
     done: dict[str, Any] = json.loads((output / RESULT).read_text(encoding="utf-8"))

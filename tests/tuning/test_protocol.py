@@ -108,6 +108,12 @@ def test_results_resume_and_grow(two_sets, calm_file, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "run", lambda *args, **more: pytest.fail("ran again"))
     assert compare(plan, tmp_path / "out", CPU) == cells
+    # What is there is gathered whatever else the plan asks for, and with whatever options it was
+    # made.
+    wider = Plan(str(two_sets), ("full", "prompt"), (1, 3, ALL), (3, 30), TuneOptions("", steps=9))
+    assert compare(wider, tmp_path / "out", CPU, finished_only=True) == cells
+    with pytest.raises(DataError, match="holds no finished result"):
+        compare(plan, tmp_path / "other", CPU, finished_only=True)
 
 
 def test_tool_runs_from_the_command_line(two_sets, calm_file, tmp_path, monkeypatch, capsys):
