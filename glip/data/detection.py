@@ -108,6 +108,9 @@ class DetectionData:
 def read_detection(path: str | Path) -> DetectionData:
     """Read a COCO "instances" or LVIS file.
 
+    A category with a blank name and without a box, such as the first of ODinW's chess pieces, is no
+    class.
+
     Beside the fields of COCO it understands those of LVIS (`neg_category_ids`,
     `not_exhaustive_category_ids`, `frequency`, `coco_url`) and of files with several vocabularies
     (`vocabularies` at the top, `vocabulary` of each image).
@@ -133,19 +136,23 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
             refuse(f"has no list '{key}'")
     try:
         categories = sorted(content["categories"], key=lambda category: int(category["id"]))
-        row_of = {int(category["id"]): row for row, category in enumerate(categories)}
-        names = tuple(str(category["name"]) for category in categories)
+        ids = [int(category["id"]) for category in categories]
+        blank = {int(c["id"]) for c in categories if not str(c["name"]).strip()}
     except (TypeError, KeyError, ValueError) as error:
         refuse(f"a category lacks a whole 'id' or a 'name' ({error!r})")
-    if not names:
-        refuse("has no categories")
-    if len(row_of) != len(names):
+    if len(set(ids)) != len(ids):
         refuse("two categories share an id")
+    if blank:
+        blank -= {a.get("category_id") for a in content["annotations"] if isinstance(a, Mapping)}
+        categories = [category for category in categories if int(category["id"]) not in blank]
+    if not categories:
+        refuse("has no categories")
+    row_of = {int(category["id"]): row for row, category in enumerate(categories)}
 
     def rows(ids: Any, where: str) -> tuple[int, ...]:
-        if unknown := [number for number in ids if number not in row_of]:
+        if unknown := [number for number in ids if number not in row_of and number not in blank]:
             refuse(f"{where} names the category {unknown[0]}, which is not in 'categories'")
-        return tuple(sorted({row_of[number] for number in ids}))
+        return tuple(sorted({row_of[number] for number in ids if number in row_of}))
 
     places: dict[ImageId, int] = {}
     for place, image in enumerate(content["images"]):
@@ -198,7 +205,7 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
     frequencies = tuple(str(category.get("frequency", "")) for category in categories)
     return DetectionData(
         path=path,
-        names=names,
+        names=tuple(str(category["name"]) for category in categories),
         category_ids=tuple(row_of),
         records=Packed(records),
         vocabularies=vocabularies,

@@ -20,6 +20,19 @@ def test_classes_are_rows_in_the_order_of_their_ids(coco):
     assert data.records[2].boxes.shape == (0, 4)
 
 
+def test_blank_name_without_a_box_is_no_class(coco_content, tmp_path):
+    """ODinW's chess pieces have one."""
+    coco_content["categories"].append({"id": 1, "name": "  "})
+    coco_content["images"][0]["neg_category_ids"] = [1, 9]
+    data = parse_detection(coco_content, tmp_path / "chess.json")
+    assert data.names == ("blue box", "red_box", "disc (round)")
+    assert data.category_ids == (3, 7, 9)
+    assert data.records[0].absent == (2,)
+    assert data.records[0].labels.tolist() == [1, 0]
+    coco_content["annotations"][0]["category_id"] = 1
+    assert parse_detection(coco_content, tmp_path / "chess.json").names[0] == "  "
+
+
 def test_plain_coco_knows_every_class_without_a_box_to_be_absent(coco):
     data = read_detection(coco)
     assert [data.absent(record) for record in data.records] == [(2,), (1, 2), (0, 1, 2)]

@@ -41,6 +41,11 @@ BROKEN = [
     (lambda c: first(c).update(category_id=5), "error", "annotations of an unknown category: 1"),
     (lambda c: first(c, "categories").update(id="x"), "error", "category number 0 has no whole id"),
     (lambda c: first(c, "categories").update(name=" "), "error", "category 7 has the name ' '"),
+    (
+        lambda c: c["categories"].append({"id": 1, "name": " "}),
+        "warning",
+        "classes without a box: 2 ('disc (round)'; ' ')",
+    ),
     (lambda c: first(c, "categories").update(id=9), "error", "category ids that occur more"),
     (
         lambda c: first(c, "categories").update(name="blue box"),
