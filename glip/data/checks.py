@@ -193,7 +193,9 @@ def _unknown_categories(subject: Subject) -> Iterator[str]:
 
 
 def _names_twice(subject: Subject) -> Iterator[str]:
-    names = Counter(subject.names.values())
+    # One that has no box beside one that has is left out by the reader.
+    boxed = {_key(annotation.get("category_id")) for annotation in subject.annotations}
+    names = Counter(name for number, name in subject.names.items() if number in boxed)
     yield from (f"{name!r}, {count} times" for name, count in names.items() if count > 1)
 
 

@@ -108,8 +108,8 @@ class DetectionData:
 def read_detection(path: str | Path) -> DetectionData:
     """Read a COCO "instances" or LVIS file.
 
-    A category with a blank name and without a box, such as the first of ODinW's chess pieces, is no
-    class.
+    A category without a box is no class if its name is blank, as the first of ODinW's chess pieces,
+    or that of another one, as where an export lists a group of one class beside it.
 
     Beside the fields of COCO it understands those of LVIS (`neg_category_ids`,
     `not_exhaustive_category_ids`, `frequency`, `coco_url`) and of files with several vocabularies
@@ -137,20 +137,21 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
     try:
         categories = sorted(content["categories"], key=lambda category: int(category["id"]))
         ids = [int(category["id"]) for category in categories]
-        blank = {int(c["id"]) for c in categories if not str(c["name"]).strip()}
+        called = [str(category["name"]).strip() for category in categories]
     except (TypeError, KeyError, ValueError) as error:
         refuse(f"a category lacks a whole 'id' or a 'name' ({error!r})")
     if len(set(ids)) != len(ids):
         refuse("two categories share an id")
-    if blank:
-        blank -= {a.get("category_id") for a in content["annotations"] if isinstance(a, Mapping)}
-        categories = [category for category in categories if int(category["id"]) not in blank]
+    # The same name in two vocabularies is two classes.
+    several = bool(content.get("vocabularies"))
+    empty = frozenset() if several else _empty_categories(ids, called, content["annotations"])
+    categories = [c for c, number in zip(categories, ids, strict=True) if number not in empty]
     if not categories:
         refuse("has no categories")
     row_of = {int(category["id"]): row for row, category in enumerate(categories)}
 
     def rows(ids: Any, where: str) -> tuple[int, ...]:
-        if unknown := [number for number in ids if number not in row_of and number not in blank]:
+        if unknown := [number for number in ids if number not in row_of and number not in empty]:
             refuse(f"{where} names the category {unknown[0]}, which is not in 'categories'")
         return tuple(sorted({row_of[number] for number in ids if number in row_of}))
 
@@ -211,6 +212,23 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
         vocabularies=vocabularies,
         frequencies=frequencies if all(frequencies) else None,
     )
+
+
+def _empty_categories(
+    ids: Sequence[int], names: Sequence[str], annotations: Sequence[Any]
+) -> frozenset[int]:
+    """Ids of categories without a box whose name is blank or that of another category."""
+    if all(names) and len(set(names)) == len(names):
+        return frozenset()
+    boxed = {a.get("category_id") for a in annotations if isinstance(a, Mapping)}
+    taken = {"", *(name for number, name in zip(ids, names, strict=True) if number in boxed)}
+    empty = set()
+    for number, name in zip(ids, names, strict=True):
+        if number not in boxed:
+            if name in taken:
+                empty.add(number)
+            taken.add(name)
+    return frozenset(empty)
 
 
 def to_coco(data: DetectionData) -> dict[str, Any]:

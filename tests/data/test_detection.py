@@ -33,6 +33,18 @@ def test_blank_name_without_a_box_is_no_class(coco_content, tmp_path):
     assert parse_detection(coco_content, tmp_path / "chess.json").names[0] == "  "
 
 
+def test_group_of_the_name_of_its_only_class_is_no_class(coco_content, tmp_path):
+    """Exports list groups as categories; "disc (round)" has no box and is one, but once."""
+    for number, name in ((0, "red_box"), (10, "disc (round)"), (11, "thing")):
+        coco_content["categories"].append({"id": number, "name": name})
+    data = parse_detection(coco_content, tmp_path / "groups.json")
+    assert data.names == ("blue box", "red_box", "disc (round)", "thing")
+    assert data.category_ids == (3, 7, 9, 11)
+    coco_content["annotations"][1]["category_id"] = 0  # now both have boxes
+    names = parse_detection(coco_content, tmp_path / "groups.json").names
+    assert names.count("red_box") == 2
+
+
 def test_plain_coco_knows_every_class_without_a_box_to_be_absent(coco):
     data = read_detection(coco)
     assert [data.absent(record) for record in data.records] == [(2,), (1, 2), (0, 1, 2)]
