@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", help="weights file or name of a model; by default the small one"
     )
+    parser.add_argument(
+        "--prompt",
+        type=Path,
+        metavar="FILE",
+        help="a learned prompt (of glip tune or glip prompts) that answers for the classes",
+    )
     parser.add_argument("--task", required=True, choices=get_args(Task))
     parser.add_argument(
         "--data",
@@ -68,8 +74,10 @@ def run(args: argparse.Namespace) -> int:
     detector, settings = None, {}
     if not args.rescore:
         path = find(args.weights)
-        detector = load(path, device=args.device, dtype=args.dtype)
+        detector = load(path, device=args.device, dtype=args.dtype, prompt=args.prompt)
         settings = {"weights": path.name, "weights_sha256": fingerprint(path), "dtype": args.dtype}
+        if args.prompt is not None:
+            settings |= {"prompt": args.prompt.name, "prompt_sha256": fingerprint(args.prompt)}
     results = run_task(
         args.task,
         detector,

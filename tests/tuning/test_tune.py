@@ -13,6 +13,7 @@ from glip.checkpoint import read
 from glip.cli import main
 from glip.detector import load
 from glip.errors import CheckpointError, ConfigError, DataError, GlipError
+from glip.evaluation.run import read_results
 from glip.training.record import read_records
 from glip.tuning.interpolate import interpolate, interpolate_prompt
 from glip.tuning.task_prompt import read_prompt
@@ -263,6 +264,19 @@ def test_command_prints_what_was_won(squares, calm_file, tmp_path, capsys):
     assert told.err.splitlines()[-1].endswith("task.prompt.safetensors")
     assert main([*words, "--steps", "2"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_learned_prompt_is_evaluated_on_other_photos(squares, calm_file, tmp_path, capsys):
+    result = tune(options(squares, calm_file, steps=1), tmp_path / "out", CPU)
+    words = ["evaluate", "--task", "custom", "--data", str(squares / "val.json"), "--device", "cpu"]
+    words += ["--weights", str(calm_file), "--output", str(tmp_path / "again")]
+    prompt = tmp_path / "out" / "task.prompt.safetensors"
+    assert main([*words, "--prompt", str(prompt)]) == 0
+    again = read_results(tmp_path / "again")
+    assert again["metrics"]["AP"] == result["tuned"]["AP"]
+    assert again["settings"]["prompt"] == prompt.name
+    assert main(words) == 2  # the folder holds what the prompt has found
+    assert "prompt was 'task.prompt.safetensors'" in capsys.readouterr().err
 
 
 def test_evaluations_on_the_way_are_as_many_as_asked(squares, calm_file, tmp_path):
