@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from glip.data.detection import file_name_of, is_box, size_of
+from glip.data.detection import empty_categories, file_name_of, is_box, size_of
 from glip.data.grounding import checked_phrase
 from glip.data.pictures import Pictures
 from glip.errors import ImageError, PromptError
@@ -81,6 +81,15 @@ class Subject:
         """Of each category id."""
         categories = _entries(self.content, "categories")
         return {c["id"]: str(c.get("name", "")) for c in categories if _hashable(c.get("id"))}
+
+    @cached_property
+    def empty(self) -> frozenset[Any]:
+        """Ids of the categories that the reader takes for no classes."""
+        return empty_categories(
+            self.names,
+            (_key(annotation.get("category_id")) for annotation in self.annotations),
+            several=bool(self.content.get("vocabularies")),
+        )
 
     @cached_property
     def annotations(self) -> list[Mapping[str, Any]]:
@@ -176,7 +185,7 @@ def _categories_without_fields(subject: Subject) -> Iterator[str]:
         if not isinstance(category, Mapping) or not isinstance(category.get("id"), int):
             yield f"category number {place} has no whole id"
         elif not isinstance(name := category.get("name"), str) or (
-            not name.strip() and subject.counts.get(name)
+            not name.strip() and category["id"] not in subject.empty
         ):
             yield f"category {category['id']} has the name {name!r}"
 
@@ -193,9 +202,7 @@ def _unknown_categories(subject: Subject) -> Iterator[str]:
 
 
 def _names_twice(subject: Subject) -> Iterator[str]:
-    # One that has no box beside one that has is left out by the reader.
-    boxed = {_key(annotation.get("category_id")) for annotation in subject.annotations}
-    names = Counter(name for number, name in subject.names.items() if number in boxed)
+    names = Counter(name for number, name in subject.names.items() if number not in subject.empty)
     yield from (f"{name!r}, {count} times" for name, count in names.items() if count > 1)
 
 

@@ -11,7 +11,7 @@ Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -136,16 +136,17 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
             refuse(f"has no list '{key}'")
     try:
         categories = sorted(content["categories"], key=lambda category: int(category["id"]))
-        ids = [int(category["id"]) for category in categories]
-        called = [str(category["name"]).strip() for category in categories]
+        names = {int(category["id"]): str(category["name"]) for category in categories}
     except (TypeError, KeyError, ValueError) as error:
         refuse(f"a category lacks a whole 'id' or a 'name' ({error!r})")
-    if len(set(ids)) != len(ids):
+    if len(names) != len(categories):
         refuse("two categories share an id")
-    # The same name in two vocabularies is two classes.
-    several = bool(content.get("vocabularies"))
-    empty = frozenset() if several else _empty_categories(ids, called, content["annotations"])
-    categories = [c for c, number in zip(categories, ids, strict=True) if number not in empty]
+    empty = empty_categories(
+        names,
+        (a.get("category_id") for a in content["annotations"] if isinstance(a, Mapping)),
+        several=bool(content.get("vocabularies")),
+    )
+    categories = [category for category in categories if int(category["id"]) not in empty]
     if not categories:
         refuse("has no categories")
     row_of = {int(category["id"]): row for row, category in enumerate(categories)}
@@ -206,7 +207,7 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
     frequencies = tuple(str(category.get("frequency", "")) for category in categories)
     return DetectionData(
         path=path,
-        names=tuple(str(category["name"]) for category in categories),
+        names=tuple(names[number] for number in row_of),
         category_ids=tuple(row_of),
         records=Packed(records),
         vocabularies=vocabularies,
@@ -214,16 +215,24 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
     )
 
 
-def _empty_categories(
-    ids: Sequence[int], names: Sequence[str], annotations: Sequence[Any]
+def empty_categories(
+    names: Mapping[int, str], labelled: Iterable[Any], *, several: bool
 ) -> frozenset[int]:
-    """Ids of categories without a box whose name is blank or that of another category."""
-    if all(names) and len(set(names)) == len(names):
+    """Categories that are no classes: without a box, and with a blank name or that of another one.
+
+    Args:
+        names: Category id -> name; of two without a box, the first stays.
+        labelled: Category id of each box; only looked at where some name is blank or comes twice.
+        several: Whether there are several vocabularies: a name in two of them is two classes, so
+            all categories are classes.
+    """
+    plain = {number: name.strip() for number, name in names.items()}
+    if several or (all(plain.values()) and len(set(plain.values())) == len(plain)):
         return frozenset()
-    boxed = {a.get("category_id") for a in annotations if isinstance(a, Mapping)}
-    taken = {"", *(name for number, name in zip(ids, names, strict=True) if number in boxed)}
+    boxed = set(labelled)
+    taken = {"", *(name for number, name in plain.items() if number in boxed)}
     empty = set()
-    for number, name in zip(ids, names, strict=True):
+    for number, name in plain.items():
         if number not in boxed:
             if name in taken:
                 empty.add(number)

@@ -333,12 +333,11 @@ def _predict(
         for place, sharing in enumerate(group):
             if place in errors:
                 logger.warning("image %s: %s", sharing[0].image_id, errors[place])
+                yield from (prediction(q.image_id, [], [], [], errors[place]) for q in sharing)
+                continue
             for question in sharing:
-                if place in errors:
-                    yield prediction(question.image_id, [], [], [], errors[place])
-                else:
-                    own = list(islice(found[place], len(question.asked)))
-                    yield _answer(question, own, per_picture)
+                own = list(islice(found[place], len(question.asked)))
+                yield _answer(question, own, per_picture)
 
 
 def _answer(question: Question, found: Sequence[Detections], per_picture: int | None) -> Prediction:

@@ -45,6 +45,15 @@ def test_group_of_the_name_of_its_only_class_is_no_class(coco_content, tmp_path)
     assert names.count("red_box") == 2
 
 
+def test_same_name_in_two_vocabularies_is_two_classes(coco_content, tmp_path):
+    coco_content["categories"].append({"id": 12, "name": "red_box"})
+    coco_content["vocabularies"] = {"a": [3, 7, 9], "b": [12]}
+    for image in coco_content["images"]:
+        image["vocabulary"] = "a"
+    data = parse_detection(coco_content, tmp_path / "two.json")
+    assert data.names == ("blue box", "red_box", "disc (round)", "red_box")
+
+
 def test_plain_coco_knows_every_class_without_a_box_to_be_absent(coco):
     data = read_detection(coco)
     assert [data.absent(record) for record in data.records] == [(2,), (1, 2), (0, 1, 2)]

@@ -46,6 +46,13 @@ BROKEN = [
         "warning",
         "classes without a box: 2 ('disc (round)'; ' ')",
     ),
+    (  # as the reader has it: no class, unless there are several vocabularies
+        lambda c: c.update(
+            categories=[*c["categories"], {"id": 1, "name": " "}], vocabularies={"a": [1]}
+        ),
+        "error",
+        "category 1 has the name ' '",
+    ),
     (lambda c: first(c, "categories").update(id=9), "error", "category ids that occur more"),
     (
         lambda c: first(c, "categories").update(name="blue box"),
