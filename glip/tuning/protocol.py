@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 ALL = 0
 """As a number of shots: every picture."""
 MEAN = "mean over sets"
+RETENTION = "other_words"
+"""Folder of the base model's predictions on the set that is not tuned on, for all data sets."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,13 @@ def compare(
                 # Asked of the plan for every mode, but words alone forget nothing.
                 replay=None if mode == "prompt" else plan.options.replay,
             )
-            result = tune(options, place, device, base_folder=output / name / "base")
+            result = tune(
+                options,
+                place,
+                device,
+                base_folder=output / name / "base",
+                retention_folder=output / RETENTION,
+            )
         if result is None:
             continue
         if all(cell.name != name for cell in cells):
@@ -161,8 +169,7 @@ def table(cells: Sequence[Cell]) -> str:
         by_set = {name: [cell.ap for cell in own if cell.name == name] for name in names}
         columns = [_spread(values) for values in by_set.values()]
         if len(names) > 1:
-            means = [statistics.fmean(values) for values in by_set.values() if values]
-            columns.append(f"{100 * statistics.fmean(means):.1f}")
+            columns.append(_mean_of_sets(by_set.values()))
         kept = [cell.retention for cell in own if cell.retention is not None]
         columns.append(f"{100 * statistics.fmean(kept):+.1f}" if kept else "-")
         columns.append(f"{statistics.fmean([cell.seconds for cell in own]):.0f}")
@@ -211,7 +218,7 @@ def curves(cells: Sequence[Cell]) -> list[Line]:
         if not all(by_set.values()):
             return None
         means = [statistics.fmean(values) for values in by_set.values()]
-        spreads = [statistics.pstdev(values) for values in by_set.values()]
+        spreads = [_deviation(values) for values in by_set.values()]
         return 100 * statistics.fmean(means), 100 * statistics.fmean(spreads)
 
     zero = mean_of([cell for cell in cells if cell.mode == "zero_shot"])
@@ -236,4 +243,15 @@ def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
     mean = f"{100 * statistics.fmean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * _deviation(values):.1f}"
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _mean_of_sets(by_set: Collection[Sequence[float]]) -> str:
+    """A mean over fewer sets than the table has would not compare with the one above it."""
+    if not all(by_set):
+        return "-"
+    return f"{100 * statistics.fmean(statistics.fmean(values) for values in by_set):.1f}"

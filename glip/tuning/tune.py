@@ -167,6 +167,7 @@ def tune(
     device: torch.device,
     *,
     base_folder: str | os.PathLike[str] | None = None,
+    retention_folder: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Adapt a model and measure it before and after; goes on where it was stopped.
 
@@ -174,8 +175,10 @@ def tune(
         options: See there.
         output: Folder, made if need be.
         device: To run on.
-        base_folder: Where results of the base model go, which several calls may share; by default
-            `base` in `output`.
+        base_folder: Where results of the base model on the task go, which several calls may share;
+            by default `base` in `output`.
+        retention_folder: Likewise on the set that is not tuned on, which several tasks may share;
+            by default `retention` in `output`.
     Returns:
         What is in `result.json`: "base", "tuned", "retention", "lr", "selection", and so on.
     Raises:
@@ -205,7 +208,6 @@ def tune(
     write_json(output / "settings.json", settings)
     write_selection(output / "train.json", drawn, selection)
     detector = Detector.from_weights(weights, device=device)
-    base_folder = Path(base_folder or output / "base")
     evaluation = EvaluationConfig(
         None if val is None else str(val.path),
         options.images,
@@ -219,7 +221,7 @@ def tune(
         "model": weights.config.name,
         "fingerprint": detector.fingerprint,
         "selection": selection.to_dict(),
-        "base": _measured(detector, evaluation, base_folder),
+        "base": _measured(detector, evaluation, Path(base_folder or output / "base")),
     }
 
     config = run_config(options, weights.config, output, annotated, selection, evaluation)
@@ -241,7 +243,7 @@ def tune(
         options.retention, options.retention_images, task="custom", limit=options.limit
     )
     if options.retention is not None:
-        before = _measured(detector, other, base_folder.with_name("retention"))
+        before = _measured(detector, other, Path(retention_folder or output / "retention"))
         # A learned prompt leaves the model as it is: without it, nothing has changed.
         after = before
         if options.mode != "prompt":

@@ -33,13 +33,14 @@ def test_table_has_means_and_deviations_over_seeds():
     assert lines[2:] == [
         "| zero_shot | - | 10.0 | 30.0 | 20.0 | - | 0 |",
         "| prompt | 1 | 30.0 ± 14.1 | 60.0 | 45.0 | -2.0 | 5 |",
-        "| full | all | 50.0 | - | 50.0 | - | 9 |",
+        "| full | all | 50.0 | - | - | - | 9 |",  # no mean over fewer sets
     ]
 
 
 def test_curves_join_what_every_set_has():
     prompt, full = curves(CELLS)
-    assert prompt == Line("prompt", ((0.0, "0", 20.0, 0.0), (1.0, "1", 45.0, 5.0)))
+    spread = pytest.approx(50**0.5)  # mean of 14.1 and, of a single run, 0
+    assert prompt == Line("prompt", ((0.0, "0", 20.0, 0.0), (1.0, "1", 45.0, spread)))
     assert full.points == ((0.0, "0", 20.0, 0.0),)  # b has no result with all pictures
 
 
@@ -114,6 +115,23 @@ def test_results_resume_and_grow(two_sets, calm_file, tmp_path, monkeypatch):
     assert compare(wider, tmp_path / "out", CPU, finished_only=True) == cells
     with pytest.raises(DataError, match="holds no finished result"):
         compare(plan, tmp_path / "other", CPU, finished_only=True)
+
+
+def test_retention_of_the_base_is_measured_once_for_all_sets(two_sets, calm_file, tmp_path):
+    options = TuneOptions(
+        "",
+        weights=str(calm_file),
+        steps=1,
+        batch_size=1,
+        evaluations=1,
+        retention=str(two_sets / "two" / "val.json"),
+    )
+    plan = Plan(str(two_sets), ("linear_probe",), (1,), (3,), options)
+    cells = compare(plan, tmp_path / "out", CPU)
+    assert [c.retention is None for c in cells] == [True, False, True, False]
+    folders = [p.parent.name for p in (tmp_path / "out").rglob("results.json")]
+    assert folders.count("other_words") == 1
+    assert folders.count("retention_tuned") == 2
 
 
 def test_tool_runs_from_the_command_line(two_sets, calm_file, tmp_path, monkeypatch, capsys):
