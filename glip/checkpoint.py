@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import pickle
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 from glip.config import ModelConfig, from_dict
 from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
+from glip.files import whole_path
 from glip.model.glip import GLIP
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.model.prompt_table import PromptTable
@@ -340,11 +340,8 @@ def save(path: str | os.PathLike[str], weights: Weights, dtype: torch.dtype | No
         .clone(memory_format=torch.contiguous_format)
         for key, tensor in weights.state.items()
     }
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        save_file(state, unfinished, metadata)
-        unfinished.replace(path)
+        with whole_path(path) as unfinished:
+            save_file(state, unfinished, metadata)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write weights to {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

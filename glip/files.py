@@ -1,4 +1,4 @@
-"""Text files that are written whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from glip.errors import GlipError, StorageError
+
+
+@contextlib.contextmanager
+def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A free name beside `path` to write to, for writers that want a name and not a file.
+
+    What was written takes the place of `path` when the block ends without error; else it is
+    removed. Errors are the block's own, or the `OSError` of the renaming.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -21,19 +39,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
         StorageError: it cannot be written; nothing is left behind.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     with failing_disk(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # A name that is no Unicode keeps its bytes as escapes.
-            with unfinished.open(
-                "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-            ) as file:
-                yield file
-            unfinished.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name that is no Unicode keeps its bytes as escapes.
+        with (
+            whole_path(path) as unfinished,
+            unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+        ):
+            yield file
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

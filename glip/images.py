@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import re
-import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from PIL import ExifTags, Image, ImageFile
 from torch import Tensor
 
 from glip.errors import ConfigError, ImageError
+from glip.files import whole_path
 
 logger = logging.getLogger(__name__)
 
@@ -165,17 +165,12 @@ def save_image(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
         raise ImageError(f"cannot save {path}: {got}; use one of {', '.join(sorted(suffixes))}")
     kind = formats[path.suffix.lower()]
     quality = {"quality": 95} if kind in {"JPEG", "WEBP"} else {}
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("xb") as file:
+        with whole_path(path) as unfinished, unfinished.open("xb") as file:
             picture.save(file, format=kind, **quality)
-        unfinished.replace(path)
     except Exception as error:  # encoders complain of a size or mode in many ways
         raise ImageError(f"cannot save {path}: {_reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -35,6 +34,7 @@ from glip.data.detection import (
 )
 from glip.data.packed import Packed
 from glip.errors import DataError
+from glip.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -243,11 +243,9 @@ def write_grounding(records: Iterable[GroundingRecord], path: str | Path) -> Pat
         raise DataError(
             f"{path}: grounding files are JSON lines; name it {path.with_suffix('.jsonl')}"
         )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with unfinished.open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for record in records:
             file.write(json.dumps(to_odvg(record), ensure_ascii=False) + "\n")
-    unfinished.replace(path)
     return path
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from glip.data.detection import ImageId
 from glip.errors import DataError
+from glip.files import whole_path
 
 FORMAT = "glip predictions 1"
 
@@ -164,15 +165,9 @@ def write_predictions(
 ) -> Path:
     """Write a file of predictions, whole or not at all."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.unlink(missing_ok=True)
-    try:
-        with PredictionWriter(unfinished, settings) as writer:
-            for one in predictions:
-                writer.write(one)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_path(path) as unfinished, PredictionWriter(unfinished, settings) as writer:
+        for one in predictions:
+            writer.write(one)
     return path
 
 

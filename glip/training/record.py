@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from glip.distributed import is_main
+from glip.files import whole_file
 from glip.training.loop import StepReport
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,8 @@ class Recorder:
             return
         folder.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_records(folder) if row["step"] <= start]
-        part = folder / f"{FILE}.part"
-        part.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        part.replace(folder / FILE)
+        with whole_file(folder / FILE) as file:
+            file.writelines(json.dumps(row) + "\n" for row in kept)
         self._file = (folder / FILE).open("a", encoding="utf-8", buffering=1)
         self._board = _summary_writer(folder, start)
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)

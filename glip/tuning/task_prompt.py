@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from glip.errors import CheckpointError, PromptError
+from glip.files import whole_path
 from glip.model.prompt_table import PromptTable
 from glip.text.prompt import Prompt, PromptPass, clean_name
 
@@ -205,14 +205,11 @@ def save_prompt(path: str | os.PathLike[str], task: TaskPrompt) -> None:
         "states": task.states.float().contiguous().clone(),
         "offsets": task.offsets.float().contiguous().clone(),
     }
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        save_file(tensors, unfinished, {METADATA: json.dumps(header, ensure_ascii=False)})
-        unfinished.replace(path)
+        with whole_path(path) as unfinished:
+            save_file(tensors, unfinished, {METADATA: json.dumps(header, ensure_ascii=False)})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the prompt to {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:

@@ -41,7 +41,7 @@ from glip.detector import Detector
 from glip.errors import ConfigError, DataError
 from glip.evaluation.run import read_results
 from glip.evaluation.tasks import run_task
-from glip.files import write_json
+from glip.files import whole_path, write_json
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
@@ -443,9 +443,8 @@ def _keep(output: Path, folder: Path, mode: TuneMode) -> Path:
     target = output / ("task" + suffix if mode == "prompt" else "tuned" + suffix)
     for name in ("model_best", "model_final"):
         if (folder / f"{name}{suffix}").exists():
-            unfinished = target.with_name(f".{target.name}.part")
-            shutil.copyfile(folder / f"{name}{suffix}", unfinished)
-            unfinished.replace(target)
+            with whole_path(target) as unfinished:
+                shutil.copyfile(folder / f"{name}{suffix}", unfinished)
             return target
     raise ConfigError(f"{folder} holds no weights; delete it and start again")
 

@@ -1,0 +1,49 @@
+import errno
+
+import pytest
+
+from glip.errors import DataError, StorageError
+from glip.files import failing_disk, whole_file, whole_path, write_json
+
+
+def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"old")
+    with whole_path(file) as unfinished:
+        unfinished.write_bytes(b"new")
+        assert file.read_bytes() == b"old"
+    assert file.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_old_file_outlives_a_failed_write(error, tmp_path):
+    file = tmp_path / "result.txt"
+    file.write_text("old")
+
+    def half() -> None:
+        with whole_file(file) as writing:
+            writing.write("half")
+            raise error
+
+    with pytest.raises(error):
+        half()
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_longest_name_that_a_disk_takes_can_be_written(tmp_path):
+    file = tmp_path / ("n" * 250 + ".json")
+    write_json(file, {"ä": 1})
+    assert file.read_text(encoding="utf-8") == '{\n  "ä": 1\n}\n'
+
+
+def test_a_disk_that_fails_is_told_with_the_way_out(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StorageError, match="the disk is full; make room"), failing_disk(tmp_path):
+        raise full
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"in.txt cannot be written: .*\(.*file\)"):
+        write_json(tmp_path / "file" / "in.txt", 1)
+    with pytest.raises(DataError, match="as it was"), failing_disk(tmp_path):
+        raise DataError("as it was")
