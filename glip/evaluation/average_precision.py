@@ -68,10 +68,6 @@ class Detected(NamedTuple):
     score: npt.NDArray[np.float64]
     """(D,)."""
 
-    def select(self, rows: npt.NDArray[Any]) -> Detected:
-        """Some of them, by a mask or by rows."""
-        return Detected(*(column[rows] for column in self))
-
 
 class Curves(NamedTuple):
     """Precision at each recall, and the best recall; -1 where there is nothing to find."""

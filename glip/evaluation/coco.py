@@ -9,6 +9,7 @@ models or prompts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -62,6 +63,7 @@ class CocoEvaluator:
         self.plus_one = plus_one
         self.parts = parts_of(data)
         self._predictions: dict[ImageId, Prediction] = {}
+        self._measured: dict[str, Curves] = {}
 
     @property
     def version(self) -> str:
@@ -71,6 +73,7 @@ class CocoEvaluator:
     def update(self, prediction: Prediction) -> None:
         """Add the detections of one picture; of two for one picture the last one counts."""
         self._predictions[prediction.image_id] = prediction
+        self._measured.clear()
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl and the recalls AR1, AR10, AR100, ARs, ARm, ARl.
@@ -92,10 +95,9 @@ class CocoEvaluator:
         result = {}
         for part in self.parts:
             precision = self._curves(part).precision[..., 0, -1]
-            for place, row in enumerate(part.rows):
+            for place, name in enumerate(distinct_names(self.data, part)):
                 value = mean_precision(precision[:, :, place : place + 1])
                 if not np.isnan(value):
-                    name = self.data.names[row]
                     result[f"{part.name}/{name}" if len(self.parts) > 1 else name] = value
         return result
 
@@ -112,9 +114,21 @@ class CocoEvaluator:
         return {metric: _mean(values) for metric, values in found.items()}
 
     def _curves(self, part: Part) -> Curves:
-        truth = truth_of(part)
-        detected = detected_of(part, self.data, self._predictions, plus_one=self.plus_one)
-        return curves(truth, detected, limits=LIMITS, backend=self.backend)
+        if part.name not in self._measured:
+            truth = truth_of(part)
+            detected = detected_of(part, self.data, self._predictions, plus_one=self.plus_one)
+            self._measured[part.name] = curves(truth, detected, limits=LIMITS, backend=self.backend)
+        return self._measured[part.name]
+
+
+def distinct_names(data: DetectionData, part: Part) -> list[str]:
+    """Names of the classes of a part; where two have the same, with their ids."""
+    names = [data.names[row] for row in part.rows]
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else f"{name} ({data.category_ids[row]})"
+        for name, row in zip(names, part.rows, strict=True)
+    ]
 
 
 def parts_of(data: DetectionData) -> list[Part]:

@@ -7,7 +7,11 @@ exhaustively labelled classes are treated as in `coco.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from glip.data.detection import DetectionData, ImageId
 from glip.errors import DataError
@@ -16,13 +20,12 @@ from glip.evaluation.average_precision import (
     UNLIMITED,
     Backend,
     Curves,
-    Detected,
     backend_version,
     choose_backend,
     curves,
     mean_precision,
 )
-from glip.evaluation.coco import detected_of, parts_of, truth_of
+from glip.evaluation.coco import detected_of, distinct_names, parts_of, truth_of
 from glip.evaluation.predictions import Prediction
 
 KEPT_PER_CLASS = 10_000
@@ -55,6 +58,7 @@ class LvisEvaluator:
         self.fixed = fixed
         [self._part] = parts_of(data)
         self._predictions: dict[ImageId, Prediction] = {}
+        self._measured: Curves | None = None
 
     @property
     def version(self) -> str:
@@ -64,6 +68,7 @@ class LvisEvaluator:
     def update(self, prediction: Prediction) -> None:
         """Add the detections of one picture; of two for one picture the last one counts."""
         self._predictions[prediction.image_id] = prediction
+        self._measured = None
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl, APr, APc, APf and the recall AR; NaN without boxes."""
@@ -86,32 +91,53 @@ class LvisEvaluator:
         precision = self._curves().precision[..., 0, 0]
         values = {
             name: mean_precision(precision[:, :, row : row + 1])
-            for row, name in enumerate(self.data.names)
+            for row, name in enumerate(distinct_names(self.data, self._part))
         }
         return {name: value for name, value in values.items() if not np.isnan(value)}
 
     def _curves(self) -> Curves:
-        predictions = self._predictions
-        if not self.fixed:
-            predictions = {key: _best(one, PER_PICTURE) for key, one in predictions.items()}
-        # official: LVIS boxes are exported without plus one.
-        detected = detected_of(self._part, self.data, predictions, plus_one=False)
-        if self.fixed:
-            detected = best_of_each_class(detected, KEPT_PER_CLASS)
-        return curves(truth_of(self._part), detected, limits=(UNLIMITED,), backend=self.backend)
+        if self._measured is None:
+            if self.fixed:
+                predictions = best_of_each_class(self._predictions, KEPT_PER_CLASS)
+            else:
+                predictions = {
+                    key: _best(one, PER_PICTURE) for key, one in self._predictions.items()
+                }
+            # official: LVIS boxes are exported without plus one.
+            detected = detected_of(self._part, self.data, predictions, plus_one=False)
+            self._measured = curves(
+                truth_of(self._part), detected, limits=(UNLIMITED,), backend=self.backend
+            )
+        return self._measured
 
 
-def best_of_each_class(detected: Detected, kept: int) -> Detected:
-    """The `kept` detections of each class with the highest scores, over all pictures."""
-    order = np.lexsort((-detected.score, detected.label))  # by class, best first, stable
-    labels = detected.label[order]
-    starts = np.searchsorted(labels, labels)  # where the class of each begins
-    chosen = order[np.arange(len(order)) - starts < kept]
-    return detected.select(np.sort(chosen))
+def best_of_each_class(
+    predictions: Mapping[ImageId, Prediction], kept: int
+) -> dict[ImageId, Prediction]:
+    """The `kept` detections of each class with the highest scores, over all pictures.
+
+    Also those count that will not be judged, as nothing is known of their class in their picture:
+    the protocol drops them only afterwards.
+    """
+    if not predictions:
+        return {}
+    labels = np.concatenate([one.labels for one in predictions.values()])
+    scores = np.concatenate([one.scores for one in predictions.values()])
+    order = np.lexsort((-scores, labels))  # by class, best first, stable
+    sorted_labels = labels[order]
+    starts = np.searchsorted(sorted_labels, sorted_labels)  # where the class of each begins
+    chosen = np.zeros(len(order), dtype=np.bool_)
+    chosen[order[np.arange(len(order)) - starts < kept]] = True
+    ends = np.cumsum([len(one.labels) for one in predictions.values()])
+    rows = np.split(chosen, ends[:-1])
+    return {key: _rows(one, own) for (key, one), own in zip(predictions.items(), rows, strict=True)}
 
 
 def _best(prediction: Prediction, count: int) -> Prediction:
-    rows = np.argsort(-prediction.scores, kind="stable")[:count]
+    return _rows(prediction, np.argsort(-prediction.scores, kind="stable")[:count])
+
+
+def _rows(prediction: Prediction, rows: npt.NDArray[Any]) -> Prediction:
     return prediction._replace(
         boxes=prediction.boxes[rows], scores=prediction.scores[rows], labels=prediction.labels[rows]
     )

@@ -8,10 +8,11 @@ H).
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from glip.data.detection import DetectionData
 from glip.data.flickr import read_flickr
@@ -57,10 +58,17 @@ ODINW_DECORATIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Packages_Raw": {"package": ("there is a ", " on the porch")},
     "pothole": {"holes": ("there are some ", " on the road")},
 }
-"""Task -> class name -> text before and after it: the caption prompts of ODinW (reference N)."""
+"""Task -> words for a class -> text before and after them: the caption prompts of ODinW (reference
+N)."""
+ODINW_WORDINGS: Mapping[str, Mapping[str, str]] = {"pothole": {"pothole": "holes"}}
+"""Task -> class name -> what its caption prompt says instead."""
 
 ODINW_FILES = ("_annotations.coco.json", "val.json", "test.json")
 ODINW_SPLITS = ("", "valid", "val", "test")
+ODINW_PARTS = ("train", *ODINW_SPLITS[1:])
+"""Folders of the parts of a data set."""
+
+_V = TypeVar("_V")
 
 
 def run_task(
@@ -215,23 +223,38 @@ def odinw_sets(paths: Sequence[Path]) -> dict[str, Path]:
     """Name and annotations of each data set; a folder of data sets is opened.
 
     Raises:
-        DataError: A path holds none.
+        DataError: A path holds none, or two have the same name.
     """
     found: dict[str, Path] = {}
     for path in paths:
-        if path.is_file():
-            found[path.parent.name if path.parent.name else path.stem] = path
-            continue
-        folders = [path, *sorted(p for p in path.glob("*") if p.is_dir())]
-        here = {folder.name: _annotations(folder) for folder in folders}
-        named = {name: file for name, file in here.items() if file is not None}
-        if not named:
+        here = _sets_of(path)
+        if not here:
             raise DataError(
                 f"{path} holds no ODinW data set: no {' or '.join(ODINW_FILES)} in it, below it, "
                 f"or in a folder {', '.join(filter(None, ODINW_SPLITS))} of those"
             )
-        found |= named
+        for name, file in here:
+            if name in found:
+                raise DataError(
+                    f"{found[name]} and {file} are both of a data set named '{name}'; rename a "
+                    "folder, or evaluate them one by one"
+                )
+            found[name] = file
     return found
+
+
+def _sets_of(path: Path) -> list[tuple[str, Path]]:
+    """Name and annotations of the data sets of one path: itself, or what lies in it."""
+    place = Path(os.path.abspath(path))  # "." has a name then
+    if path.is_file():
+        # A data set's parts lie in folders of their own, which do not name it.
+        folder = place.parent.parent if place.parent.name in ODINW_PARTS else place.parent
+        return [(folder.name or path.stem, path)]
+    own = _annotations(path)
+    if own is not None:
+        return [(place.name, own)]
+    below = [(p.name, _annotations(p)) for p in sorted(path.glob("*")) if p.is_dir()]
+    return [(name, file) for name, file in below if file is not None]
 
 
 def _odinw(
@@ -251,7 +274,11 @@ def _odinw(
     for name, path in odinw_sets(paths).items():
         annotated = read_annotated(path)
         detection = _limited(_detection(annotated.data, path), limit)
-        questions = detection_questions(detection, decorations=_decorations(name))
+        questions = detection_questions(
+            detection,
+            decorations=_of_task(ODINW_DECORATIONS, name),
+            wordings=_of_task(ODINW_WORDINGS, name),
+        )
         evaluate(
             detector,
             questions,
@@ -285,11 +312,11 @@ def _annotations(folder: Path) -> Path | None:
     return None
 
 
-def _decorations(name: str) -> Mapping[str, tuple[str, str]]:
-    """Of a data set; folders often have a longer name than the task."""
-    for task, decorations in ODINW_DECORATIONS.items():
+def _of_task(table: Mapping[str, Mapping[str, _V]], name: str) -> Mapping[str, _V]:
+    """What a table has for a data set; folders often have a longer name than the task."""
+    for task, own in table.items():
         if name.casefold().startswith(task.casefold()):
-            return decorations
+            return own
     return {}
 
 

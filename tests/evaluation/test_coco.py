@@ -151,3 +151,23 @@ def test_nothing_to_find_is_not_a_number():
     content = toy()
     content["annotations"] = []
     assert np.isnan(measured(parse_detection(content, Path("x.json")), FOUND)["AP"])
+
+
+def test_two_classes_of_one_name_keep_their_own_numbers():
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 50, "height": 50}],
+        "categories": [
+            {"id": 3, "name": "cup"},
+            {"id": 8, "name": "cup"},
+            {"id": 9, "name": "fork"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 3, "bbox": [2, 2, 8, 8]},
+            {"id": 2, "image_id": 1, "category_id": 8, "bbox": [20, 20, 9, 9]},
+            {"id": 3, "image_id": 1, "category_id": 9, "bbox": [30, 2, 9, 9]},
+        ],
+    }
+    evaluator = CocoEvaluator(parse_detection(content, Path("cups.json")), plus_one=False)
+    evaluator.update(prediction(1, [[2, 2, 10, 10]], [0.9], [3]))
+    found = evaluator.per_class()
+    assert found == pytest.approx({"cup (3)": 1.0, "cup (8)": 0.0, "fork": 0.0})

@@ -7,8 +7,8 @@ import pytest
 
 from glip.data.detection import parse_detection
 from glip.errors import DataError
-from glip.evaluation.average_precision import Detected
 from glip.evaluation.lvis import LvisEvaluator, best_of_each_class
+from glip.evaluation.predictions import prediction
 
 
 def federated(content, seed):
@@ -62,10 +62,10 @@ def slow_average_precision(content, predictions, category, bounds, kept=10_000):
     total = sum(not skip for flags in ignored.values() for skip in flags)
     if total == 0:
         return None
+    found = sorted(found, key=lambda one: -one[0])[:kept]
     found = [
         one for one in found if truths[one[1]] or category in images[one[1]]["neg_category_ids"]
     ]
-    found = sorted(found, key=lambda one: -one[0])[:kept]
     values = []
     for threshold in np.linspace(0.5, 0.95, 10):
         taken = {key: [False] * len(boxes) for key, boxes in truths.items()}
@@ -147,24 +147,50 @@ def test_each_class_keeps_its_best_over_all_pictures(monkeypatch, random_case):
 
 
 def test_best_of_each_class_by_hand():
-    found = Detected(
-        image=np.arange(6),
-        label=np.array([1, 0, 1, 1, 0, 1]),
-        xywh=np.zeros((6, 4)),
-        score=np.array([0.2, 0.1, 0.9, 0.5, 0.3, 0.5]),
-    )
-    assert best_of_each_class(found, 2).image.tolist() == [1, 2, 3, 4]
+    found = {
+        7: prediction(7, np.zeros((3, 4)), [0.2, 0.1, 0.9], [1, 0, 1]),
+        8: prediction(8, np.zeros((0, 4)), [], []),
+        9: prediction(9, np.zeros((3, 4)), [0.5, 0.3, 0.4], [1, 0, 1]),
+    }
+    best = best_of_each_class(found, 2)
+    assert {key: one.labels.tolist() for key, one in best.items()} == {7: [0, 1], 8: [], 9: [1, 0]}
+    assert best[9].scores.tolist() == pytest.approx([0.5, 0.3])
+    assert best_of_each_class({}, 2) == {}
 
 
-def test_standard_ap_limits_each_picture(monkeypatch, random_case):
+def test_what_is_not_judged_counts_among_the_best_of_its_class(monkeypatch):
+    nothing_known = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    content = {
+        "images": [
+            {"id": number, "file_name": f"{number}.png", "width": 20, "height": 20, **nothing_known}
+            for number in (1, 2, 3)
+        ],
+        "categories": [{"id": 5, "name": "cup", "frequency": "f"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [2, 2, 8, 8]}],
+    }
+    evaluator = LvisEvaluator(parse_detection(content, Path("lvis.json")))
+    for number, score in ((1, 0.2), (2, 0.9), (3, 0.8)):
+        evaluator.update(prediction(number, [[2, 2, 10, 10]], [score], [5]))
+    assert evaluator.compute()["AP"] == pytest.approx(1.0)
+    monkeypatch.setattr("glip.evaluation.lvis.KEPT_PER_CLASS", 2)
+    evaluator.update(prediction(1, [[2, 2, 10, 10]], [0.2], [5]))
+    assert evaluator.compute()["AP"] == 0.0
+
+
+def test_standard_ap_keeps_the_best_of_each_picture(monkeypatch, random_case):
     _, predictions, content = random_case(1)
     data = parse_detection(federated(content, 1), Path("lvis.json"))
     monkeypatch.setattr("glip.evaluation.lvis.PER_PICTURE", 1)
-    fixed, standard = LvisEvaluator(data), LvisEvaluator(data, fixed=False)
+    standard, expected = LvisEvaluator(data, fixed=False), LvisEvaluator(data)
     for one in predictions:
-        fixed.update(one)
         standard.update(one)
-    assert standard.compute()["AR"] < fixed.compute()["AR"]
+        first = np.argmax(one.scores) if len(one.scores) else slice(0)
+        rows = np.atleast_1d(np.arange(len(one.scores))[first])
+        expected.update(
+            one._replace(boxes=one.boxes[rows], scores=one.scores[rows], labels=one.labels[rows])
+        )
+    assert standard.compute()["AR"] > 0
+    assert standard.compute() == expected.compute()
 
 
 def test_file_without_frequencies_is_no_lvis_file(random_case):
