@@ -113,7 +113,7 @@ def _download(name: str, file: str) -> Path:
         ) from error
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
+def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, which tells these weights from others of the same name."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()

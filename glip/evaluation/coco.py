@@ -32,6 +32,11 @@ from glip.evaluation.average_precision import (
 from glip.evaluation.predictions import Prediction
 
 LIMITS = (1, 10, 100)
+COCO_METRICS = (
+    *("AP", "AP50", "AP75", *(f"AP{letter}" for letter in SIZES[1:])),
+    *(f"AR{limit}" for limit in LIMITS),
+    *(f"AR{letter}" for letter in SIZES[1:]),
+)
 
 _EVERYWHERE = (-1e6, -1e6, 2e6, 2e6)
 """A crowd region around any picture: what matches nothing else in it is neither right nor wrong."""

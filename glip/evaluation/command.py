@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table and say where the rest is; returns the exit code."""
-    from glip.checkpoint import find, fingerprint
+    from glip.checkpoint import file_sha256, find
     from glip.detector import load
     from glip.distributed import is_main
     from glip.evaluation.run import table
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.rescore:
         path = find(args.weights)
         detector = load(path, device=args.device, dtype=args.dtype, prompt=args.prompt)
-        settings = {"weights": path.name, "weights_sha256": fingerprint(path), "dtype": args.dtype}
+        settings = {"weights": path.name, "weights_sha256": file_sha256(path), "dtype": args.dtype}
         if args.prompt is not None:
-            settings |= {"prompt": args.prompt.name, "prompt_sha256": fingerprint(args.prompt)}
+            settings |= {"prompt": args.prompt.name, "prompt_sha256": file_sha256(args.prompt)}
     results = run_task(
         args.task,
         detector,

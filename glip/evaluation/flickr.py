@@ -17,6 +17,7 @@ from glip.errors import DataError
 from glip.evaluation.predictions import Prediction
 
 RANKS = (1, 5, 10)
+FLICKR_METRICS = (*(f"R@{rank}" for rank in RANKS), "R@all")
 IOU = 0.5
 
 

@@ -28,6 +28,11 @@ from glip.evaluation.average_precision import (
 from glip.evaluation.coco import detected_of, distinct_names, parts_of, truth_of
 from glip.evaluation.predictions import Prediction
 
+LVIS_METRICS = (
+    *("AP", "AP50", "AP75", *(f"AP{letter}" for letter in SIZES[1:])),
+    *("APr", "APc", "APf", "AR"),
+)
+
 KEPT_PER_CLASS = 10_000
 
 PER_PICTURE = 300

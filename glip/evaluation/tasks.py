@@ -22,9 +22,9 @@ from glip.data.pictures import pictures_for
 from glip.distributed import on_main, wait_for_all
 from glip.errors import ConfigError, DataError
 from glip.evaluation.average_precision import Backend
-from glip.evaluation.coco import CocoEvaluator
-from glip.evaluation.flickr import FlickrEvaluator
-from glip.evaluation.lvis import LvisEvaluator
+from glip.evaluation.coco import COCO_METRICS, CocoEvaluator
+from glip.evaluation.flickr import FLICKR_METRICS, FlickrEvaluator
+from glip.evaluation.lvis import LVIS_METRICS, LvisEvaluator
 from glip.evaluation.run import (
     Evaluator,
     Predictor,
@@ -39,6 +39,14 @@ from glip.evaluation.run import (
 from glip.postprocess import PostprocessOptions
 
 Task = Literal["coco", "lvis", "flickr", "odinw", "custom"]
+
+METRICS: Mapping[Task, tuple[str, ...]] = {
+    "coco": COCO_METRICS,
+    "custom": COCO_METRICS,
+    "lvis": LVIS_METRICS,
+    "flickr": FLICKR_METRICS,
+}
+"""What each task measures; "odinw" has AP and, by the name of each data set, that of the set."""
 
 REWORDED = "reworded"
 """Folder of an evaluation in other words."""

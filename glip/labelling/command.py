@@ -174,7 +174,7 @@ def _threshold(args: argparse.Namespace) -> float:
 def _label(
     args: argparse.Namespace, ontology: Ontology, device: Any, settings: dict[str, Any]
 ) -> int:
-    from glip.checkpoint import find, fingerprint
+    from glip.checkpoint import file_sha256, find
     from glip.detector import load
     from glip.labelling.photos import JournalPictures, label_photos
     from glip.labelling.ray_engine import label_photos_with_ray
@@ -185,7 +185,7 @@ def _label(
     root = Path(args.images)
     job = {
         "images": str(root.resolve()),
-        "weights": fingerprint(weights),
+        "weights": file_sha256(weights),
         "glip": __version__,
         "dtype": args.dtype,
         "nms": args.nms,

@@ -67,8 +67,8 @@ class CaptionFilters:
     max_aspect: float | None = 3.0
     """The longer side is less than so many times the shorter one."""
     near_duplicates: int | None = None
-    """Not in ALIGN but for test pictures: leave out a picture whose fingerprint of 64 bits differs
-    in no more than so many bits from that of an earlier one. Of 200 photos at a third of their
+    """Not in ALIGN but for test pictures: leave out a picture whose `perceptual_hash` differs in no
+    more than so many of its 64 bits from that of an earlier one. Of 200 photos at a third of their
     size, darker, or as JPEG of quality 30, 19 in 20 differed in 4 bits or fewer; of 19,900 pairs
     of different photos none in fewer than 13."""
 
@@ -250,7 +250,7 @@ def _survey(
     by_text = None if shared is None else HashPairs(folder / "texts")
     by_picture = None if crowded is None else HashPairs(folder / "pictures")
     tokens = None if filters.vocabulary is None else HashCounts(folder / "tokens")
-    looks: dict[int, int] = {}  # hash of the name -> fingerprint
+    looks: dict[int, int] = {}  # hash of the name -> perceptual hash
     entries = 0
     for entry in captions:
         progress(1)
@@ -266,7 +266,7 @@ def _survey(
                 tokens.add(_hash(token) for token in _tokens(_words(text)))
         if filters.near_duplicates is not None and entry.fault is None and name not in looks:
             with contextlib.suppress(ImageError):  # whoever labels it will say so
-                looks[name] = fingerprint(captions.load(entry))
+                looks[name] = perceptual_hash(captions.load(entry))
     if by_text is not None and shared is not None:
         np.save(folder / "shared.npy", by_text.crowded(shared))
     if by_picture is not None and crowded is not None:
@@ -276,7 +276,7 @@ def _survey(
         if known is not None:
             np.save(folder / "known.npy", known)
     if filters.near_duplicates is not None:
-        first = [fingerprint(picture) for picture in leave_out]
+        first = [perceptual_hash(picture) for picture in leave_out]
         prints = np.array([*first, *looks.values()], dtype=np.uint64)
         later = near_duplicates(prints, filters.near_duplicates)
         names = np.array(list(looks), dtype=np.uint64)
@@ -434,7 +434,7 @@ class HashCounts:
 # Pictures that look the same.
 
 
-def fingerprint(image: Image.Image) -> int:
+def perceptual_hash(image: Image.Image) -> int:
     """64 bits that hardly change with size, quality or brightness: a difference hash.
 
     One bit for each pair of neighbours in a row of the picture at 9 x 8 pixels: which is brighter.
@@ -446,7 +446,7 @@ def fingerprint(image: Image.Image) -> int:
 
 
 def near_duplicates(prints: Hashes, distance: int) -> npt.NDArray[np.bool_]:
-    """Which fingerprints differ from an earlier one in no more than `distance` bits.
+    """Which perceptual hashes differ from an earlier one in no more than `distance` bits.
 
     Of two numbers of 64 bits that differ in d, cut into d + 1 pieces, one piece is equal: only
     those that share a piece are compared.

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from glip.boxes import clip_boxes, iou_matrix
-from glip.checkpoint import find, fingerprint
+from glip.checkpoint import file_sha256, find
 from glip.data.mirror import mirror
 from glip.detector import Detector, DType, Prepared, load
 from glip.errors import CheckpointError, ConfigError, PromptError
@@ -127,7 +127,7 @@ def load_teacher(
         return TransformersTeacher(Path(source), device=device, dtype=dtype)
     path = find(source)
     detector = load(path, device=device, dtype=dtype)
-    return GlipTeacher(detector, name=path.name, sha256=fingerprint(path))
+    return GlipTeacher(detector, name=path.name, sha256=file_sha256(path))
 
 
 class GlipTeacher:
@@ -369,7 +369,7 @@ def _fingerprint(folder: Path) -> str:
     ]
     if len(files) < 2:
         logging.getLogger(__name__).warning("%s: no file of weights to tell it by", folder)
-    digests = "".join(fingerprint(path) for path in files)
+    digests = "".join(file_sha256(path) for path in files)
     return hashlib.sha256(digests.encode()).hexdigest()
 
 

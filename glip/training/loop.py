@@ -225,9 +225,10 @@ def _evaluate(
     model.eval()
     with state.ema.applied(model) if state.ema is not None else nullcontext():
         metrics = dict(evaluate(model))
-    name = metric if metric is not None else next(iter(metrics))
+    name = metric if metric is not None else next(iter(metrics), "AP")
     if name not in metrics:
-        raise ConfigError(f"the evaluation has no metric '{name}'; it has {', '.join(metrics)}")
+        has = ", ".join(metrics) or "none, as there was nothing to find"
+        raise ConfigError(f"the evaluation has no metric '{name}'; it has {has}")
     state.history.append({"step": state.step, **metrics})
     logger.info("step %d: %s", state.step, {key: round(v, 4) for key, v in metrics.items()})
     if metrics[name] > state.best:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from glip.checkpoint import Weights, find, read
+from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
 from glip.data.batch import Batch
 from glip.data.detection import DetectionData
@@ -43,7 +44,7 @@ from glip.data.packing import CaptionPacker
 from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, world_size
-from glip.errors import CheckpointError, ConfigError
+from glip.errors import CheckpointError, ConfigError, DataError
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.run import read_results, table
 from glip.evaluation.tasks import run_task
@@ -126,6 +127,8 @@ def run(
     seed_generators(config.seed)
     if resume:
         checkpoints.load_newest(state)
+        on_main(lambda: _drop_later_evaluations(output, state.step))
+    on_main(lambda: _check_evaluation(config.evaluation))
 
     per_process, rest = divmod(config.batch_size, world_size() * config.accumulate)
     if rest or not per_process:
@@ -194,8 +197,10 @@ def run(
 
     def evaluate(now: nn.Module) -> Mapping[str, float]:
         seen = _plain_detector(now, detector, device, see)
-        metrics = evaluate_on(
-            config.evaluation, seen, output / "evaluation" / FOLDER_OF_STEP.format(state.step)
+        metrics = numbers(
+            evaluate_on(
+                config.evaluation, seen, output / "evaluation" / FOLDER_OF_STEP.format(state.step)
+            )
         )
         recorder.evaluation(state.step, metrics)
         latest.clear()
@@ -256,7 +261,10 @@ def evaluate_only(
     detector = starting_point(config, device)
     if weights is not None and config.tune == "prompt":
         detector = detector.with_prompt(weights)
-    return evaluate_on(config.evaluation, detector, output / "evaluation" / name)
+    of: dict[str, Any] = {"model": config.model, "seed": config.seed}
+    if config.weights is not None:
+        of = {"weights_sha256": file_sha256(find(config.weights))}
+    return numbers(evaluate_on(config.evaluation, detector, output / "evaluation" / name, of))
 
 
 def weights_suffix(tune: TuneMode) -> str:
@@ -346,8 +354,22 @@ def _examine(sources: Sequence[SourceConfig], detector: Detector) -> None:
                 logger.warning("%s: %s", path, finding)
 
 
-def evaluate_on(config: EvaluationConfig, detector: Detector, folder: Path) -> dict[str, float]:
-    """Metrics of a detector by the protocol of the config; those without a value are left out."""
+def evaluate_on(
+    config: EvaluationConfig,
+    detector: Detector,
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Results of a detector by the protocol of the config, as `glip.evaluation.tasks.run_task`.
+
+    Args:
+        config: What to evaluate on.
+        detector: The detector.
+        folder: Of this evaluation; one that was stopped there goes on.
+        settings: What tells this detector from others that may be evaluated into the same folder.
+    Raises:
+        DataError: The folder holds predictions of other settings.
+    """
     assert config.annotations is not None
     results = run_task(
         config.task,
@@ -358,10 +380,43 @@ def evaluate_on(config: EvaluationConfig, detector: Detector, folder: Path) -> d
         split=config.split,
         batch_size=config.batch_size,
         limit=config.limit,
+        settings=settings,
     )
     if is_main():
         logger.info("%s\n%s", folder, table(results))
+    return results
+
+
+def numbers(results: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics of results; those without a value are left out."""
     return {name: value for name, value in results["metrics"].items() if value is not None}
+
+
+def _check_evaluation(config: EvaluationConfig) -> None:
+    """Refuse, before anything is trained, what no evaluation could decide on.
+
+    Raises:
+        DataError: No box to measure on.
+    """
+    if config.annotations is None or config.task not in ("coco", "lvis", "custom"):
+        return
+    data = read_annotated(config.annotations, config.images, split=config.split).data
+    if not isinstance(data, DetectionData):
+        return  # the evaluation says what is wrong
+    count = len(data) if config.limit is None else min(config.limit, len(data))
+    if not any((~data.records[row].crowd).any() for row in range(count)):
+        which = "" if config.limit is None else f" in its first {config.limit} pictures"
+        raise DataError(
+            f"evaluation: {config.annotations} has no box{which}, so nothing can be measured on "
+            "it; name other annotations, or none (evaluation.annotations=null)"
+        )
+
+
+def _drop_later_evaluations(output: Path, step: int) -> None:
+    """Those of a run that died after its last checkpoint: its steps come again, perhaps changed."""
+    for folder in (output / "evaluation").glob("step_*"):
+        if folder.name > FOLDER_OF_STEP.format(step):  # as numbers, having as many digits
+            shutil.rmtree(folder)
 
 
 def _prepare_folder(output: Path, config: RunConfig, resume: bool) -> None:

@@ -24,7 +24,7 @@ from glip.data.formats import Split
 from glip.data.packing import PackingConfig
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
-from glip.evaluation.tasks import Task
+from glip.evaluation.tasks import METRICS, Task
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import Precision
 from glip.training.losses import Criterion
@@ -120,6 +120,15 @@ class EvaluationConfig:
     """Only the first pictures."""
     sample_pictures: int = 8
     """How many are drawn in the report."""
+
+    def __post_init__(self) -> None:
+        known = METRICS.get(self.task)
+        # Parts have metrics of their own, such as "people/R@1".
+        name = None if self.metric is None else self.metric.rpartition("/")[2]
+        if known is not None and name is not None and name not in known:
+            raise ConfigError(
+                f"evaluation.metric: {self.task} has no {self.metric!r}; it has {', '.join(known)}"
+            )
 
 
 @dataclass(frozen=True)

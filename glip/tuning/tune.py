@@ -22,14 +22,14 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
-from glip.checkpoint import Weights, find, read
+from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
 from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
@@ -39,13 +39,11 @@ from glip.data.mirror import mirror_name
 from glip.data.sampling import SamplingConfig
 from glip.detector import Detector
 from glip.errors import ConfigError, DataError
-from glip.evaluation.run import read_results
-from glip.evaluation.tasks import run_task
 from glip.files import whole_path, write_json
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
-from glip.training.run import run, weights_suffix
+from glip.training.run import evaluate_on, run, weights_suffix
 from glip.training.run_config import DataConfig, EvaluationConfig, RunConfig, SourceConfig
 from glip.tuning.few_shot import Selection, select, write_selection
 from glip.tuning.interpolate import interpolate, interpolate_prompt
@@ -208,6 +206,7 @@ def tune(
     write_json(output / "settings.json", settings)
     write_selection(output / "train.json", drawn, selection)
     detector = Detector.from_weights(weights, device=device)
+    base = (find(options.weights),)
     evaluation = EvaluationConfig(
         None if val is None else str(val.path),
         options.images,
@@ -221,7 +220,7 @@ def tune(
         "model": weights.config.name,
         "fingerprint": detector.fingerprint,
         "selection": selection.to_dict(),
-        "base": _measured(detector, evaluation, Path(base_folder or output / "base")),
+        "base": _measured(detector, evaluation, Path(base_folder or output / "base"), base),
     }
 
     config = run_config(options, weights.config, output, annotated, selection, evaluation)
@@ -238,16 +237,16 @@ def tune(
     tuned_file = _keep(output, output / f"lr_{chosen:g}", options.mode)
     tuned = _tuned_detector(detector, tuned_file, device)
     result["file"] = tuned_file.name
-    result["tuned"] = _measured(tuned, evaluation, output / "tuned")
+    result["tuned"] = _measured(tuned, evaluation, output / "tuned", (*base, tuned_file))
     other = EvaluationConfig(
         options.retention, options.retention_images, task="custom", limit=options.limit
     )
     if options.retention is not None:
-        before = _measured(detector, other, Path(retention_folder or output / "retention"))
+        before = _measured(detector, other, Path(retention_folder or output / "retention"), base)
         # A learned prompt leaves the model as it is: without it, nothing has changed.
         after = before
         if options.mode != "prompt":
-            after = _measured(tuned, other, output / "retention_tuned")
+            after = _measured(tuned, other, output / "retention_tuned", (*base, tuned_file))
         result["retention"] = {"base": before, "tuned": after}
     result["interpolated"] = _interpolated(
         options, weights, detector, tuned_file, evaluation, other, output, device
@@ -413,21 +412,20 @@ def read_result(output: Path) -> dict[str, Any] | None:
 
 
 def _measured(
-    detector: Detector, evaluation: EvaluationConfig, folder: Path
+    detector: Detector, evaluation: EvaluationConfig, folder: Path, files: Sequence[Path]
 ) -> dict[str, Any] | None:
-    """Metrics and AP of each class by the COCO protocol; None without data to measure on."""
+    """Metrics and AP of each class by the COCO protocol; None without data to measure on.
+
+    Args:
+        detector: The detector.
+        evaluation: What to measure on.
+        folder: Of the results, which may be there already.
+        files: What the detector was made of, so that no results of another are taken for its own.
+    """
     if evaluation.annotations is None:
         return None
-    run_task(
-        "custom",
-        detector,
-        [evaluation.annotations],
-        folder,
-        images=evaluation.images,
-        split=evaluation.split,
-        limit=evaluation.limit,
-    )
-    results = read_results(folder)
+    of = {"weights_sha256": [file_sha256(file) for file in files]}
+    results = evaluate_on(evaluation, detector, folder, of)
     return {**results["metrics"], "per_class": results["per_class"]}
 
 
@@ -469,9 +467,11 @@ def _interpolated(
             save_weights(file, interpolate(weights, read(tuned_file), share))
         between = _tuned_detector(base, file, device)
         row: dict[str, Any] = {"share": share, "file": file.name}
-        row["tuned"] = _measured(between, evaluation, output / f"tuned_{share:g}")
+        files = (find(options.weights), file)
+        row["tuned"] = _measured(between, evaluation, output / f"tuned_{share:g}", files)
         if options.mode != "prompt":
-            row["retention"] = _measured(between, retention, output / f"retention_{share:g}")
+            folder = output / f"retention_{share:g}"
+            row["retention"] = _measured(between, retention, folder, files)
         rows.append(row)
     return rows
 

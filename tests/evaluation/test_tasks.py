@@ -13,7 +13,7 @@ from glip.errors import ConfigError, DataError, GlipError
 from glip.evaluation.command import read_wordings
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.run import table
-from glip.evaluation.tasks import odinw_sets, run_task
+from glip.evaluation.tasks import METRICS, odinw_sets, run_task
 from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt
 
@@ -28,6 +28,7 @@ def test_custom_data(toy, tmp_path):
 
     results = run_task("custom", detector, [path], tmp_path / "out", progress=progress)
     assert results["metrics"]["AP"] == pytest.approx(1.0)
+    assert tuple(results["metrics"]) == METRICS["custom"]
     assert results["settings"]["task"] == "custom"
     assert seen == [("toy.json", 6)]
     assert run_task("custom", None, [path], tmp_path / "out")["metrics"] == results["metrics"]
@@ -50,6 +51,7 @@ def test_lvis_asks_in_chunks_and_says_frequencies(toy, tmp_path):
     results = run_task("lvis", detector, [path], tmp_path / "out")
     # Without plus one the boxes are 29 x 19 of 30 x 20, an IoU of 0.92: right at all but 0.95.
     assert results["metrics"]["APr"] == pytest.approx(0.9)
+    assert tuple(results["metrics"]) == METRICS["lvis"]
     assert results["metrics"]["APc"] is None
     assert results["settings"]["options"]["max_detections"] == 300
 
@@ -99,6 +101,7 @@ def test_flickr_asks_for_boxed_phrases(toy, tmp_path):
     detector.answers[2] = [([12, 10, 41, 29], 0.9, 0)]
     results = run_task("flickr", detector, [root], tmp_path / "out", split="test")
     assert results["metrics"]["R@1"] == 1.0
+    assert {name.rpartition("/")[2] for name in results["metrics"]} == {*METRICS["flickr"]}
     assert detector.asked == [(2, "A man in a park")]
     again = run_task("flickr", detector, [root], tmp_path / "few", limit=1)
     assert again["metrics"] == results["metrics"]

@@ -18,8 +18,8 @@ from glip.labelling.filters import (
     HashCounts,
     HashPairs,
     Survey,
-    fingerprint,
     near_duplicates,
+    perceptual_hash,
     refuse_picture,
     survey,
     word_count,
@@ -180,10 +180,10 @@ def photo(seed: int) -> Image.Image:
 
 
 def distance(left: Image.Image, right: Image.Image) -> int:
-    return (fingerprint(left) ^ fingerprint(right)).bit_count()
+    return (perceptual_hash(left) ^ perceptual_hash(right)).bit_count()
 
 
-def test_fingerprint_survives_what_copies_suffer(tmp_path):
+def test_perceptual_hash_survives_what_copies_suffer(tmp_path):
     picture = photo(0)
     picture.save(tmp_path / "x.jpg", quality=30)
     copies = [

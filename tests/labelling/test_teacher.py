@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from glip.checkpoint import fingerprint
+from glip.checkpoint import file_sha256
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError, PromptError
 from glip.labelling.teacher import (
@@ -73,7 +73,7 @@ def test_weights_of_a_teacher_have_a_name_and_a_fingerprint(tiny_file: Path) -> 
         "kind": "glip",
         "name": "tiny.safetensors",
         "model": "tiny_for_tests",
-        "sha256": fingerprint(tiny_file),
+        "sha256": file_sha256(tiny_file),
         "dtype": "float32",
     }
     with pytest.raises(PromptError, match="needs 300 tokens"):

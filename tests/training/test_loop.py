@@ -204,6 +204,8 @@ def test_unknown_metric_is_named():
     config = LoopConfig(steps=1, metric="mAP")
     with pytest.raises(ConfigError, match="no metric 'mAP'; it has AP"):
         go(toy_state(toy_model()), toy_batches(0, 1), config, evaluate=lambda model: {"AP": 0})
+    with pytest.raises(ConfigError, match="it has none, as there was nothing to find"):
+        go(toy_state(toy_model()), toy_batches(0, 1), LoopConfig(1), evaluate=lambda model: {})
 
 
 def test_failed_save_on_the_way_does_not_end_the_run(caplog):

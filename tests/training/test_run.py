@@ -185,6 +185,31 @@ def test_evaluates_every_few_steps(drawn, tmp_path):
     assert rows == [2, 3]
 
 
+def test_evaluations_of_a_run_that_died_are_not_those_of_the_one_that_goes_on(drawn, tmp_path):
+    config = config_for(drawn, steps=4)
+    every = replace(config.evaluation, every_steps=2)
+    config = replace(config, evaluation=every)
+    run(config, tmp_path, CPU)
+    folders = sorted((tmp_path / "evaluation").iterdir())
+    assert [folder.name for folder in folders] == ["step_00000002", "step_00000004"]
+    for folder in folders:
+        (folder / "mark").touch()
+    (tmp_path / "checkpoints" / "step_00000004.pt").unlink()
+    run(replace(config, optimizer=OptimizerConfig(lr=1e-5)), tmp_path, CPU, resume=True)
+    assert [(folder / "mark").exists() for folder in folders] == [True, False]
+
+
+def test_evaluation_that_can_decide_nothing_is_refused_before_the_first_step(drawn, tmp_path):
+    content = json.loads((drawn / "coco.json").read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"]]
+    (tmp_path / "few.json").write_text(json.dumps(content))
+    evaluation = EvaluationConfig(str(tmp_path / "few.json"), images=str(drawn), limit=1)
+    config = config_for(drawn, steps=1, evaluation=evaluation)
+    with pytest.raises(DataError, match=r"few.json has no box in its first 1 pictures"):
+        run(config, tmp_path / "out", CPU)
+    assert not read_records(tmp_path / "out")
+
+
 def test_command_trains_without_a_config(drawn, tmp_path):
     argv = ["--data", drawn / "coco.json", "--weights", drawn / "toy.safetensors"]
     values = ["steps=2", "schedule.warmup_steps=1", "data.workers=0", "optimizer.lr=1e-3"]
@@ -204,6 +229,10 @@ def test_command_trains_without_a_config(drawn, tmp_path):
 def test_evaluation_only(drawn, tmp_path):
     config = config_for(drawn, steps=1)
     assert evaluate_only(config, tmp_path, CPU)["AP"] < 0.1
+    other = tmp_path / "other.safetensors"
+    save(other, Weights(without_chance(CONFIG), toy_model(seed=1).state_dict()))
+    with pytest.raises(DataError, match="made with other settings: weights_sha256 was"):
+        evaluate_only(replace(config, weights=str(other)), tmp_path, CPU)
     with pytest.raises(CheckpointError, match="holds no weights yet"):
         evaluate_only(config, tmp_path, CPU, resume=True)
     with pytest.raises(ConfigError, match="nothing to evaluate on"):

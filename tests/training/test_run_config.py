@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from glip.errors import ConfigError
+from glip.evaluation.tasks import METRICS
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.training.freezing import freeze
-from glip.training.run_config import RunConfig, read_run, without_chance
+from glip.training.run_config import EvaluationConfig, RunConfig, read_run, without_chance
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 
@@ -42,6 +43,15 @@ def test_values_overrides_and_defaults(tmp_path):
     config = read_run(path, ["optimizer.text_lr=5e-4", "freeze.parts=[neck]", "ema=0.99"])
     assert (config.steps, config.optimizer.lr, config.optimizer.clip_norm) == (7, 1e-3, 1.0)
     assert (config.freeze.parts, config.ema) == (("neck",), 0.99)
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_metrics_are_checked_by_their_task(task):
+    for name in METRICS[task]:
+        assert EvaluationConfig(task=task, metric=f"part/{name}").metric == f"part/{name}"
+    with pytest.raises(ConfigError, match=f"evaluation.metric: {task} has no 'mAP'; it has"):
+        EvaluationConfig(task=task, metric="mAP")
+    assert EvaluationConfig(task="odinw", metric="pothole")  # names of data sets
 
 
 def test_overrides_reach_into_lists_and_missing_parts(tmp_path):
