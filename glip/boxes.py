@@ -75,6 +75,20 @@ def _inclusive(boxes: Tensor) -> Tensor:
     return boxes + boxes.new_tensor([0, 0, 1, 1])
 
 
+def file_boxes(boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
+    """Boxes of a model as annotation files have them: x2 = x + width, inside the picture.
+
+    Args:
+        boxes: (..., 4) xyxy, pixels, the last pixel counted in.
+        image_hw: Height and width of the picture.
+    Returns:
+        (..., 4) float64.
+    """
+    height, width = image_hw
+    whole = _inclusive(boxes.double())
+    return torch.minimum(whole, whole.new_tensor([width, height, width, height]))
+
+
 def iou_matrix(boxes: Tensor, others: Tensor) -> Tensor:
     """(N, M) intersection over union of (N, 4) and (M, 4) boxes. official: plus one."""
     return torchvision.ops.box_iou(_inclusive(boxes), _inclusive(others))

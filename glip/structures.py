@@ -35,7 +35,8 @@ class Detections:
     `found[0]`, `found[:10]`, `found[found.scores > 0.7]`, `found[[2, 0]]`.
 
     Attributes:
-        boxes: (N, 4) float32 xyxy, pixels of the original picture.
+        boxes: (N, 4) float32 xyxy, pixels of the original picture. official: x2 and y2 are those of
+            the last pixel, so a box is x2 - x1 + 1 wide; see `glip.boxes.file_boxes`.
         scores: (N,) float32, in [0, 1].
         phrase_ids: (N,) int64, row of `prompt.phrases`.
         prompt: the sentence and phrases that were looked for.

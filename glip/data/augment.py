@@ -143,7 +143,9 @@ def augment(
     """
     if partner is not None and scene.caption is None and rng.random() < config.mosaic:
         joined = mosaic([scene, *(partner() for _ in range(3))], config.mosaic_size, rng)
-        scene = joined if len(joined.boxes) or not len(scene.boxes) else scene
+        # Four pictures may have nothing in common that could be asked for.
+        if len(joined.boxes) or (joined.known and not len(scene.boxes)):
+            scene = joined
     scene = jitter_colours(scene, config, rng)
     if rng.random() < config.flip:
         scene = flip(scene)

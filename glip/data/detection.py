@@ -201,6 +201,9 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
         name: rows(ids, f"vocabulary '{name}'")
         for name, ids in content.get("vocabularies", {}).items()
     }
+    for name, rows_of_it in vocabularies.items():
+        if not rows_of_it:
+            refuse(f"vocabulary '{name}' has no category")
     for record in records:
         if vocabularies and record.vocabulary not in vocabularies:
             refuse(f"image {record.image_id} has the unknown vocabulary {record.vocabulary!r}")
@@ -257,6 +260,7 @@ def to_coco(data: DetectionData) -> dict[str, Any]:
         }
         if record.absent is not None:
             image["neg_category_ids"] = [ids[row] for row in record.absent]
+        if record.absent is not None or record.not_exhaustive:
             image["not_exhaustive_category_ids"] = [ids[row] for row in record.not_exhaustive]
         if record.vocabulary is not None:
             image["vocabulary"] = record.vocabulary
@@ -322,9 +326,11 @@ def xywh_to_xyxy(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def areas_of(
     annotations: Sequence[Mapping[str, Any]], xywh: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(N,) the `area` of each annotation, or else of its (N, 4) box."""
-    areas = [a.get("area", w * h) for a, (_, _, w, h) in zip(annotations, xywh, strict=True)]
-    return np.array(areas, dtype=np.float64)
+    """(N,) the `area` of each annotation, or else of its (N, 4) box; null counts as none."""
+    areas = [a.get("area") for a in annotations]
+    boxes = xywh[:, 2] * xywh[:, 3]
+    both = zip(areas, boxes.tolist(), strict=True)
+    return np.array([box if area is None else area for area, box in both], dtype=np.float64)
 
 
 def file_name_of(image: Mapping[str, Any]) -> str | None:

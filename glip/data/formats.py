@@ -14,7 +14,8 @@ vision library or say less of what is wrong. Knows nothing about prompts or toke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -206,16 +207,25 @@ def read_yolo(folder: str | Path, *, split: Split | None = None) -> Annotated:
     folder = Path(folder)
     settings_file, settings, names = _yolo_settings(folder)
     rows = {number: row for row, number in enumerate(sorted(names))}
-    wanted: Iterable[str] = (split,) if split else ("train", "val", "test")
-    roots = [
-        root for key in wanted if settings.get(key) for root in _yolo_folders(folder, settings, key)
-    ]
-    roots = roots or [folder / "images"]
-    pictures = PictureFolder(folder)
-    records: list[DetectionRecord] = []
-    for root in dict.fromkeys(roots):
+    named = [key for key in ("train", "val", "test") if settings.get(key)]
+    if split is not None and split not in named:
+        raise DataError(
+            f"{settings_file} names no pictures for {split}, "
+            + (f"only for {', '.join(named)}" if named else "nor for any split; leave it out")
+        )
+    wanted = named if split is None else [split]
+    roots = [root for key in wanted for root in _yolo_folders(folder, settings, key)]
+    roots = list(dict.fromkeys(roots)) or [folder / "images"]
+    for root in roots:
         if not root.is_dir():
             raise DataError(f"{settings_file}: picture folder {root} does not exist")
+    # `path:` may lead anywhere; pictures are named from a folder that holds them all.
+    if not all(root.is_relative_to(folder) for root in roots):
+        folder = Path(os.path.commonpath([os.path.abspath(root) for root in roots]))
+        roots = [Path(os.path.abspath(root)) for root in roots]
+    pictures = PictureFolder(folder)
+    records: list[DetectionRecord] = []
+    for root in roots:
         for name in PictureFolder(root).names():
             picture = root / name
             file_name = picture.relative_to(folder).as_posix()
@@ -236,7 +246,7 @@ def read_yolo(folder: str | Path, *, split: Split | None = None) -> Annotated:
             records.append(_record(len(records) + 1, file_name, (height, width), boxes, labels))
     numbers = sorted(names)
     data = DetectionData(
-        folder, tuple(str(names[n]) for n in numbers), tuple(numbers), Packed(records)
+        settings_file.parent, tuple(str(names[n]) for n in numbers), tuple(numbers), Packed(records)
     )
     return Annotated(data, pictures)
 

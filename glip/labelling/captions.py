@@ -145,7 +145,10 @@ class CaptionSet:
         """Name and size of each file: what tells this input from another one."""
         return [[path.name, path.stat().st_size if path.is_file() else 0] for path in self.paths]
 
-    def _entries(self, path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Entry]]:
+    def _entries(
+        self, path: Path, wanted: Callable[[int | str], bool]
+    ) -> Iterator[tuple[int | str, _Entry]]:
+        """Entries of a file by row; of a folder, to which pictures may come, by name."""
         if path.is_dir():
             return _from_folder(path, wanted)
         if path.suffix == ".tar":
@@ -183,8 +186,8 @@ class _Entry(NamedTuple):
     fault: str | None = None
 
 
-def _key(file: int, row: int) -> str:
-    return f"{file:05d}-{row:010d}"
+def _key(file: int, row: int | str) -> str:
+    return f"{file:05d}-{row:010d}" if isinstance(row, int) else f"{file:05d}-{row}"
 
 
 def _files(path: Path) -> list[Path]:
@@ -207,11 +210,11 @@ def _clean(texts: Iterable[object]) -> tuple[str, ...]:
     return tuple(text for text in (str(text).strip() for text in texts) if text)
 
 
-def _from_folder(folder: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Entry]]:
-    for row, path in enumerate(list_images(folder)):
-        if not wanted(row):
-            continue
+def _from_folder(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, _Entry]]:
+    for path in list_images(folder):
         name, text = path.relative_to(folder).as_posix(), path.with_suffix(".txt")
+        if not wanted(name):
+            continue
         try:
             captions = _clean(text.read_text(encoding="utf-8-sig").splitlines())
             fault = None if captions else f"{text} is empty"
@@ -219,7 +222,7 @@ def _from_folder(folder: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[
             captions, fault = (), f"{text} cannot be read: {error.strerror}"
         except UnicodeDecodeError as error:
             captions, fault = (), f"{text} is not UTF-8: {error.reason}"
-        yield row, _Entry(name, captions, fault=fault)
+        yield name, _Entry(name, captions, fault=fault)
 
 
 def _from_json(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Entry]]:

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from glip import distributed
+from glip.boxes import file_boxes
 from glip.data.grounding import GroundingRecord, write_grounding
 from glip.detector import Prepared
 from glip.errors import ConfigError, ImageError, PromptError
@@ -263,11 +264,10 @@ def _refused(entry: Captioned, refused: Counter[str]) -> Settled:
 
 def _record(asked: _Asked, detections: Sequence[Detections]) -> dict[str, Any]:
     """What the journal keeps of an entry, in the pixels of `GroundingRecord`."""
-    height, width = asked.views[0].picture.original_hw
+    image_hw = asked.views[0].picture.original_hw
     captions = []
     for found in detections:
-        boxes = found.boxes.double() + torch.tensor([0, 0, 1, 1])  # a file has x2 = x + width
-        boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
+        boxes = file_boxes(found.boxes, image_hw)
         captions.append(
             {
                 "caption": found.prompt.text,
@@ -279,7 +279,7 @@ def _record(asked: _Asked, detections: Sequence[Detections]) -> dict[str, Any]:
         )
     return {
         "picture": asked.entry.picture,
-        "hw": [height, width],
+        "hw": list(image_hw),
         "refused": asked.refused,
         "captions": captions,
     }

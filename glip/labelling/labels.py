@@ -19,7 +19,7 @@ class Label(NamedTuple):
     name: str
     """Of its class."""
     box: tuple[float, float, float, float]
-    """xyxy, pixels of the upright picture."""
+    """xyxy, pixels of the upright picture, as files have it: x2 = x + width."""
     score: float | None = None
     """In [0, 1]; None if a person drew or corrected it."""
     phrase: str | None = None

@@ -17,7 +17,7 @@ import torch
 import yaml
 from torchvision.ops import box_iou
 
-from glip.boxes import nms_per_label
+from glip.boxes import file_boxes, nms_per_label
 from glip.errors import ConfigError
 from glip.labelling.labels import Label
 from glip.structures import Detections
@@ -148,8 +148,9 @@ class Ontology:
         kept: list[int] = []
         labels: list[Label] = []
         overlaps = box_iou(found.boxes, found.boxes)
+        boxes = file_boxes(found.boxes, found.image_hw).tolist()
         for row, (box, score, phrase) in enumerate(
-            zip(found.boxes.tolist(), found.scores.tolist(), found.phrases, strict=True)
+            zip(boxes, found.scores.tolist(), found.phrases, strict=True)
         ):
             owner = owners.get(wording[row])
             if owner is None or score <= owner.threshold:

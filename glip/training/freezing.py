@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from glip.errors import ConfigError
 from glip.tuning.lora import is_product
@@ -22,6 +21,7 @@ TuneMode = Literal["full", "head", "linear_probe", "prompt", "language", "lora"]
 model (`Detector.with_prompt`). "language": the text encoder. "lora": low-rank products, which have
 to be in the model (`glip.tuning.lora.add_lora`)."""
 BatchNormMode = Literal["batch", "frozen"]
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 _TRAINED: dict[TuneMode, tuple[str, ...]] = {
     "full": ("",),
@@ -104,7 +104,7 @@ def freeze(model: nn.Module, config: FreezeConfig, tune: TuneMode = "full") -> t
         raise ConfigError(f"tune '{tune}' and freeze.parts {config.parts} leave nothing")
     resting = [part for part in (*_RESTING[tune], *config.parts) if part in modules]
     if config.batch_norm == "frozen":
-        resting += [name for name, module in modules.items() if isinstance(module, _BatchNorm)]
+        resting += [name for name, module in modules.items() if isinstance(module, BATCH_NORMS)]
     return tuple(resting)
 
 

@@ -190,6 +190,7 @@ def train(
         due = at_end or (
             config.evaluate_every is not None and state.step % config.evaluate_every == 0
         )
+        best_before = state.best, state.best_step
         if evaluate is not None and due:
             _evaluate(state, evaluate, config.metric)
             to_training(unwrapped(model), resting)
@@ -204,6 +205,8 @@ def train(
             except CheckpointError as error:
                 if is_last:
                     raise
+                if state.best_step == state.step:  # these weights are not on the disk
+                    state.best, state.best_step = best_before
                 logger.error("%s; training goes on", error)
             started = time.perf_counter()
     return state

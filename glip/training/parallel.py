@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from glip.distributed import is_distributed
+from glip.distributed import is_distributed, is_main
 from glip.errors import ConfigError
 from glip.model.glip import GLIP
 
@@ -96,11 +96,19 @@ def is_sharded(tensor: Tensor) -> TypeGuard[Any]:
     return hasattr(tensor, "full_tensor")
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor on the CPU, put together from its shards. A collective call if it is sharded."""
+def whole(tensor: Tensor, *, everywhere: bool = True) -> Tensor:
+    """A tensor on the CPU, put together from its shards. A collective call if it is sharded.
+
+    Args:
+        tensor: Whole or sharded.
+        everywhere: Off, only the main process gets it, and the others an empty one: a machine
+            with many processes need not hold as many copies.
+    """
     tensor = tensor.detach()
     if is_sharded(tensor):
         tensor = tensor.full_tensor()
+    if not everywhere and not is_main():
+        return torch.empty(0)
     return tensor.to("cpu", copy=True)
 
 

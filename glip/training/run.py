@@ -137,6 +137,11 @@ def run(
             f"{config.accumulate} batches of each"
         )
     accumulate = config.accumulate
+    if config.data.cache and config.strategy == "fsdp" and world_size() > 1:
+        raise ConfigError(
+            "data.cache runs parts of the model by themselves, which strategy: fsdp has divided; "
+            "use strategy: ddp, or data.cache=false"
+        )
     if config.data.cache:  # pictures one by one, see `glip.tuning.features`
         per_process, accumulate = 1, per_process * accumulate
 
@@ -483,17 +488,19 @@ def _save_weights(path: Path, state: TrainState, detector: Detector, config: Run
     tensors: Mapping[str, Tensor] = unwrapped(state.model).state_dict()
     if state.ema is not None:
         tensors = state.ema.average
-    gathered = {name: whole(tensor) for name, tensor in tensors.items()}
-    if config.tune == "prompt":
-        assert detector.task is not None
-        notes = {"tune": "prompt", "step": state.step, "seed": config.seed}
-        task = replace(detector.task.learned(gathered["text.offsets"]), notes=notes)
-        on_main(lambda: save_prompt(path, task))
-        return
-    if config.tune == "lora":
-        gathered = merged(gathered, config.lora)
-    weights = Weights(detector.config, gathered, _tokenizer_json(detector.tokenizer))
-    on_main(lambda: save_weights(path, weights))
+    gathered = {name: whole(tensor, everywhere=False) for name, tensor in tensors.items()}
+
+    def write() -> None:
+        if config.tune == "prompt":
+            assert detector.task is not None
+            notes = {"tune": "prompt", "step": state.step, "seed": config.seed}
+            task = detector.task.learned(gathered["text.offsets"])
+            save_prompt(path, replace(task, notes=notes))
+            return
+        plain = merged(gathered, config.lora) if config.tune == "lora" else gathered
+        save_weights(path, Weights(detector.config, plain, _tokenizer_json(detector.tokenizer)))
+
+    on_main(write)
 
 
 def _report(output: Path, config: RunConfig, state: TrainState) -> None:

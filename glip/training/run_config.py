@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ class RunConfig:
     steps: int | None = None
     """Length of the run: this or `epochs`."""
     accumulate: int = 1
-    """Batches that one step is divided into, to save memory."""
+    """Batches that one step is divided into, to save memory. Each is normalised by its own count of
+    positive anchors."""
     precision: Precision = "float32"
     strategy: Strategy = "ddp"
     """With several processes: "fsdp" divides weights and optimizer state among them."""
@@ -280,16 +282,17 @@ def _override(values: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: {error}") from error
     place: Any = values
-    *parents, last = name.split(".")
-    for parent in parents:
+    parts = name.split(".")
+    for parent, child in pairwise(parts):
         if isinstance(place, list):
             place = place[_row(place, parent, override)]
         else:
             if place.get(parent) is None:
-                place[parent] = {}
+                place[parent] = [{}] if child == "0" else {}
             place = place[parent]
         if not isinstance(place, (dict, list)):
             raise ConfigError(f"override {override!r}: {parent!r} has no parts")
+    last = parts[-1]
     if isinstance(place, list):
         place[_row(place, last, override)] = value
     else:

@@ -62,10 +62,14 @@ class TrainState:
     def to_dict(self) -> dict[str, Any]:
         """Tensors on the CPU and plain values; a collective call.
 
-        Only the main process gets what can be saved, but all have to take part.
+        Only the main process gets the tensors, but all have to take part.
         """
         model = unwrapped(self.model)
         optimizer = self.optimizer.state_dict()["state"]
+
+        def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: whole(tensor, everywhere=False) for name, tensor in tensors.items()}
+
         return {
             "format": FORMAT,
             "step": self.step,
@@ -73,12 +77,9 @@ class TrainState:
             "best_step": self.best_step,
             "stopped": self.stopped,
             "history": self.history,
-            "model": {name: whole(tensor) for name, tensor in model.state_dict().items()},
-            "optimizer": {
-                index: {name: whole(tensor) for name, tensor in moments.items()}
-                for index, moments in optimizer.items()
-            },
-            "ema": self.ema and {name: whole(t) for name, t in self.ema.average.items()},
+            "model": gathered(model.state_dict()),
+            "optimizer": {index: gathered(moments) for index, moments in optimizer.items()},
+            "ema": self.ema and gathered(self.ema.average),
             "plateau": self.plateau and self.plateau.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generators": gather_objects(_generators()),

@@ -180,6 +180,18 @@ def test_mosaic_knows_only_what_all_four_know(draw):
     assert joined.known == {2}
 
 
+def test_mosaic_that_leaves_nothing_to_ask_for_is_not_made(draw):
+    def empty(known):
+        none = np.zeros((0, 4), dtype=np.float32)
+        return Scene(draw(40, 40), none, np.zeros(0, dtype=np.int64), known=frozenset(known))
+
+    config = AugmentConfig(short_sides=(64,), mosaic=1.0, mosaic_size=64)
+    made = augment(empty({1, 2}), config, PixelConfig(), Random(0), lambda: empty({2, 3}))
+    assert made.known == {2}
+    left = augment(empty({1, 2}), config, PixelConfig(), Random(0), lambda: empty({3}))
+    assert left.known == {1, 2}
+
+
 def test_mosaic_happens_as_often_as_asked_and_not_with_captions(scene):
     config = AugmentConfig(short_sides=(64,), mosaic=0.5, mosaic_size=64)
     square = [

@@ -161,7 +161,23 @@ def test_data_become_a_coco_file_and_come_back(coco_content, tmp_path):
     for category in coco_content["categories"]:
         category["frequency"] = "r"
     coco_content["annotations"][0]["area"] = 5.5
+    coco_content["images"][0]["not_exhaustive_category_ids"] = [9]
     once = to_coco(parse_detection(coco_content, tmp_path))
+    assert once["images"][0]["not_exhaustive_category_ids"] == [9]
     assert to_coco(parse_detection(json.loads(json.dumps(once)), tmp_path)) == once
     assert once["vocabularies"] == coco_content["vocabularies"]
     assert once["annotations"][0] == coco_content["annotations"][0] | {"area": 5.5}
+
+
+def test_area_of_null_is_that_of_the_box(coco_content, tmp_path):
+    for annotation in coco_content["annotations"]:
+        annotation["area"] = None
+    for record in parse_detection(coco_content, tmp_path).records:
+        sides = record.boxes[:, 2:] - record.boxes[:, :2]
+        assert record.areas.tolist() == pytest.approx(sides.prod(1).tolist())
+
+
+def test_vocabulary_without_a_class_is_refused(coco_content, tmp_path):
+    coco_content["vocabularies"] = {"all": [3, 7, 9], "none": []}
+    with pytest.raises(DataError, match="vocabulary 'none' has no category"):
+        parse_detection(coco_content, tmp_path)

@@ -70,6 +70,21 @@ def test_yolo_without_names(yolo):
         read_yolo(yolo)
 
 
+def test_yolo_split_that_is_not_named_is_no_other(yolo):
+    (yolo / "data.yaml").write_text("train: train/images\nnames: [cat, dog]\n")
+    with pytest.raises(DataError, match=r"data.yaml names no pictures for test, only for train"):
+        read_yolo(yolo, split="test")
+
+
+def test_yolo_pictures_may_lie_elsewhere(yolo, tmp_path_factory):
+    far = tmp_path_factory.mktemp("far") / "data.yaml"
+    far.write_text(f"path: {yolo}\ntrain: train/images\nnames: [cat, dog]\n")
+    annotated = read_yolo(far.parent)
+    first = annotated.data.records[0]
+    assert first.file_name == "a.png" and first.labels.tolist() == [1, 0]
+    assert annotated.pictures.read(first.file_name).size == (60, 40)
+
+
 VOC = """<annotation><filename>a.png</filename>
 <size><width>60</width><height>40</height><depth>3</depth></size>
 <object><name>dog</name><difficult>0</difficult>

@@ -132,6 +132,16 @@ def test_folder_with_texts_beside_the_pictures(tmp_path):
     assert "c.txt cannot be read" in entries["c.png"].fault
 
 
+def test_pictures_that_come_into_a_folder_do_not_rename_the_others(tmp_path):
+    for name in "ac":
+        save(tmp_path / f"{name}.png")
+    before = {entry.picture: entry.key for entry in CaptionSet(tmp_path)}
+    save(tmp_path / "b.png")
+    done = set(before.values())
+    left = CaptionSet(tmp_path).read(lambda key: key not in done)
+    assert [entry.picture for entry in left] == ["b.png"]
+
+
 def test_shards_are_streamed_with_their_pictures(tmp_path):
     pack(tmp_path / "1.tar", {
         "./x/a.png": jpeg("red"), "./x/a.txt": "a red thing\nno blue one",

@@ -39,10 +39,11 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def found(ontology: Ontology, *rows: tuple[str, tuple[float, ...], float]) -> Detections:
-    """Detections of (phrase, box, score) in a picture of 200 x 100 pixels."""
+    """Detections of (phrase, box as files have it, score) in a picture of 200 x 100 pixels."""
     prompt = Prompt.from_classes(ontology.phrases)
+    boxes = torch.tensor([box for _, box, _ in rows], dtype=torch.float32).reshape(-1, 4)
     return Detections(
-        boxes=torch.tensor([box for _, box, _ in rows], dtype=torch.float32).reshape(-1, 4),
+        boxes=boxes - torch.tensor([0, 0, 1, 1]),  # a model counts the last pixel in
         scores=torch.tensor([score for _, _, score in rows], dtype=torch.float32),
         phrase_ids=torch.tensor([ontology.phrases.index(p) for p, _, _ in rows]).long(),
         prompt=prompt,

@@ -221,6 +221,23 @@ def test_failed_save_on_the_way_does_not_end_the_run(caplog):
     assert "disk full; training goes on" in caplog.text
 
 
+def test_weights_that_could_not_be_saved_are_not_the_best():
+    metrics = iter([0.3, 0.5, 0.4])
+
+    def save(state):
+        if state.step == 2:
+            raise CheckpointError("disk full")
+
+    state = go(
+        toy_state(toy_model()),
+        toy_batches(0, 3),
+        LoopConfig(3, evaluate_every=1),
+        save=save,
+        evaluate=lambda model: {"AP": next(metrics)},
+    )
+    assert (state.best, state.best_step) == (0.4, 3)
+
+
 def test_finished_run_does_nothing_more():
     state = replace(toy_state(toy_model()), step=5)
     assert go(state, [], LoopConfig(steps=5)).step == 5

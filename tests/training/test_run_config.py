@@ -59,6 +59,8 @@ def test_overrides_reach_into_lists_and_missing_parts(tmp_path):
     config = read_run(path, ["data.sources.0.annotations=b.json", "schedule.plateau.patience=1"])
     assert config.data.sources[0].annotations == "b.json"
     assert config.schedule.plateau.patience == 1
+    config = read_run(write(tmp_path, "steps: 1\n"), ["data.sources.0.annotations=c.json"])
+    assert [source.annotations for source in config.data.sources] == ["c.json"]
 
 
 def test_file_lies_over_its_base(tmp_path):
