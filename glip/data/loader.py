@@ -167,7 +167,7 @@ class DetectionSource:
         return record.image_id, scene
 
     def partner(self, index: int, rng: random.Random) -> Scene:
-        """Another picture with the same classes."""
+        """A picture with the same classes, drawn from all of them."""
         fellows = self._fellows[self._record(index).vocabulary or ""]
         return self.scene(int(fellows[rng.randrange(len(fellows))]))[1]
 
@@ -191,7 +191,7 @@ class GroundingSource:
     Args:
         data: As read.
         pictures: Where its pictures are.
-        min_score: Boxes of a teacher below this are left out. official: 0.5 (reference J.4).
+        min_score: Only boxes of a teacher above this are taken. official: 0.5 (reference J.4).
         trust_scores: Weigh the boxes of a teacher by their scores.
         ignore_unsure: A phrase for which the teacher has boxes, but none above `min_score`, is
             taken for neither there nor absent. official: it counts as absent.
@@ -265,7 +265,7 @@ class GroundingSource:
         return record.image_id, scene
 
     def partner(self, index: int, rng: random.Random) -> Scene:
-        """Another picture with the same classes."""
+        """A picture with the same classes, drawn from all of them."""
         return self.scene(rng.randrange(len(self)))[1]
 
     def worded(self, scene: Scene, rng: random.Random) -> Worded | None:

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         split=args.split,
         chunk=args.chunk,
-        wordings=None if args.wordings is None else read_wordings(args.wordings),
+        wordings=None if args.wordings is None else read_other_words(args.wordings),
         fixed_ap=not args.standard_ap,
         max_detections=args.max_detections,
         batch_size=args.batch_size,
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_wordings(path: Path) -> dict[str, str]:
+def read_other_words(path: Path) -> dict[str, str]:
     """Class name -> other words for it, from a JSON file.
 
     Raises:

@@ -56,7 +56,7 @@ def prediction(
 
 
 class PredictionWriter:
-    """Appends predictions to a file, line by line, each on the disk when `write` returns.
+    """Appends predictions to a file, line by line, each handed to the system when `write` returns.
 
     Args:
         path: Made with its folders if it is not there; what follows its last whole line is cut off.

@@ -121,11 +121,6 @@ class CaptionFilters:
         return cls(1, **{f.name: None for f in fields(cls) if f.name != "min_words"})
 
 
-def word_count(text: str) -> int:
-    """Unigrams: runs of characters without blanks that hold a letter or digit."""
-    return len(_words(text))
-
-
 def refuse_picture(filters: CaptionFilters, size: tuple[int, int]) -> str | None:
     """The filter that refuses a picture for its form, if any does.
 

@@ -131,11 +131,6 @@ class Tokenizer:
         builtin = Tokenizer.bert_uncased()
         return self is builtin or self.to_json() == builtin.to_json()
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of different tokens, special ones included; ids are smaller."""
-        return int(self._tokenizer.get_vocab_size())
-
     def encode(self, text: str) -> Encoding:
         """The tokens of a text between [CLS] and [SEP], however many they are.
 

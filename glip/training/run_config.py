@@ -73,7 +73,7 @@ class SourceConfig:
     """For data with many rare classes: those in a smaller share of the pictures are shown more
     often, see `glip.data.loader.repeat_factors`. LVIS has 0.001."""
     min_score: float = 0.5
-    """For pseudo labels: boxes below this are left out."""
+    """For pseudo labels: only boxes above this are taken."""
     trust_scores: bool = False
     """For pseudo labels: weigh boxes by their scores."""
     ignore_unsure: bool = False

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from glip.errors import ConfigError, DataError, GlipError
-from glip.evaluation.command import read_wordings
+from glip.evaluation.command import read_other_words
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.run import table
 from glip.evaluation.tasks import METRICS, odinw_sets, run_task
@@ -309,7 +309,7 @@ def test_damaged_wordings(tmp_path, content, message):
     path = tmp_path / "words.json"
     path.write_text(content)
     with pytest.raises(GlipError, match=message):
-        read_wordings(path)
+        read_other_words(path)
 
 
 def test_chunks_share_the_limit_of_a_picture(toy, tmp_path):

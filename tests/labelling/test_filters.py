@@ -22,7 +22,6 @@ from glip.labelling.filters import (
     perceptual_hash,
     refuse_picture,
     survey,
-    word_count,
 )
 
 
@@ -70,10 +69,13 @@ def test_words_that_are_kept_for_measuring(text, refused):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a dog", 2), ("a - dog !", 2), ("", 0), ("well-known t-shirt, 5 €", 3), ("Ein Hörnchen", 2)],
+    [("a dog", 2), ("a - dog !", 2), ("well-known t-shirt, 5 €", 3), ("Ein Hörnchen", 2)],
 )
-def test_words(text, words):
-    assert word_count(text) == words
+def test_words_hold_a_letter_or_digit(text, words):
+    filters = replace(CaptionFilters.preset("curated"), min_words=words)
+    assert Survey(filters).refuse_caption(text) is None
+    more = replace(filters, min_words=words + 1)
+    assert Survey(more).refuse_caption(text) == "short"
 
 
 @pytest.mark.parametrize(
