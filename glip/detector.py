@@ -20,7 +20,14 @@ from torch.nn import functional as F
 from glip.checkpoint import Weights, assemble, find, naming, read
 from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, padded_hw, resize, to_pixels
-from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
+from glip.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    ImageError,
+    NotFiniteError,
+    PromptError,
+)
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.model.glip import GLIP, Pyramid
 from glip.model.presets import preset
@@ -447,14 +454,14 @@ class Detector:
         self._texts.move_to_end(token_ids)
         return self._texts[token_ids]
 
-    def _not_finite(self) -> CheckpointError | DeviceError:
+    def _not_finite(self) -> NotFiniteError | DeviceError:
         """Why the model may have given NaN or infinity."""
         if self.dtype == torch.float16:
             return DeviceError(
                 "the model's numbers overflow in float16; load it with dtype='bfloat16' or "
                 "'float32'"
             )
-        return CheckpointError(
+        return NotFiniteError(
             f"{self.config.name} gives NaN or infinity in "
             f"{str(self.dtype).removeprefix('torch.')}; its weights are damaged, or their training "
             "diverged"

@@ -26,6 +26,10 @@ class CheckpointError(GlipError, RuntimeError):
     """A weights file that is missing, damaged, unsafe, or made for another model."""
 
 
+class NotFiniteError(CheckpointError):
+    """A model gives NaN or infinity."""
+
+
 class DeviceError(GlipError, RuntimeError):
     """A device or number format that this machine cannot run."""
 

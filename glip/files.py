@@ -60,6 +60,23 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         file.write(text + "\n")
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """A folder that can be written into, made if it is not there.
+
+    Long work asks for it before it begins.
+
+    Raises:
+        StorageError: It cannot be made or written into.
+    """
+    path = Path(path)
+    with failing_disk(path):
+        path.mkdir(parents=True, exist_ok=True)
+        trial = path / f".{secrets.token_hex(8)}.part"
+        trial.touch()
+        trial.unlink()
+    return path
+
+
 @contextlib.contextmanager
 def failing_disk(path: Path) -> Iterator[None]:
     """What the system says when `path` is written, with the way out."""

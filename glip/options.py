@@ -5,6 +5,7 @@ Imports nothing heavy: a command line asks for its options before it knows what 
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from typing import Any, Protocol
 
 
@@ -49,6 +50,19 @@ def add_device_option(parser: Options) -> None:
     parser.add_argument(
         "--device", help='such as "cpu" or "cuda:1"; by default a GPU if there is one'
     )
+
+
+def number_of_shots(text: str) -> int | None:
+    """Pictures of each class, from a command line; None for "all" of them.
+
+    Raises:
+        ArgumentTypeError: Neither "all" nor a whole number of at least 1.
+    """
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is no number of pictures, 1 or more, nor 'all'")
+    return int(text)
 
 
 def add_dtype_option(parser: Options) -> None:

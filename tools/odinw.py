@@ -17,9 +17,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from glip.detector import usable_device
-from glip.errors import GlipError
+from glip.errors import DataError, GlipError
+from glip.options import number_of_shots
 from glip.training.freezing import TuneMode
-from glip.tuning.protocol import ALL, Plan, compare, table
+from glip.tuning.protocol import ALL, Plan, compare, finished, table, write_results
 from glip.tuning.tune import TuneOptions
 
 
@@ -36,7 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--shots",
         nargs="+",
-        type=lambda text: ALL if text == "all" else int(text),
+        type=lambda text: number_of_shots(text) or ALL,
         default=usual.shots,
         help='pictures of each class, or "all"',
     )
@@ -59,6 +60,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Every result, and the table."""
     args = parse()
+    failures: list[str] = []
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         options = TuneOptions(
@@ -75,22 +77,31 @@ def main() -> int:
         )
         plan = Plan(args.data, tuple(args.modes), tuple(args.shots), tuple(args.seeds), options)
         with logging_redirect_tqdm():
-            cells = compare(
-                plan,
-                args.out,
-                usable_device(args.device),
-                finished_only=args.finished_only,
-                progress=lambda text: tqdm.write(text, file=sys.stderr),
-            )
+            if args.finished_only:
+                cells = finished(args.out)
+                if not cells:
+                    raise DataError(f"{args.out} holds no finished result")
+                write_results(cells, args.out)
+            else:
+                cells = compare(
+                    plan,
+                    args.out,
+                    usable_device(args.device),
+                    failed=lambda run, error: failures.append(f"{run}: {error}"),
+                    progress=lambda text: tqdm.write(text, file=sys.stderr),
+                )
     except GlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"interrupted: the same command goes on with {args.out}", file=sys.stderr)
         return 130
-    print(table(cells))
-    print(f"written: {args.out / 'results.md'}", file=sys.stderr)
-    return 0
+    if cells:
+        print(table(cells))
+        print(f"written: {args.out / 'results.md'}", file=sys.stderr)
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 2 if failures else 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from glip.data.detection import empty_categories, file_name_of, is_box, size_of
+from glip.data.detection import empty_categories, file_name_of, groups_of, is_box, size_of
 from glip.data.grounding import checked_phrase
 from glip.data.pictures import Pictures
 from glip.errors import ImageError, PromptError
@@ -88,6 +88,7 @@ class Subject:
         return empty_categories(
             self.names,
             (_key(annotation.get("category_id")) for annotation in self.annotations),
+            groups_of(c for c in _entries(self.content, "categories") if _hashable(c.get("id"))),
             several=bool(self.content.get("vocabularies")),
         )
 

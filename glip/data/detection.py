@@ -144,6 +144,7 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
     empty = empty_categories(
         names,
         (a.get("category_id") for a in content["annotations"] if isinstance(a, Mapping)),
+        groups_of(categories),
         several=bool(content.get("vocabularies")),
     )
     categories = [category for category in categories if int(category["id"]) not in empty]
@@ -218,22 +219,46 @@ def parse_detection(content: Any, path: Path) -> DetectionData:
     )
 
 
+def groups_of(categories: Iterable[Mapping[str, Any]]) -> dict[Any, str]:
+    """Category id -> the supercategory that a file names for it, if it names one."""
+    return {
+        category["id"]: category["supercategory"].strip()
+        for category in categories
+        if isinstance(category.get("supercategory"), str)
+    }
+
+
 def empty_categories(
-    names: Mapping[int, str], labelled: Iterable[Any], *, several: bool
+    names: Mapping[int, str],
+    labelled: Iterable[Any],
+    groups: Mapping[int, str],
+    *,
+    several: bool,
 ) -> frozenset[int]:
-    """Categories that are no classes: without a box, and with a blank name or that of another one.
+    """Categories that are no classes.
+
+    They have no box, and a blank name, that of another one, or that of the group which all the
+    others are in, as Roboflow's exports list it.
 
     Args:
         names: Category id -> name; of two without a box, the first stays.
-        labelled: Category id of each box; only looked at where some name is blank or comes twice.
+        labelled: Category id of each box; only looked at where a name makes it necessary.
+        groups: Category id -> its supercategory.
         several: Whether there are several vocabularies: a name in two of them is two classes, so
             all categories are classes.
     """
     plain = {number: name.strip() for number, name in names.items()}
-    if several or (all(plain.values()) and len(set(plain.values())) == len(plain)):
+    roofs = {
+        number
+        for number, name in plain.items()
+        if len(plain) > 1 and all(groups.get(other) == name for other in plain if other != number)
+    }
+    distinct = all(plain.values()) and len(set(plain.values())) == len(plain)
+    if several or (distinct and not roofs):
         return frozenset()
     boxed = set(labelled)
     taken = {"", *(name for number, name in plain.items() if number in boxed)}
+    taken |= {plain[number] for number in roofs}
     empty = set()
     for number, name in plain.items():
         if number not in boxed:

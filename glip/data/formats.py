@@ -93,6 +93,10 @@ def label_map_of(path: Path) -> Path:
     return (path if path.is_dir() else path.parent) / "label_map.json"
 
 
+PATTERNS = ("{}/_annotations.coco.json", "{}.json", "annotations/{}.json", "{}.jsonl")
+"""Annotations of a part of a folder, by the name of the part."""
+
+
 class Part(NamedTuple):
     """Some or all of a data set, as `read_annotated` takes it."""
 
@@ -121,7 +125,8 @@ def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
     Args:
         path: Anything that `read_annotated` takes, or a folder with two of them.
     Returns:
-        The whole of it and None where there is but one part.
+        The part to train on, or the whole where nothing is said of parts; and None where there is
+        no part to evaluate on.
     Raises:
         DataError: the path does not exist.
     """
@@ -130,10 +135,14 @@ def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
     if not path.is_dir() or whole != path:
         return Part(path), None
     for held_out in ("valid", "val", "validation"):
-        for pattern in ("{}/_annotations.coco.json", "{}.json", "annotations/{}.json", "{}.jsonl"):
+        for pattern in PATTERNS:
             files = [path / pattern.format(name) for name in ("train", held_out)]
             if all(file.is_file() for file in files):
                 return Part(files[0]), Part(files[1])
+    for pattern in PATTERNS:
+        alone = path / pattern.format("train")
+        if alone.is_file():
+            return Part(alone), None
     splits: tuple[Split, Split] = ("train", "val")
     if _yolo_file(path) is not None:
         settings = _yolo_settings(path)[1]

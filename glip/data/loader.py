@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -33,7 +33,7 @@ from glip.data.sampling import PromptSampler, SamplingConfig
 from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import ConfigError, DataError
 from glip.model.text_encoder import Tokens
-from glip.text.prompt import Prompt
+from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -290,6 +290,7 @@ class TrainingSet(Dataset[Sample]):
         augmentation: What may happen to pictures.
         max_tokens: What the text encoder takes. Of a longer caption, one of the passes that
             `Prompt.passes` makes is drawn. official: cut off behind the limit.
+        passes: What a prompt becomes, where learned words take the place of its text.
     """
 
     def __init__(
@@ -300,8 +301,10 @@ class TrainingSet(Dataset[Sample]):
         augmentation: AugmentConfig,
         *,
         max_tokens: int = 256,
+        passes: Callable[[Prompt], Sequence[PromptPass]] | None = None,
     ) -> None:
         self.sources = tuple(sources)
+        self._passes = passes
         self._tokenizer = tokenizer
         self._pixels = pixels
         self.augmentation = augmentation
@@ -318,6 +321,7 @@ class TrainingSet(Dataset[Sample]):
             self._pixels,
             augmentation,
             max_tokens=self._max_tokens,
+            passes=self._passes,
         )
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -337,7 +341,10 @@ class TrainingSet(Dataset[Sample]):
         scene = augment(original, self.augmentation, self._pixels, rng, partner)
         worded = source.worded(scene, rng)
         assert worded is not None, f"image {image_id}: nothing to ask for"
-        passes = worded.prompt.passes(self._tokenizer, self._max_tokens)
+        if self._passes is not None:
+            passes = self._passes(worded.prompt)
+        else:
+            passes = worded.prompt.passes(self._tokenizer, self._max_tokens)
         asked = set(worded.phrases.tolist())
         chosen = rng.choice([p for p in passes if asked & set(p.rows)] or passes)
         place = {row: number for number, row in enumerate(chosen.rows)}

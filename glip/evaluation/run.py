@@ -52,6 +52,8 @@ from glip.version import __version__
 
 logger = logging.getLogger(__name__)
 
+MERGED = "predictions.jsonl"
+"""In the folder of an evaluation; `predictions.part*.jsonl` while it goes on."""
 WRITTEN_PROMPTS = 50
 """Of data whose every caption is a prompt, results name this many; a digest stands for all."""
 
@@ -195,7 +197,7 @@ def evaluate(
     """
     output = Path(output)
     options = options or PostprocessOptions()
-    merged = output / "predictions.jsonl"
+    merged = output / MERGED
     if detector is None:
         described = read_settings(merged)
     else:
@@ -382,7 +384,7 @@ def _settings(
 def _files(output: Path) -> list[Path]:
     return [
         path
-        for path in [output / "predictions.jsonl", *sorted(output.glob("predictions.part*.jsonl"))]
+        for path in [output / MERGED, *sorted(output.glob("predictions.part*.jsonl"))]
         if path.exists() and path.stat().st_size
     ]
 
@@ -391,6 +393,9 @@ def _done(output: Path, settings: Mapping[str, Any]) -> set[ImageId]:
     """Ids of the pictures that were predicted already, with the same settings."""
     done: set[ImageId] = set()
     for path in _files(output):
+        if path.name != MERGED and next(read_predictions(path), None) is None:
+            path.unlink()  # begun, and ended by an error: it binds nobody to its settings
+            continue
         check_settings(path, settings)
         done |= {one.image_id for one in read_predictions(path) if one.error is None}
     return done
@@ -403,7 +408,7 @@ def _merge(output: Path, questions: Sequence[Question], settings: Mapping[str, A
         return
     found = {one.image_id: one for path in _files(output) for one in read_predictions(path)}
     ordered = (found[q.image_id] for q in questions if q.image_id in found)
-    write_predictions(ordered, output / "predictions.jsonl", settings)
+    write_predictions(ordered, output / MERGED, settings)
     for path in parts:
         path.unlink()
 

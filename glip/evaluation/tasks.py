@@ -127,6 +127,8 @@ def run_task(
         ConfigError: An option that does not fit the task.
         DataError: The data cannot be read.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, got {limit}; leave it out for all pictures")
     if task not in get_args(Task):
         raise ConfigError(f"task {task!r} is not one of {', '.join(get_args(Task))}")
     paths = [Path(path) for path in data]

@@ -44,7 +44,7 @@ from glip.data.packing import CaptionPacker
 from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, world_size
-from glip.errors import CheckpointError, ConfigError, DataError
+from glip.errors import CheckpointError, ConfigError, DataError, NotFiniteError
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.run import read_results, table
 from glip.evaluation.tasks import run_task
@@ -53,7 +53,7 @@ from glip.structures import Detections
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
 from glip.training.freezing import TuneMode, freeze
-from glip.training.loop import LoopConfig, train
+from glip.training.loop import DivergedError, LoopConfig, train
 from glip.training.optim import Plateau, Schedule, build_optimizer
 from glip.training.parallel import (
     checkpoint_activations,
@@ -69,7 +69,7 @@ from glip.training.run_config import EvaluationConfig, RunConfig, SourceConfig
 from glip.training.state import CheckpointFolder, TrainState, seed_generators
 from glip.tuning.features import CachedBatches, FeatureCache, SeenPyramids
 from glip.tuning.lora import add_lora, merged
-from glip.tuning.task_prompt import SUFFIX, save_prompt
+from glip.tuning.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.tuning.words import as_table, prompt_of
 from glip.visualize import draw
 
@@ -169,6 +169,7 @@ def run(
         detector.config.pixels,
         config.data.augment,
         max_tokens=detector.config.text.max_tokens,
+        passes=None if detector.task is None else detector.task.passes,
     )
     loader: Iterable[Batch]
     see: SeenPyramids | None = None
@@ -202,11 +203,13 @@ def run(
 
     def evaluate(now: nn.Module) -> Mapping[str, float]:
         seen = _plain_detector(now, detector, device, see)
-        metrics = numbers(
-            evaluate_on(
-                config.evaluation, seen, output / "evaluation" / FOLDER_OF_STEP.format(state.step)
-            )
-        )
+        folder = output / "evaluation" / FOLDER_OF_STEP.format(state.step)
+        try:
+            metrics = numbers(evaluate_on(config.evaluation, seen, folder))
+        except NotFiniteError as error:
+            raise DivergedError(
+                f"after {state.step} steps the model gives NaN or infinity; lower the learning rate"
+            ) from error
         recorder.evaluation(state.step, metrics)
         latest.clear()
         latest.update(metrics)
@@ -327,9 +330,18 @@ def _with_learned_part(
     if config.strategy == "fsdp" and world_size() > 1:
         raise ConfigError(f"tune: {config.tune} trains too little to be divided; use strategy: ddp")
     if config.tune == "prompt":
-        return detector.with_prompt(
-            as_table(detector, prompt_of(sources, config.data.augment.flip))
-        )
+        prompt = prompt_of(sources, config.data.augment.flip)
+        if config.prompt is None:
+            return detector.with_prompt(as_table(detector, prompt))
+        # Thresholds that were fitted to these words will not fit the learned ones.
+        task = replace(read_prompt(config.prompt), thresholds=())
+        if len(task.names) != len(prompt):
+            raise ConfigError(
+                f"prompt: {config.prompt} has the classes {', '.join(task.names[:10])}, the data "
+                f"{', '.join(prompt.names[:10])}"
+            )
+        task.answer(prompt)  # all of them by name
+        return detector.with_prompt(task)
     torch.manual_seed(config.seed)  # the same factors on all processes
     add_lora(detector.model, config.lora)
     return detector

@@ -123,6 +123,8 @@ class EvaluationConfig:
     """How many are drawn in the report."""
 
     def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"evaluation.limit must be at least 1, got {self.limit}")
         known = METRICS.get(self.task)
         # Parts have metrics of their own, such as "people/R@1".
         name = None if self.metric is None else self.metric.rpartition("/")[2]
@@ -140,6 +142,9 @@ class RunConfig:
     """Name of a preset; not needed where weights bring their own config."""
     weights: str | None = None
     """File or name of what to start from; None starts from random weights."""
+    prompt: str | None = None
+    """For `tune: prompt`: a file of words to start from (`glip prompts`); None for the classes'
+    names."""
     seed: int = 0
     batch_size: int = 16
     """Pictures of one step, over all processes and all accumulated batches."""

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
-from glip.options import add_device_option
+from glip.options import add_device_option, number_of_shots
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "behind the encoders (head), the text encoder (language), low-rank products (lora), or "
         "everything (default: %(default)s)",
     )
-    parser.add_argument("--shots", type=int, metavar="N", help="pictures of each class; all if not")
+    parser.add_argument(
+        "--shots",
+        type=number_of_shots,
+        metavar="N",
+        help='pictures of each class, or "all" (default: all)',
+    )
     parser.add_argument("--weights", metavar="NAME", help="the base model: a file or a name")
+    parser.add_argument(
+        "--prompt",
+        metavar="FILE",
+        help="words to start from, as glip prompts writes them, for --mode prompt; by default the "
+        "names of the classes",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     parser.add_argument("--val", metavar="PATH", help="to choose the best on; by default of --data")
     parser.add_argument("--images", metavar="PATH", help="folder or tar; by default beside --data")
-    parser.add_argument("--seed", type=int, default=0, help="of the shots and the run")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the shots and the run (default: %(default)s)"
+    )
     rates = parser.add_mutually_exclusive_group()
     rates.add_argument(
         "--lr", type=float, nargs="+", default=(), help="learning rates to try; the best is kept"
@@ -45,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="of the optimizer; by default 200 to 1000")
     length.add_argument("--epochs", type=float)
-    parser.add_argument("--batch-size", type=int, default=4, metavar="N")
+    parser.add_argument(
+        "--batch-size", type=int, default=4, metavar="N", help="pictures (default: %(default)s)"
+    )
     parser.add_argument(
         "--evaluations",
         type=int,
@@ -65,7 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retention-images", metavar="PATH")
     parser.add_argument("--replay", metavar="PATH", help="data of the base model to train on too")
     parser.add_argument("--replay-images", metavar="PATH")
-    parser.add_argument("--replay-share", type=float, default=0.5, help="of the training pictures")
+    parser.add_argument(
+        "--replay-share",
+        type=float,
+        default=0.5,
+        help="of the training pictures (default: %(default)s)",
+    )
     parser.add_argument(
         "--interpolate",
         type=float,
@@ -74,7 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="also measure weights this far from base (0) to tuned (1)",
     )
-    parser.add_argument("--limit", type=int, help="of pictures to evaluate on; no result then")
+    parser.add_argument(
+        "--limit", type=int, help="evaluate on the first N pictures only, to try things out"
+    )
     add_device_option(parser)
 
 

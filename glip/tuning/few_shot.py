@@ -23,6 +23,7 @@ from glip.errors import ConfigError, DataError
 from glip.files import whole_file
 
 KEY = "few_shot"  # of the record in the written file
+NAMED = 10  # classes that a message names
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,14 @@ class Selection:
     boxes: dict[str, int]
 
     @property
-    def short(self) -> dict[str, int]:
-        """Classes of which there are fewer pictures than wanted, and how many there are."""
+    def short(self) -> str | None:
+        """The classes of which there are fewer pictures than wanted, in words; None for none."""
         wanted = 1 if self.shots is None else self.shots
-        return {name: count for name, count in self.pictures.items() if count < wanted}
+        few = [f"{name!r} {count}" for name, count in self.pictures.items() if count < wanted]
+        if not few:
+            return None
+        more = f" and {len(few) - NAMED} more classes" if len(few) > NAMED else ""
+        return f"fewer pictures with a box than {wanted}: {', '.join(few[:NAMED])}{more}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

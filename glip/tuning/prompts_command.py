@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from glip.errors import ConfigError
-from glip.files import write_json
-from glip.options import add_device_option
+from glip.files import make_folder, write_json
+from glip.options import add_device_option, number_of_shots
 
 if TYPE_CHECKING:
     from glip.tuning.search import Found
@@ -19,7 +19,8 @@ EPILOG = """\
 a file of wordings:
   templates: ["a photo of a {}"]
   classes:
-    raccoon: [trash panda, "[raccoon], grey with a black mask"]
+    raccoon: [trash panda, "a furry [raccoon] in a garden"]
+  attributes: {raccoon: grey with a black mask}
   knowledge: {raccoon: a nocturnal mammal with a ringed tail}
   negatives: [cat]
 """
@@ -47,13 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="PATH", help="labelled photos: a folder with a train part, or a file"
     )
     parser.add_argument("--images", metavar="PATH", help="folder or tar; by default beside --data")
-    parser.add_argument("--shots", type=int, default=10, metavar="N", help="photos of each class")
+    parser.add_argument(
+        "--shots",
+        type=number_of_shots,
+        default=10,
+        metavar="N",
+        help='photos of each class, or "all" (default: %(default)s)',
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the shots")
     parser.add_argument(
         "--ensemble",
         choices=get_args(Ensemble),
-        default="scores",
-        help="without --search: average scores, in one sentence, or features, one row for a class",
+        help="without --search: average scores, in one sentence, or features, one row for a class "
+        "(default: scores); a search tries both",
     )
     add_device_option(parser)
 
@@ -69,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from glip.tuning.few_shot import select
     from glip.tuning.search import Photos, count_trials, search
     from glip.tuning.task_prompt import SUFFIX, save_prompt
-    from glip.tuning.wording import Said, read_wordings, worded
+    from glip.tuning.wording import Said, in_templates, read_wordings, worded
     from glip.tuning.words import check_names
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -77,16 +84,19 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {args.out} must be called NAME{SUFFIX}")
     if args.search == (args.data is None):
         raise ConfigError("--search needs labelled photos (--data), and --data is for --search")
+    if args.search and args.ensemble is not None:
+        raise ConfigError("--search tries both ensembles; leave --ensemble out")
     wordings = read_wordings(args.wordings)
+    make_folder(args.out.parent)
     if not args.search:
-        names = tuple(dict.fromkeys([*wordings.classes, *wordings.knowledge]))
-        if not names:
+        if not wordings.names:
             raise ConfigError(f"{args.wordings} names no class")
-        check_names(names)
+        check_names(wordings.names)
+        wordings.check(wordings.names)
         said = Said(
-            {name: wordings.of(name) for name in names},
+            {name: in_templates(wordings, name) for name in wordings.names},
             negatives=wordings.negatives,
-            ensemble=args.ensemble,
+            ensemble=args.ensemble or "scores",
         )
         save_prompt(args.out, worded(load(args.weights, device=args.device), said))
         print(f"written: {args.out}", file=sys.stderr)
@@ -114,8 +124,11 @@ def trials_table(found: Found) -> str:
     """Each trial with its AP in per cent, what it changed, and whether it was kept."""
     width = max(len(trial.what) for trial in found.trials)
     lines = [f"{'words':<{width}}  {'AP':>5}  change"]
-    best = found.trials[0].ap
+    best = found.trials[0].ap or 0.0
     for trial in found.trials:
+        if trial.ap is None:
+            lines.append(f"{trial.what:<{width}}      -       -  left out, too long")
+            continue
         change = 100 * (trial.ap - best)
         kept = "  kept" if trial.kept else ""
         lines.append(f"{trial.what:<{width}}  {100 * trial.ap:5.1f}  {change:+6.1f}{kept}")

@@ -9,22 +9,23 @@ numbers go into one table, with mean and standard deviation over seeds, and into
 from __future__ import annotations
 
 import logging
+import math
 import os
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 
 from glip.data.formats import train_and_val
-from glip.errors import ConfigError, DataError
-from glip.files import whole_file, write_json
+from glip.errors import ConfigError, DataError, GlipError, StorageError
+from glip.files import make_folder, whole_file, write_json
 from glip.training.freezing import TuneMode
 from glip.tuning.chart import Line, write_chart
-from glip.tuning.tune import TuneOptions, read_result, tune
+from glip.tuning.tune import RESULT, TuneOptions, read_result, tune
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,11 @@ class Plan:
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must be different values, at least one, got {values}")
+        if self.options.lr and len(self.modes) > 1:
+            raise ConfigError(
+                f"learning rates {self.options.lr} are for a single mode, got "
+                f"{', '.join(self.modes)}; each has a usual rate of its own"
+            )
         if min(self.shots) < 0:
             raise ConfigError(f"shots must not be negative, got {self.shots}; 0 is all")
 
@@ -82,7 +88,14 @@ def data_sets(path: str | os.PathLike[str]) -> dict[str, Path]:
     if not path.exists():
         raise DataError(f"{path} does not exist")
     folders = [path, *sorted(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else []
-    found = {p.name: p for p in folders if train_and_val(p)[1] is not None}
+    found = {}
+    for folder in folders:
+        part, held_out = train_and_val(folder)
+        if held_out is not None:
+            found[folder.name] = folder
+        elif part.path != folder:
+            logger.warning("%s is left out: it has nothing to evaluate on beside %s", folder,
+                           part.path.name)  # fmt: skip
     if not found:
         raise DataError(
             f"{path} holds no data set with parts to train and to evaluate on, such as train.json "
@@ -96,56 +109,76 @@ def compare(
     output: str | os.PathLike[str],
     device: torch.device,
     *,
-    finished_only: bool = False,
+    failed: Callable[[str, GlipError], object] | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[Cell]:
-    """Every result of a plan, those that are there already included.
+    """Carry out a plan; what is there already is not done again.
 
     Args:
         plan: See there.
-        output: Folder; `results.json`, `results.md` and curves are written anew after each result.
+        output: Folder; `results.json`, `results.md` and curves are written anew after each result,
+            of all results in the folder.
         device: To run on.
-        finished_only: Gather what is there and run nothing; what runs of several machines or with
-            options of their own have left is then told together.
+        failed: Is told which run could not be made and why, and the others go on; without it the
+            first failure ends all. A disk that fails always does.
         progress: Is told what comes next.
-    Raises:
-        DataError: Nothing is finished, if nothing is to run.
+    Returns:
+        As `finished`.
     """
-    output = Path(output)
-    cells: list[Cell] = []
+    output = make_folder(output)
     for name, folder, mode, shots, seed in _runs(plan):
-        label = f"{shots or 'all'}_shots"
-        place = output / name / mode / label / f"seed_{seed}"
-        if finished_only:
-            result = read_result(place)
-        else:
-            if progress is not None:
-                progress(f"{name}: {mode}, {label}, seed {seed}")
-            options = replace(
-                plan.options,
-                data=str(folder),
-                mode=mode,
-                shots=shots or None,
-                seed=seed,
-                # Asked of the plan for every mode, but words alone forget nothing.
-                replay=None if mode == "prompt" else plan.options.replay,
-            )
-            result = tune(
+        label = f"{name}: {mode}, {_shots(shots)}, seed {seed}"
+        if progress is not None:
+            progress(label)
+        options = replace(
+            plan.options,
+            data=str(folder),
+            mode=mode,
+            shots=shots or None,
+            seed=seed,
+            # Asked of the plan for every mode, but words alone forget nothing.
+            replay=None if mode == "prompt" else plan.options.replay,
+        )
+        try:
+            tune(
                 options,
-                place,
+                output / name / mode / _shots(shots) / f"seed_{seed}",
                 device,
                 base_folder=output / name / "base",
                 retention_folder=output / RETENTION,
             )
-        if result is None:
+        except StorageError:
+            raise
+        except GlipError as error:
+            if failed is None:
+                raise
+            failed(label, error)
             continue
+        write_results(finished(output), output)
+    return finished(output)
+
+
+def finished(output: str | os.PathLike[str]) -> list[Cell]:
+    """All results below a folder, of this and of other plans and machines.
+
+    In the order of data sets, modes, shots and seeds; zero-shot comes first of each data set.
+    """
+    cells: list[Cell] = []
+    for file in Path(output).glob(f"*/*/*_shots/seed_*/{RESULT}"):
+        result = read_result(file.parent)
+        if result is None or result["tuned"] is None or result["tuned"]["AP"] is None:
+            continue
+        name, mode = file.parts[-5:-3]
+        settings = result["settings"]
         if all(cell.name != name for cell in cells):
-            cells.append(Cell(name, "zero_shot", 0, 0, result["base"]["AP"], None, 0.0))
-        cells.append(_cell(name, mode, shots, seed, result))
-        write_results(cells, output)
-    if not cells:
-        raise DataError(f"{output} holds no finished result of this plan")
-    return cells
+            cells.append(Cell(name, "zero_shot", 0, 0, result["base"]["AP"] or 0.0, None, 0.0))
+        cells.append(_cell(name, mode, settings["shots"] or ALL, settings["seed"], result))
+    order = ["zero_shot", *Plan.modes, *(m for m in get_args(TuneMode) if m not in Plan.modes)]
+    return sorted(cells, key=lambda c: (c.name, order.index(c.mode), c.shots or math.inf, c.seed))
+
+
+def _shots(shots: int) -> str:
+    return f"{shots or 'all'}_shots"
 
 
 def _runs(plan: Plan) -> Iterator[tuple[str, Path, TuneMode, int, int]]:

@@ -10,6 +10,7 @@ With a handful of photos the best of many trials is partly luck: report it on ot
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,13 +26,15 @@ from glip.data.detection import DetectionData, DetectionRecord
 from glip.data.pictures import Pictures
 from glip.data.sampling import class_prompt
 from glip.detector import Detector, Prepared
-from glip.errors import DataError
+from glip.errors import DataError, PromptError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.predictions import prediction
 from glip.structures import Detections
 from glip.tuning.features import FeatureCache, SeenPyramids
 from glip.tuning.task_prompt import TaskPrompt
 from glip.tuning.wording import PLAIN, Said, Wordings, worded
+
+logger = logging.getLogger(__name__)
 
 MATCHED = 0.5  # IoU from which a detection counts as right, for thresholds
 FLOOR = 0.05  # thresholds do not fall below this, where detections are noise
@@ -43,7 +46,8 @@ class Trial:
 
     what: str
     said: Said
-    ap: float
+    ap: float | None
+    """None if these words do not fit the text encoder."""
     per_class: Mapping[str, float]
     kept: bool
 
@@ -149,13 +153,19 @@ def search(
 
     def attempt(what: str, said: Said) -> Said:
         """Better than what was best so far, or that."""
-        ap, per_class = photos.measure(worded(photos.detector, said))
+        try:
+            ap, per_class = photos.measure(worded(photos.detector, said))
+        except PromptError as error:
+            if not trials:
+                raise  # the names themselves do not fit
+            logger.warning("%s is left out: %s", what, error)
+            ap, per_class = None, {}
         if progress is not None:
             progress(1)
-        if not trials and math.isnan(ap):
+        if ap is not None and math.isnan(ap):
             raise DataError(f"{photos.data.path} has no box on these photos to judge words by")
-        best = max((trial.ap for trial in trials if trial.kept), default=-1.0)
-        trials.append(Trial(what, said, ap, per_class, ap > best))
+        best = max((trial.ap for trial in trials if trial.ap is not None), default=-1.0)
+        trials.append(Trial(what, said, ap, per_class, ap is not None and ap > best))
         return [trial for trial in trials if trial.kept][-1].said
 
     best = attempt("names", Said({name: (name,) for name in names}))

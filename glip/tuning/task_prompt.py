@@ -66,7 +66,7 @@ class TaskPrompt:
 
     def __post_init__(self) -> None:
         phrases, tokens = len(self.prompt), len(self.token_ids)
-        width = self.states.shape[-1]
+        width = self.states.shape[-1] if self.states.ndim else 0
         if not len(self.negatives):
             object.__setattr__(self, "negatives", self.token_map[:0])
         for name, shape in (
@@ -79,6 +79,10 @@ class TaskPrompt:
                 raise CheckpointError(
                     f"{name} of the prompt is {tuple(getattr(self, name).shape)}, expected {shape}"
                 )
+        if not (self.states.isfinite().all() and self.offsets.isfinite().all()):
+            raise CheckpointError("states or offsets of the prompt are no numbers")
+        if any(not 0 <= value <= 1 for value in self.thresholds):
+            raise CheckpointError(f"thresholds lie between 0 and 1, got {self.thresholds}")
         if self.thresholds and len(self.thresholds) != phrases:
             raise CheckpointError(f"{len(self.thresholds)} thresholds for {phrases} classes")
         if not bool(self.token_map.any(-1).all()):
@@ -110,6 +114,10 @@ class TaskPrompt:
         return PromptPass(
             self.prompt.text, self.token_ids, looked_for, tuple(range(len(looked_for)))
         )
+
+    def passes(self, prompt: Prompt) -> list[PromptPass]:
+        """In the place of `Prompt.passes`: the one that `answer` gives."""
+        return [self.answer(prompt)]
 
     def check(self, fingerprint: str, width: int, base: str) -> None:
         """Refuse a model it was not made for.
@@ -219,6 +227,8 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         CheckpointError: Missing, damaged, no task file, or of a newer version.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name the learned prompt in it, NAME{SUFFIX}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -236,8 +246,7 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         header = json.loads(metadata[METADATA])
         if header["format"] != FORMAT:
             raise CheckpointError(
-                f"{path} has format {header['format']}, this version of glip reads {FORMAT}; "
-                "update glip"
+                f"it has format {header['format']}, this version of glip reads {FORMAT}"
             )
         phrases = tuple(tuple((int(a), int(b)) for a, b in spans) for spans in header["phrases"])
         return TaskPrompt(
@@ -252,7 +261,9 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
             tensors["negatives"].bool(),
             header["notes"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: its header cannot be read: {error!r}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}; make it again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} is damaged, its header cannot be read ({error!r}); make it again"
+        ) from error

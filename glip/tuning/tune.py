@@ -16,6 +16,7 @@ A rerun goes on where it was stopped, and refuses other settings.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -25,7 +26,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 
@@ -33,14 +34,16 @@ from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
 from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
-from glip.data.detection import DetectionData
+from glip.data.detection import DetectionData, to_coco
 from glip.data.formats import Annotated, Part, read_annotated, train_and_val
 from glip.data.mirror import mirror_name
-from glip.data.sampling import SamplingConfig
+from glip.data.pictures import Pictures
+from glip.data.sampling import SamplingConfig, class_prompt
 from glip.detector import Detector
 from glip.errors import ConfigError, DataError
-from glip.files import whole_path, write_json
+from glip.files import failing_disk, make_folder, whole_path, write_json
 from glip.training.freezing import FreezeConfig, TuneMode
+from glip.training.loop import DivergedError
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run import evaluate_on, run, weights_suffix
@@ -48,11 +51,17 @@ from glip.training.run_config import DataConfig, EvaluationConfig, RunConfig, So
 from glip.tuning.few_shot import Selection, select, write_selection
 from glip.tuning.interpolate import interpolate, interpolate_prompt
 from glip.tuning.task_prompt import SUFFIX, read_prompt, reads_as, save_prompt
-from glip.tuning.words import check_names
+from glip.tuning.words import as_table, check_names
 
 logger = logging.getLogger(__name__)
 
 RESULT = "result.json"
+SETTINGS = "settings.json"
+MEASURED_LAST = ("retention", "retention_images", "interpolate")
+"""Options that a run which has not ended may still change."""
+OPENED_FIRST = 200
+"""Pictures to learn from, if they are no more than these, are opened before anything else is done:
+one that cannot be read would end the training."""
 EPOCHS = 8
 MIN_STEPS, MAX_STEPS = 200, 1000
 """Without a length of its own a run takes eight epochs, but no fewer and no more steps than these:
@@ -94,6 +103,9 @@ class TuneOptions:
     mode: TuneMode = "prompt"
     weights: str | None = None
     """Of the base model; None for the one that ships with the package."""
+    prompt: str | None = None
+    """For mode "prompt": a file of words to start from, as `glip prompts` writes it; by default the
+    names of the classes."""
     val: str | None = None
     """To choose the best weights on; by default the `val` part of `data`, if it has one."""
     images: str | None = None
@@ -134,12 +146,19 @@ class TuneOptions:
             raise ConfigError(f"mode must be one of {get_args(TuneMode)}, got {self.mode!r}")
         if self.lr and self.search_lr:
             raise ConfigError(f"give rates ({self.lr}) or let them be searched, not both")
-        if any(not rate > 0 for rate in self.lr):
-            raise ConfigError(f"learning rates must be above 0, got {self.lr}")
-        if self.evaluations < 1:
-            raise ConfigError(f"evaluations must be at least 1, got {self.evaluations}")
+        if any(not 0 < rate < math.inf for rate in self.lr):
+            raise ConfigError(f"learning rates must be above 0 and finite, got {self.lr}")
+        for name in ("evaluations", "batch_size", "steps", "limit"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.epochs is not None and not 0 < self.epochs < math.inf:
+            raise ConfigError(f"epochs must be above 0, got {self.epochs}")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed must lie between 0 and 2^32 - 1, got {self.seed}")
         if self.shots is not None and self.shots < 1:
             raise ConfigError(f"shots must be at least 1, got {self.shots}; leave it out for all")
+        if self.prompt is not None and self.mode != "prompt":
+            raise ConfigError(f"a prompt to start from is for the mode prompt, not {self.mode}")
         if self.replay is not None and self.mode == "prompt":
             raise ConfigError(
                 "prompt tuning leaves the model as it is, so there is nothing to replay for; "
@@ -185,63 +204,70 @@ def tune(
         CheckpointError: Weights that cannot be read.
     """
     output = Path(output)
-    settings = json.loads(json.dumps(asdict(options)))
-    if (done := _finished(output, settings)) is not None:
-        _clear(output, options)
-        return done
+    begun = _begun(output, options)
+    inputs = _read(options)
+    if begun is not None:
+        _check_inputs(output, begun, inputs)
+        if (done := read_result(output)) is not None:
+            _check_file(output, done, options)
+            _clear(output, options)
+            return done
     started = time.perf_counter()
-    train, val = _parts(options)
-    annotated = read_annotated(train.path, options.images, split=train.split)
-    data = _detection(annotated, train.path)
-    check_names(data.names)
-    drawn, selection = select(data, options.shots, options.seed)
-    for name, count in selection.short.items():
-        logger.warning("class %r: %d pictures with a box to learn from", name, count)
-    if val is not None:
-        _check_val(data, _detection(read_annotated(val.path, options.images, split=val.split),
-                                    val.path))  # fmt: skip
-    weights = read(find(options.weights))
-
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "settings.json", settings)
-    write_selection(output / "train.json", drawn, selection)
-    detector = Detector.from_weights(weights, device=device)
+    if (few := inputs.selection.short) is not None:
+        logger.warning("%s", few)
     base = (find(options.weights),)
-    evaluation = EvaluationConfig(
-        None if val is None else str(val.path),
-        options.images,
-        val.split if val is not None else None,
-        task="custom",
-        limit=options.limit,
-        sample_pictures=4,
-    )
+    weights = read(base[0])
+    detector = Detector.from_weights(weights, device=device)
+    # Everything that can be refused is refused before anything is written or computed.
+    config = run_config(options, weights.config, output, inputs)
+    prompt = class_prompt(inputs.drawn.names)
+    if options.mode == "prompt" and options.prompt is None:
+        as_table(detector, prompt)
+    prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
+    if len(inputs.drawn) <= OPENED_FIRST:
+        for record in inputs.drawn.records:
+            inputs.pictures.read(record.file_name)
+
+    make_folder(output)
+    write_json(output / SETTINGS, {"options": _plain(options), "inputs": inputs.digests})
+    write_selection(output / "train.json", inputs.drawn, inputs.selection)
+    evaluation, other = inputs.evaluation, inputs.retention
     result: dict[str, Any] = {
-        "settings": settings,
+        "settings": _plain(options),
         "model": weights.config.name,
         "fingerprint": detector.fingerprint,
-        "selection": selection.to_dict(),
+        "selection": inputs.selection.to_dict(),
         "base": _measured(detector, evaluation, Path(base_folder or output / "base"), base),
     }
 
-    config = run_config(options, weights.config, output, annotated, selection, evaluation)
     runs: dict[float, float | None] = {}
+    diverged: dict[float, DivergedError] = {}
     for rate in options.rates:
         folder = output / f"lr_{rate:g}"
-        if not (folder / "report.html").exists():
-            run(_at(config, options.mode, rate), folder, device, resume=folder.exists())
-        runs[rate] = best_metric(folder)
-    scored = {rate: value for rate, value in runs.items() if value is not None}
-    chosen = max(scored, key=lambda rate: scored[rate]) if scored else options.rates[0]
+        runs[rate] = None
+        try:
+            if not (folder / "report.html").exists():
+                run(_at(config, options.mode, rate), folder, device, resume=folder.exists())
+            runs[rate] = best_metric(folder)
+        except DivergedError as error:
+            logger.warning("rate %g: %s", rate, error)
+            diverged[rate] = error
+    if len(diverged) == len(runs):
+        tried = ", ".join(f"{rate:g}" for rate in runs)
+        raise DivergedError(
+            f"training diverged at the learning rate {tried}; delete {output} and take a lower one "
+            "(--lr)"
+        ) from next(iter(diverged.values()))
+    # Without an evaluation, the first.
+    ranked = {rate: -1.0 if ap is None else ap for rate, ap in runs.items() if rate not in diverged}
+    chosen = max(ranked, key=lambda rate: ranked[rate])
     result["lr"] = {"tried": {f"{rate:g}": value for rate, value in runs.items()}, "chosen": chosen}
 
     tuned_file = _keep(output, output / f"lr_{chosen:g}", options.mode)
     tuned = _tuned_detector(detector, tuned_file, device)
     result["file"] = tuned_file.name
     result["tuned"] = _measured(tuned, evaluation, output / "tuned", (*base, tuned_file))
-    other = EvaluationConfig(
-        options.retention, options.retention_images, task="custom", limit=options.limit
-    )
-    if options.retention is not None:
+    if other.annotations is not None:
         before = _measured(detector, other, Path(retention_folder or output / "retention"), base)
         # A learned prompt leaves the model as it is: without it, nothing has changed.
         after = before
@@ -257,21 +283,83 @@ def tune(
     return result
 
 
-def run_config(
-    options: TuneOptions,
-    model: ModelConfig,
-    output: Path,
-    annotated: Annotated,
-    selection: Selection,
-    evaluation: EvaluationConfig,
-) -> RunConfig:
+class Inputs(NamedTuple):
+    """What a task is made of, read and found good."""
+
+    drawn: DetectionData
+    """The pictures to learn from."""
+    selection: Selection
+    pictures: Pictures
+    evaluation: EvaluationConfig
+    """Of the part that decides which weights are the best; without annotations if there is none."""
+    retention: EvaluationConfig
+    """Of the set that is not tuned on, likewise."""
+    replay: Part | None
+    replayed: int
+    """Pictures of the replayed data."""
+    digests: dict[str, str]
+    """SHA-256 of what the result depends on, by name: a rerun is told if it has changed."""
+
+
+def _read(options: TuneOptions) -> Inputs:
+    """Read all data of a task.
+
+    Raises:
+        DataError: Something in it makes the task impossible.
+    """
+    train, val = _parts(options)
+    annotated = read_annotated(train.path, options.images, split=train.split)
+    data = _detection(annotated, train.path)
+    check_names(data.names)
+    drawn, selection = select(data, options.shots, options.seed)
+    digests = {"weights": file_sha256(find(options.weights)), str(train.path): _digest(data)}
+    if options.prompt is not None:
+        digests[options.prompt] = file_sha256(options.prompt)
+    evaluation = retention = EvaluationConfig(task="custom", limit=options.limit)
+    if val is not None:
+        held_out = _detection(read_annotated(val.path, options.images, split=val.split), val.path)
+        _check_val(data, held_out)
+        digests[str(val.path)] = _digest(held_out)
+        evaluation = replace(
+            evaluation,
+            annotations=str(val.path),
+            images=options.images,
+            split=val.split,
+            sample_pictures=4,
+        )
+    if options.retention is not None:
+        whole, held_out_part = train_and_val(options.retention)
+        part = held_out_part or whole
+        kept = read_annotated(part.path, options.retention_images, split=part.split)
+        if not any(len(record.boxes) for record in _detection(kept, part.path).records):
+            raise DataError(f"{part.path} has no box, so no retention can be measured on it")
+        retention = replace(
+            retention,
+            annotations=str(part.path),
+            images=options.retention_images,
+            split=part.split,
+        )
+    replay, replayed = None, 0
+    if options.replay is not None:
+        replay, _ = train_and_val(options.replay)
+        replayed = len(read_annotated(replay.path, options.replay_images, split=replay.split).data)
+    return Inputs(
+        drawn, selection, annotated.pictures, evaluation, retention, replay, replayed, digests
+    )
+
+
+def _digest(data: DetectionData) -> str:
+    """Of all that a file says."""
+    return hashlib.sha256(json.dumps(to_coco(data)).encode()).hexdigest()
+
+
+def run_config(options: TuneOptions, model: ModelConfig, output: Path, inputs: Inputs) -> RunConfig:
     """The run that tuning is, at the rates of its mode."""
-    pictures = max(1, len(selection.image_ids))
+    pictures = max(1, len(inputs.drawn))
     cached = options.cache and options.mode != "full" and options.replay is None
-    data = annotated.data
-    assert isinstance(data, DetectionData)
-    known = frozenset(data.names)
-    turned = options.mode == "prompt" and any(mirror_name(n, known) != n for n in data.names)
+    names = inputs.drawn.names
+    known = frozenset(names)
+    turned = options.mode == "prompt" and any(mirror_name(n, known) != n for n in names)
     augment = AugmentConfig(flip=0.0 if turned else 0.5)
     if cached:  # features are kept for one size, that of prediction
         augment = replace(
@@ -282,18 +370,18 @@ def run_config(
     sources = [
         SourceConfig(
             str(output / "train.json"),
-            images=str(annotated.pictures.root),
+            images=str(inputs.pictures.root),
             sampling=SamplingConfig("all", shuffle=False),
         )
     ]
-    if options.replay is not None:
-        replayed = len(read_annotated(options.replay, options.replay_images).data)
+    if inputs.replay is not None:
         wanted = pictures * options.replay_share / (1 - options.replay_share)
         sources.append(
             SourceConfig(
-                options.replay,
+                str(inputs.replay.path),
                 images=options.replay_images,
-                weight=wanted / max(1, replayed),
+                split=inputs.replay.split,
+                weight=wanted / max(1, inputs.replayed),
             )
         )
         pictures = math.ceil(pictures + wanted)
@@ -315,7 +403,7 @@ def run_config(
             "constant",
             warmup_steps=0,
             plateau=None
-            if evaluation.annotations is None
+            if inputs.evaluation.annotations is None
             else PlateauConfig(patience=2, stop_patience=4),
         ),
         tune=options.mode,
@@ -330,8 +418,9 @@ def run_config(
             group_by_shape=False,
             cache=cached,
         ),
+        prompt=options.prompt,
         evaluation=replace(
-            evaluation, every_epochs=None, every_steps=max(1, length // options.evaluations)
+            inputs.evaluation, every_epochs=None, every_steps=max(1, length // options.evaluations)
         ),
     )
 
@@ -374,6 +463,7 @@ def _detection(annotated: Annotated, path: Path) -> DetectionData:
 
 def _check_val(train: DetectionData, val: DetectionData) -> None:
     """Classes are matched by name, in any order and with any ids."""
+    check_names(val.names)
     if not any(len(record.boxes) for record in val.records):
         raise DataError(f"{val.path} has no box, so nothing can be measured on it")
     known = {reads_as(name) for name in train.names}
@@ -385,30 +475,76 @@ def _check_val(train: DetectionData, val: DetectionData) -> None:
         )
 
 
-def _finished(output: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result that is there already, if it is that of the same settings."""
-    file = output / "settings.json"
-    if not file.exists():
-        if output.is_dir() and any(output.iterdir()):
-            raise ConfigError(f"{output} holds other files; choose an empty folder")
-        return None
-    before = json.loads(file.read_text(encoding="utf-8"))
-    differing = [key for key in settings if before.get(key) != settings[key]]
-    if differing:
-        key = differing[0]
+def _plain(options: TuneOptions) -> dict[str, Any]:
+    """The options as JSON has them."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(options)))
+    return values
+
+
+def _begun(output: Path, options: TuneOptions) -> dict[str, Any] | None:
+    """What was begun in a folder; None in a new one.
+
+    Raises:
+        ConfigError: Something else, or the same with other options.
+    """
+    file = output / SETTINGS
+    with failing_disk(output):
+        if not file.exists():
+            if output.exists() and (not output.is_dir() or any(output.iterdir())):
+                raise ConfigError(
+                    f"{output} is a file or holds other files; choose an empty folder"
+                )
+            return None
+    before = _json(file, output)
+    asked = _plain(options)
+    if not (output / RESULT).exists():  # what is only measured in the end may still change
+        for name in MEASURED_LAST:
+            before["options"][name] = asked[name]
+    for key, value in asked.items():
+        if before["options"].get(key) != value:
+            raise ConfigError(
+                f"{output} was begun with {key} {before['options'].get(key)!r} instead of "
+                f"{value!r}; choose another folder, or delete it"
+            )
+    return before
+
+
+def _check_inputs(output: Path, begun: Mapping[str, Any], inputs: Inputs) -> None:
+    """Refuse to go on with data or weights that are no longer the same.
+
+    Raises:
+        ConfigError: The first of them.
+    """
+    for name, digest in inputs.digests.items():
+        if begun["inputs"].get(name) != digest:
+            raise ConfigError(
+                f"{output} was begun with other content of {name}; choose another folder, or "
+                "delete it"
+            )
+
+
+def _check_file(output: Path, done: Mapping[str, Any], options: TuneOptions) -> None:
+    kept = options.keep_weights or options.mode == "prompt"
+    if kept and not (output / done["file"]).exists():
         raise ConfigError(
-            f"{output} was begun with {key} {before.get(key)!r} instead of {settings[key]!r}; "
-            "choose another folder, or delete it"
+            f"{output} has a result, but its {done['file']} is gone; delete the folder to make it "
+            "again"
         )
-    return read_result(output)
+
+
+def _json(file: Path, output: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or (file.name == SETTINGS and "inputs" not in content):
+            raise ValueError("of another kind")
+    except ValueError as error:
+        raise ConfigError(f"{file} is damaged ({error}); delete {output}") from error
+    return content
 
 
 def read_result(output: Path) -> dict[str, Any] | None:
     """What `tune` has left in a folder; None if it has not finished there."""
-    if not (output / RESULT).exists():
-        return None
-    done: dict[str, Any] = json.loads((output / RESULT).read_text(encoding="utf-8"))
-    return done
+    return _json(output / RESULT, output) if (output / RESULT).exists() else None
 
 
 def _measured(

@@ -45,6 +45,8 @@ class Wordings:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Class name -> other wordings. Square brackets mark the words that name the thing, the rest
     describes it: "[raccoon], grey with a black mask"."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Class name -> what it looks like; said as "name, what it looks like"."""
     knowledge: Mapping[str, str] = field(default_factory=dict)
     """Class name -> what it is, in a few words; said as "name: what it is"."""
     negatives: tuple[str, ...] = ()
@@ -54,20 +56,35 @@ class Wordings:
         for template in self.templates:
             if template.count(PLAIN) != 1:
                 raise ConfigError(f"template {template!r} must hold {PLAIN} once, for the name")
+        for key in ("classes", "attributes", "knowledge"):
+            for name in getattr(self, key):
+                if not isinstance(name, str):
+                    raise ConfigError(f"{key}: the name {name!r} is no text; put quotes around it")
         for name, texts in self.classes.items():
-            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            if isinstance(texts, str) or not isinstance(texts, Sequence):
                 raise ConfigError(
-                    f"classes.{name} must be a list of texts, got {texts!r}; write [{texts!r}]"
+                    f"classes.{name} must be a list of wordings, such as [one, another], got "
+                    f"{texts!r}"
                 )
             for text in texts:
+                _check_text(f"classes.{name}", text)
                 marked(text)
-        for name, text in self.knowledge.items():
-            if not isinstance(text, str) or not text.strip():
-                raise ConfigError(f"knowledge.{name} must be a text, got {text!r}")
+        for key in ("attributes", "knowledge"):
+            for name, text in getattr(self, key).items():
+                _check_text(f"{key}.{name}", text)
+        for negative in self.negatives:
+            _check_text("negatives", negative)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that something is said of."""
+        return tuple(dict.fromkeys([*self.classes, *self.attributes, *self.knowledge]))
 
     def of(self, name: str) -> tuple[str, ...]:
         """All wordings of a class, its own name first."""
         others = [*self.classes.get(name, ())]
+        if name in self.attributes:
+            others.append(f"[{clean_name(name)}], {self.attributes[name]}")
         if name in self.knowledge:
             others.append(f"[{clean_name(name)}]: {self.knowledge[name]}")
         return tuple(dict.fromkeys([name, *others]))
@@ -79,7 +96,7 @@ class Wordings:
             ConfigError: One of them.
         """
         known = {reads_as(name): name for name in names}
-        for owner in (*self.classes, *self.knowledge):
+        for owner in self.names:
             if owner not in names:
                 near = known.get(reads_as(owner))
                 hint = f"; did you mean {near!r}?" if near else f" ({', '.join(names[:10])})"
@@ -101,7 +118,21 @@ def read_wordings(path: str | os.PathLike[str]) -> Wordings:
         raise ConfigError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no valid YAML: {error}") from error
-    return from_dict(Wordings, content or {}, where=os.fspath(path))
+    if isinstance(content, dict):  # a key with nothing behind it is as good as none
+        content = {key: value for key, value in content.items() if value is not None}
+    try:
+        return from_dict(Wordings, content or {}, where=os.fspath(path))
+    except ConfigError as error:
+        if str(error).startswith(os.fspath(path)):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _check_text(where: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise ConfigError(f"{where}: {text!r} is no text; put quotes around it")
+    if not text.strip():
+        raise ConfigError(f"{where}: {text!r} has no words")
 
 
 @dataclass(frozen=True)
@@ -121,6 +152,10 @@ class Said:
             )
         if not self.texts or not all(self.texts.values()):
             raise PromptError("each class needs a wording")
+
+    def groups(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Each class with its wordings, then each negative with itself."""
+        return [*self.texts.items(), *((negative, (negative,)) for negative in self.negatives)]
 
 
 class _Piece(NamedTuple):
@@ -158,13 +193,41 @@ def worded(detector: Detector, said: Said) -> TaskPrompt:
     Raises:
         PromptError: It does not fit the text encoder.
     """
-    if said.ensemble == "scores":
+    if said.ensemble == "features":
+        return _one_row_each(detector, said)
+    try:
         return _one_sentence(detector, said)
-    return _one_row_each(detector, said)
+    except PromptError as error:
+        raise PromptError(
+            f"{error}, or average features instead of scores, where each wording is a text of its "
+            "own (--ensemble features)"
+        ) from error
 
 
-def _piece(wording: str, template: str) -> _Piece:
-    text, start, end = marked(wording)
+def in_templates(wordings: Wordings, name: str) -> tuple[str, ...]:
+    """Every wording of a class in every template, each a wording itself.
+
+    Without templates, the wordings.
+    """
+    if not wordings.templates:
+        return wordings.of(name)
+    said = []
+    for wording in wordings.of(name):
+        if wording == name:
+            wording = f"[{clean_name(name).strip() or name}]"
+        elif "[" not in wording:
+            wording = f"[{marked(wording)[0]}]"
+        said += [template.replace(PLAIN, wording) for template in wordings.templates]
+    return tuple(dict.fromkeys(said))
+
+
+def _piece(wording: str, template: str, name: str) -> _Piece:
+    """A wording of a class in a template; its own name has no marks, whatever is in it."""
+    if wording == name:
+        text = clean_name(name).strip() or name
+        start, end = 0, len(text)
+    else:
+        text, start, end = marked(wording)
     before, after = template.split(PLAIN)
     return _Piece(before + text + after, start + len(before), end + len(before))
 
@@ -173,10 +236,9 @@ def _one_sentence(detector: Detector, said: Said) -> TaskPrompt:
     """All wordings in a row, as the official prompt has its names."""
     text = ""
     phrases: list[list[tuple[int, int]]] = []
-    groups = [*said.texts.values(), *((negative,) for negative in said.negatives)]
-    for wordings in groups:
+    for name, wordings in said.groups():
         spans = []
-        for piece in (_piece(wording, said.template) for wording in wordings):
+        for piece in (_piece(wording, said.template, name) for wording in wordings):
             text += SEPARATOR if text else ""
             spans.append((len(text) + piece.start, len(text) + piece.end))
             text += piece.text
@@ -203,9 +265,9 @@ def _one_sentence(detector: Detector, said: Said) -> TaskPrompt:
 def _one_row_each(detector: Detector, said: Said) -> TaskPrompt:
     """Each wording read alone; a class is the mean of its wordings, each the mean of its tokens."""
     rows = []
-    for wordings in [*said.texts.values(), *((negative,) for negative in said.negatives)]:
+    for name, wordings in said.groups():
         states = []
-        for piece in (_piece(wording, said.template) for wording in wordings):
+        for piece in (_piece(wording, said.template, name) for wording in wordings):
             prompt = Prompt(piece.text, (((piece.start, piece.end),),))
             passes = prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
             tokens = Tokens.pad([passes[0].token_ids], detector.tokenizer.pad_id)

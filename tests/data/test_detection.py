@@ -45,6 +45,17 @@ def test_group_of_the_name_of_its_only_class_is_no_class(coco_content, tmp_path)
     assert names.count("red_box") == 2
 
 
+def test_group_above_all_classes_is_no_class(coco_content, tmp_path):
+    for category in coco_content["categories"]:
+        category["supercategory"] = "things"
+    roof = {"id": 0, "name": "things", "supercategory": "none"}
+    coco_content["categories"].insert(0, roof)
+    names = parse_detection(coco_content, tmp_path / "roboflow.json").names
+    assert names == ("blue box", "red_box", "disc (round)")
+    coco_content["annotations"][0]["category_id"] = 0
+    assert len(parse_detection(coco_content, tmp_path / "boxes.json").names) == 4
+
+
 def test_same_name_in_two_vocabularies_is_two_classes(coco_content, tmp_path):
     coco_content["categories"].append({"id": 12, "name": "red_box"})
     coco_content["vocabularies"] = {"a": [3, 7, 9], "b": [12]}

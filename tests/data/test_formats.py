@@ -163,7 +163,8 @@ def test_what_is_no_data_set_says_what_would_be(tmp_path):
         (["train.json", "val.json", "images.tar"], 0, 1),
         (["annotations/train.json", "annotations/val.json"], 0, 1),
         (["_annotations.coco.json"], None, None),
-        (["train.json", "notes.txt"], None, None),
+        (["train.json", "notes.txt"], 0, None),
+        (["all.json"], None, None),
     ],
 )
 def test_files_of_a_folder_that_say_what_to_train_on(tmp_path, files, train, val):

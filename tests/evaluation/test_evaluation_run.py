@@ -84,6 +84,15 @@ def test_run_with_other_settings_does_not_go_on(toy, tmp_path):
         run(toy, tmp_path / "out", settings={"weights": "a"}, options=options)
 
 
+def test_run_that_failed_at_its_first_picture_binds_nobody(toy, tmp_path):
+    toy[1].stop_after = 0
+    with pytest.raises(KeyboardInterrupt):
+        run(toy, tmp_path / "out")
+    toy[1].stop_after = None
+    result = run(toy, tmp_path / "out", options=PostprocessOptions(score=0.2))
+    assert result["AP"] == pytest.approx(1.0)
+
+
 def test_unreadable_picture_counts_as_empty_and_is_tried_again(toy, tmp_path):
     picture = toy[0].parent / "3.png"
     content = picture.read_bytes()

@@ -40,6 +40,13 @@ def test_limit_takes_the_first_pictures(toy, tmp_path):
     assert len(detector.asked) == 2
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limit_below_one_is_refused(toy, tmp_path, limit):
+    with pytest.raises(ConfigError, match=f"limit must be at least 1, got {limit}"):
+        run_task("coco", toy[1], [toy[0]], tmp_path / "out", limit=limit)
+    assert not (tmp_path / "out").exists()
+
+
 def test_lvis_asks_in_chunks_and_says_frequencies(toy, tmp_path):
     path, detector = toy
     content = json.loads(path.read_text())

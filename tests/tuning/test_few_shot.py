@@ -65,7 +65,11 @@ def test_fewer_pictures_than_shots_and_none_at_all():
     data = data_of({1: "a", 2: "rare", 3: "never"}, [*((n, [1]) for n in range(9)), (9, [2])])
     drawn, selection = select(data, 5)
     assert selection.pictures == {"a": 5, "rare": 1, "never": 0}
-    assert selection.short == {"rare": 1, "never": 0}
+    assert selection.short == "fewer pictures with a box than 5: 'rare' 1, 'never' 0"
+    assert select(data, 1)[1].short == "fewer pictures with a box than 1: 'never' 0"
+    many = data_of({n: f"class {n}" for n in range(30)}, [(0, [0])])
+    assert select(many, 1)[1].short.endswith("'class 10' 0 and 19 more classes")
+    assert select(data_of({1: "a"}, [(0, [1])]), 1)[1].short is None
     assert drawn.names == ("a", "rare", "never")
 
 

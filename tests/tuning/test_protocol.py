@@ -2,6 +2,7 @@ import json
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ from squares import write_set
 
 from glip.errors import ConfigError, DataError
 from glip.tuning.chart import Line, write_chart
-from glip.tuning.protocol import ALL, Cell, Plan, compare, curves, data_sets, table
+from glip.tuning.protocol import ALL, Cell, Plan, compare, curves, data_sets, finished, table
 from glip.tuning.tune import TuneOptions
 
 CPU = torch.device("cpu")
@@ -67,13 +68,20 @@ def test_plans_that_make_no_sense_are_refused(values, message):
         Plan("data", **values)
 
 
-def test_sets_are_found_in_a_folder_or_are_it(squares, tmp_path):
+def test_rates_are_for_one_mode():
+    with pytest.raises(ConfigError, match="are for a single mode, got prompt, full"):
+        Plan("data", ("prompt", "full"), options=TuneOptions("", lr=(0.1,)))
+
+
+def test_sets_are_found_in_a_folder_or_are_it(squares, tmp_path, caplog):
     assert data_sets(squares) == {squares.name: squares}
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no data set with parts"):
         data_sets(tmp_path)
     shutil.copytree(squares, tmp_path / "sets")
+    write_set(tmp_path / "half" / "train.json", {1: "red"}, [(1, [1])])
     assert data_sets(tmp_path) == {"sets": tmp_path / "sets"}
+    assert "half is left out: it has nothing to evaluate on beside train.json" in caplog.text
     with pytest.raises(DataError, match="does not exist"):
         data_sets(tmp_path / "nowhere")
 
@@ -109,12 +117,25 @@ def test_results_resume_and_grow(two_sets, calm_file, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "run", lambda *args, **more: pytest.fail("ran again"))
     assert compare(plan, tmp_path / "out", CPU) == cells
-    # What is there is gathered whatever else the plan asks for, and with whatever options it was
-    # made.
-    wider = Plan(str(two_sets), ("full", "prompt"), (1, 3, ALL), (3, 30), TuneOptions("", steps=9))
-    assert compare(wider, tmp_path / "out", CPU, finished_only=True) == cells
-    with pytest.raises(DataError, match="holds no finished result"):
-        compare(plan, tmp_path / "other", CPU, finished_only=True)
+    # Less is asked for, and all that is there is told.
+    assert (
+        compare(replace(plan, shots=(ALL,)), tmp_path / "out", CPU)
+        == cells
+        == finished(tmp_path / "out")
+    )
+    assert finished(tmp_path / "other") == []
+
+
+def test_one_broken_set_does_not_stop_the_others(two_sets, calm_file, tmp_path):
+    write_set(two_sets / "one" / "train.json", {0: "red", 1: "Red"}, [(1, [0, 1])])
+    options = TuneOptions("", weights=str(calm_file), steps=1, batch_size=1, evaluations=1)
+    plan = Plan(str(two_sets), ("prompt",), (1,), (3,), options)
+    with pytest.raises(DataError, match="read the same"):
+        compare(plan, tmp_path / "out", CPU)
+    failures = {}
+    cells = compare(plan, tmp_path / "out", CPU, failed=failures.__setitem__)
+    assert [(cell.name, cell.mode) for cell in cells] == [("two", "zero_shot"), ("two", "prompt")]
+    assert list(failures) == ["one: prompt, 1_shots, seed 3"]
 
 
 def test_retention_of_the_base_is_measured_once_for_all_sets(two_sets, calm_file, tmp_path):
@@ -138,11 +159,11 @@ def test_tool_runs_from_the_command_line(two_sets, calm_file, tmp_path, monkeypa
     words = ["--data", two_sets / "one", "--weights", calm_file, "--out", tmp_path / "out"]
     words += ["--modes", "linear_probe", "--shots", "1", "--seeds", "3", "--steps", "1"]
     command = [*map(str, [TOOL, *words]), "--device", "cpu"]
-    for more, code in (([], 0), (["--shots", "-1"], 2)):
+    for more, code in (([], 0), (["--finished-only"], 0), (["--shots", "-1"], 2)):
         monkeypatch.setattr(sys, "argv", [*command, *more])
         with pytest.raises(SystemExit) as done:
             runpy.run_path(str(TOOL), run_name="__main__")
         assert done.value.code == code
     told = capsys.readouterr()
     assert "| linear_probe | 1 |" in told.out
-    assert told.err.splitlines()[-1] == "error: shots must not be negative, got (-1,); 0 is all"
+    assert told.err.splitlines()[-1].endswith("'-1' is no number of pictures, 1 or more, nor 'all'")

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from glip.checkpoint import Weights
@@ -10,7 +11,14 @@ from glip.cli import main
 from glip.detector import Detector, load
 from glip.errors import CheckpointError, PromptError
 from glip.text.prompt import Prompt
-from glip.tuning.task_prompt import fingerprint, read_prompt, reads_as, rows_of, save_prompt
+from glip.tuning.task_prompt import (
+    METADATA,
+    fingerprint,
+    read_prompt,
+    reads_as,
+    rows_of,
+    save_prompt,
+)
 from glip.tuning.words import as_table
 
 NAMES = ["cat", "traffic light", "dog"]
@@ -183,13 +191,24 @@ def damaged(path, task, how):
         torch.save({"states": task.states}, path)
     elif how == "weights":
         save_file({"a": torch.zeros(1)}, path)
-    elif how == "shapes":
+    else:
         tensors = load_file(path)
-        tensors["offsets"] = torch.zeros(1, 1)
-        from safetensors import safe_open
-
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
+        if how == "shapes":
+            tensors["offsets"] = torch.zeros(1, 1)
+        elif how == "scalar":
+            tensors["states"] = torch.tensor(0.0)
+        elif how == "nan":
+            tensors["states"][0] = torch.nan
+        elif how == "lacking":
+            del tensors["offsets"]
+        elif how == "thresholds":
+            header = json.loads(metadata[METADATA])
+            metadata[METADATA] = json.dumps({**header, "thresholds": [2.0] * len(task.names)})
+        elif how == "newer":
+            header = json.loads(metadata[METADATA])
+            metadata[METADATA] = json.dumps({**header, "format": 99})
         save_file(tensors, path, metadata)
 
 
@@ -200,7 +219,12 @@ def damaged(path, task, how):
         ("cut", "or damaged"),
         ("pickle", "is no learned prompt, or damaged"),
         ("weights", "weights are loaded with glip.load"),
-        ("shapes", r"offsets of the prompt is \(1, 1\), expected"),
+        ("shapes", r"task.prompt.safetensors: offsets of the prompt is \(1, 1\), expected"),
+        ("scalar", r"states of the prompt is \(\), expected"),
+        ("nan", "states or offsets of the prompt are no numbers"),
+        ("lacking", r"is damaged, its header cannot be read \(KeyError\('offsets'\)\); make"),
+        ("thresholds", "thresholds lie between 0 and 1"),
+        ("newer", "it has format 99, this version of glip reads"),
     ],
 )
 def test_bad_files_are_named(tmp_path, task, how, message):
@@ -208,6 +232,8 @@ def test_bad_files_are_named(tmp_path, task, how, message):
     damaged(path, task, how)
     with pytest.raises(CheckpointError, match=message):
         read_prompt(path)
+    with pytest.raises(CheckpointError, match="is a folder; name the learned prompt in it"):
+        read_prompt(tmp_path)
 
 
 def test_prompt_of_several_passes_is_refused(tiny_detector):

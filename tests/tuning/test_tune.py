@@ -12,12 +12,22 @@ import glip
 from glip.checkpoint import read
 from glip.cli import main
 from glip.detector import load
-from glip.errors import CheckpointError, ConfigError, DataError, GlipError
+from glip.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GlipError,
+    ImageError,
+    PromptError,
+    StorageError,
+)
 from glip.evaluation.run import read_results
+from glip.training.loop import DivergedError
 from glip.training.record import read_records
 from glip.tuning.interpolate import interpolate, interpolate_prompt
-from glip.tuning.task_prompt import read_prompt
+from glip.tuning.task_prompt import read_prompt, save_prompt
 from glip.tuning.tune import GRID, RATES, TuneOptions, tune
+from glip.tuning.wording import Said, worded
 
 CPU = torch.device("cpu")
 
@@ -212,9 +222,16 @@ def test_sets_of_every_kind_are_learned(calm_file, tmp_path, case):
 BROKEN = {
     "names that collide": ({1: "red", 2: "Red "}, {1: "red", 2: "Red "}, [(1, [1, 2])], DataError,
                            "read the same to the text encoder; rename one"),
+    "names of val that collide": ({1: "red"}, {1: "red", 2: "Red "}, [(1, [1])], DataError,
+                                  "read the same to the text encoder; rename one"),
     "classes of val that train lacks": ({1: "red"}, {1: "rot"}, [(1, [1])], DataError,
                                         "has the class 'rot', which .* does not have"),
     "no box at all": ({1: "red"}, {1: "red"}, [(1, [])], DataError, "no picture with a box"),
+    "more classes than a prompt holds": (
+        {n: f"class number {n}" for n in range(90)}, {1: "class number 1"}, [(1, [1])], PromptError,
+        "90 classes need [23] passes"),
+    "a name that no text encoder holds": ({1: "red " * 300}, {1: "red " * 300}, [(1, [1])],
+                                          PromptError, "tokens"),
 }  # fmt: skip
 
 
@@ -234,6 +251,14 @@ def test_sets_that_cannot_be_learned_are_refused(calm_file, tmp_path, case):
         ({"mode": "magic"}, "mode must be one of"),
         ({"lr": (0.1,), "search_lr": True}, "not both"),
         ({"lr": (0.0,)}, "must be above 0"),
+        ({"lr": (float("inf"),)}, "above 0 and finite"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"epochs": -1.0}, "epochs must be above 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"seed": -1}, "seed must lie between 0 and"),
+        ({"seed": 2**32}, "seed must lie between 0 and"),
+        ({"mode": "full", "prompt": "a"}, "is for the mode prompt, not full"),
         ({"shots": 0}, "shots must be at least 1"),
         ({"evaluations": 0}, "evaluations must be at least 1"),
         ({"replay": "a.json"}, "nothing to replay for"),
@@ -244,6 +269,101 @@ def test_sets_that_cannot_be_learned_are_refused(calm_file, tmp_path, case):
 def test_options_that_do_not_fit_are_refused(values, message):
     with pytest.raises(GlipError, match=message):
         TuneOptions("data", **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"retention": "nowhere.json"}, "nowhere.json does not exist"),
+        ({"mode": "full", "replay": "nowhere.json"}, "nowhere.json does not exist"),
+        ({"weights": "nowhere.safetensors"}, "nowhere.safetensors"),
+    ],
+)
+def test_nothing_is_begun_with_files_that_are_not_there(
+    squares, calm_file, tmp_path, values, message
+):
+    with pytest.raises(GlipError, match=message):
+        tune(replace(options(squares, calm_file), **values), tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_picture_that_cannot_be_read_is_told_before_the_start(calm_file, tmp_path):
+    for part in ("train", "val"):
+        write_set(tmp_path / "set" / f"{part}.json", {1: "red"}, [(1, [1]), (2, [1])])
+    picture = tmp_path / "set" / "train_1.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(ImageError, match=picture.name):
+        tune(options(tmp_path / "set", calm_file), tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_result_of_data_that_has_changed_is_not_taken_for_the_present_one(calm_file, tmp_path):
+    for part in ("train", "val"):
+        write_set(tmp_path / "set" / f"{part}.json", {1: "red"}, [(1, [1]), (2, [1])])
+    asked = options(tmp_path / "set", calm_file, steps=1)
+    tune(asked, tmp_path / "out", CPU)
+    (tmp_path / "out" / "task.prompt.safetensors").rename(tmp_path / "task.prompt.safetensors")
+    with pytest.raises(ConfigError, match=r"its task.prompt.safetensors is gone; delete"):
+        tune(asked, tmp_path / "out", CPU)
+    write_set(tmp_path / "set" / "train.json", {1: "red"}, [(1, [1])])
+    with pytest.raises(ConfigError, match=r"begun with other content of .*train.json; choose"):
+        tune(asked, tmp_path / "out", CPU)
+
+
+def test_retention_may_be_added_to_a_run_that_has_not_ended(
+    squares, calm_file, tmp_path, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    asked = options(squares, calm_file, "linear_probe", steps=1)
+    monkeypatch.setattr("glip.tuning.tune._interpolated", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tune(asked, tmp_path / "out", CPU)
+    monkeypatch.undo()
+    result = tune(replace(asked, retention=str(squares)), tmp_path / "out", CPU)
+    assert result["retention"]["tuned"]["AP"] == result["tuned"]["AP"]  # the val part of the same
+
+
+def test_damaged_settings_are_told(squares, calm_file, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "settings.json").write_text('{"options": {')
+    with pytest.raises(ConfigError, match=r"settings.json is damaged .*; delete .*out"):
+        tune(options(squares, calm_file), out, CPU)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file or holds other files"):
+        tune(options(squares, calm_file), tmp_path / "file", CPU)
+    with pytest.raises(StorageError, match="cannot be written"):
+        tune(options(squares, calm_file), tmp_path / "file" / "below", CPU)
+
+
+def test_rate_that_diverges_is_left_out_and_the_others_are_tried(
+    squares, calm_file, tmp_path, caplog
+):
+    asked = options(squares, calm_file, "full", lr=(1e30, 1e-5), steps=3)
+    result = tune(asked, tmp_path / "out", CPU)
+    assert result["lr"]["chosen"] == 1e-5
+    assert result["lr"]["tried"]["1e+30"] is None
+    assert "rate 1e+30: " in caplog.text
+    with pytest.raises(DivergedError, match="diverged at the learning rate 1e"):
+        tune(replace(asked, lr=(1e30,)), tmp_path / "alone", CPU)
+
+
+def test_prompt_tuning_starts_from_a_wording(squares, calm_file, tmp_path):
+    said = Said({"green square": ("green box",), "red square": ("crimson thing", "red square")})
+    start = replace(worded(load(calm_file, device="cpu"), said), thresholds=(0.4, 0.4))
+    file = tmp_path / "start.prompt.safetensors"
+    save_prompt(file, start)
+    asked = options(squares, calm_file, prompt=str(file), steps=4)
+    tune(asked, tmp_path / "out", CPU)
+    task = read_prompt(tmp_path / "out" / "task.prompt.safetensors")
+    assert task.prompt == start.prompt and torch.equal(task.states, start.states)
+    assert task.offsets.abs().max() > 0 and task.thresholds == ()
+    few = worded(load(calm_file, device="cpu"), Said({"red square": ("red square",)}))
+    save_prompt(file, few)
+    with pytest.raises(ConfigError, match="has the classes red square, the data red square, green"):
+        tune(asked, tmp_path / "other", CPU)
 
 
 def test_set_without_a_part_to_evaluate_on_is_tuned_to_the_end(calm_file, tmp_path):

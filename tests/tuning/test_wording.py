@@ -5,9 +5,10 @@ from glip.cli import main
 from glip.data.formats import read_annotated
 from glip.detector import load
 from glip.errors import ConfigError, GlipError
+from glip.tuning.prompts_command import trials_table
 from glip.tuning.search import Photos, count_trials, fit_thresholds, search
 from glip.tuning.task_prompt import read_prompt
-from glip.tuning.wording import Said, Wordings, marked, read_wordings, worded
+from glip.tuning.wording import Said, Wordings, in_templates, marked, read_wordings, worded
 
 CAT = {"cat": ("cat", "[kitten], small and soft")}
 
@@ -74,18 +75,43 @@ def test_brackets_that_do_not_mark_anything_are_refused(wording):
         marked(wording)
 
 
-def test_knowledge_is_said_behind_the_name():
-    offered = Wordings(classes={"cat": ["kitten"]}, knowledge={"cat": "a small animal"})
-    assert offered.of("cat") == ("cat", "kitten", "[cat]: a small animal")
+def test_attributes_and_knowledge_are_said_behind_the_name():
+    offered = Wordings(
+        classes={"cat": ["kitten"]},
+        attributes={"cat": "striped"},
+        knowledge={"cat": "a small animal"},
+    )
+    assert offered.of("cat") == ("cat", "kitten", "[cat], striped", "[cat]: a small animal")
     assert offered.of("dog") == ("dog",)
+
+
+def test_every_wording_stands_in_every_template():
+    offered = Wordings(("a {}", "two {}s"), {"cat": ["kitten", "big [cat] here"]})
+    assert in_templates(offered, "cat") == (
+        *("a [cat]", "two [cat]s"),
+        *("a [kitten]", "two [kitten]s"),
+        *("a big [cat] here", "two big [cat] heres"),
+    )
+    assert in_templates(Wordings(), "cat") == ("cat",)
+
+
+@pytest.mark.parametrize("name", ["(cat)", "cat [grey", "a.b]"])
+def test_name_of_a_class_is_no_wording_with_marks(tiny_detector, name):
+    for ensemble in ("scores", "features"):
+        assert worded(tiny_detector, Said({name: (name,)}, ensemble=ensemble)).names == (name,)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("templates: ['a photo']", "must hold {} once"),
-        ("classes: {cat: kitten}", r"must be a list of texts.*write \['kitten'\]"),
-        ("knowledge: {cat: 3}", "knowledge.cat must be a text"),
+        ("classes: {cat: kitten}", r"yaml: classes.cat must be a list of wordings.* got 'kitten'"),
+        ("classes: {cat: }", r"classes.cat must be a list of wordings.* got None"),
+        ("classes: {10: [ten]}", r"classes: the name 10 is no text; put quotes around it"),
+        ("classes: {cat: [no]}", r"classes.cat: False is no text; put quotes around it"),
+        ("knowledge: {cat: 3}", r"knowledge.cat: 3 is no text"),
+        ("attributes: {cat: ' '}", r"attributes.cat: ' ' has no words"),
+        ("negatives: ['']", r"yaml: negatives: '' has no words"),
         ("negatve: [fox]", "unknown key 'negatve'; did you mean 'negatives'"),
         ("a: [", "no valid YAML"),
         (None, "cannot read"),
@@ -138,6 +164,17 @@ def test_search_keeps_what_is_better_than_all_before(found):
     assert result.trials[0].what == "names"
     assert len(result.trials) == len(told) <= count_trials(OFFERED, photos.data.names)
     assert photos.measure(worded(photos.detector, result.said))[0] == pytest.approx(best)
+
+
+def test_words_that_are_too_long_are_left_out_and_the_search_goes_on(found, caplog):
+    photos = found[1]
+    long = Wordings(knowledge={"red square": "a " * 300}, classes={"red square": ["crimson box"]})
+    trials = search(photos, long).trials
+    left_out = [trial for trial in trials if trial.ap is None]
+    assert left_out[0].what.startswith("red square: '[red square]: a a")
+    assert not any(trial.kept for trial in left_out) and len(trials) > len(left_out)
+    assert "is left out: 2 classes need 2 passes" in caplog.text or "tokens" in caplog.text
+    assert "left out, too long" in trials_table(search(photos, long))
 
 
 def test_search_is_written_down(found):
@@ -196,6 +233,7 @@ def test_command_searches_and_writes_a_prompt(squares, calm_file, tmp_path, caps
     assert (tmp_path / "best.json").exists()
     assert main(words) == 0  # all wordings at once, nothing to judge them by
     assert read_prompt(out).names == ("red square",)
+    assert read_prompt(out).prompt.text.startswith("a photo of a red square. a photo of a crimson")
 
 
 @pytest.mark.parametrize(
@@ -203,11 +241,14 @@ def test_command_searches_and_writes_a_prompt(squares, calm_file, tmp_path, caps
     [
         (["--search"], "--search needs labelled photos"),
         (["--out", "best.safetensors"], "must be called NAME.prompt.safetensors"),
+        (["--search", "--data", "d", "--ensemble", "scores"], "leave --ensemble out"),
+        (["--out", "w.yaml/a.prompt.safetensors"], "cannot be written"),
     ],
 )
-def test_command_refuses_what_it_cannot_do(tmp_path, capsys, extra, message):
+def test_command_refuses_what_it_cannot_do(tmp_path, capsys, monkeypatch, extra, message):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "w.yaml").write_text(YAML)
-    words = ["prompts", "--wordings", str(tmp_path / "w.yaml"), "--out", "a.prompt.safetensors"]
+    words = ["prompts", "--wordings", "w.yaml", "--out", "a.prompt.safetensors"]
     assert main([*words, *extra]) == 2
     assert message in capsys.readouterr().err
 
