@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from glip.checkpoint import Weights, file_sha256, find, read
@@ -48,6 +49,7 @@ from glip.errors import CheckpointError, ConfigError, DataError, NotFiniteError
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.run import read_results, table
 from glip.evaluation.tasks import run_task
+from glip.files import whole_file
 from glip.model.presets import build, preset
 from glip.structures import Detections
 from glip.text.tokenizer import Tokenizer
@@ -442,10 +444,32 @@ def _prepare_folder(output: Path, config: RunConfig, resume: bool) -> None:
             raise ConfigError(
                 f"{output} already holds a run; go on with it (--resume), or choose another folder"
             )
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        file = output / "config.yaml"
+        if resume and file.exists():
+            before = _values(yaml.safe_load(file.read_text(encoding="utf-8")))
+            now = _values(yaml.safe_load(config.to_yaml()))
+            changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+            if changed:
+                logger.warning(
+                    "going on with other values than before: %s",
+                    ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in changed),
+                )
+        with whole_file(file) as writing:
+            writing.write(config.to_yaml())
 
     on_main(prepare)
+
+
+def _values(content: Any, name: str = "") -> dict[str, Any]:
+    """The values of nested mappings and lists by their names, as `a.b=value` has them."""
+    if isinstance(content, list):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict) or not content:
+        return {name: content}
+    inner = (
+        _values(value, f"{name}.{key}" if name else str(key)) for key, value in content.items()
+    )
+    return {key: value for values in inner for key, value in values.items()}
 
 
 def _steps(config: RunConfig, epoch: float) -> int:

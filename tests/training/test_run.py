@@ -185,7 +185,9 @@ def test_evaluates_every_few_steps(drawn, tmp_path):
     assert rows == [2, 3]
 
 
-def test_evaluations_of_a_run_that_died_are_not_those_of_the_one_that_goes_on(drawn, tmp_path):
+def test_evaluations_of_a_run_that_died_are_not_those_of_the_one_that_goes_on(
+    drawn, tmp_path, caplog
+):
     config = config_for(drawn, steps=4)
     every = replace(config.evaluation, every_steps=2)
     config = replace(config, evaluation=every)
@@ -196,6 +198,7 @@ def test_evaluations_of_a_run_that_died_are_not_those_of_the_one_that_goes_on(dr
         (folder / "mark").touch()
     (tmp_path / "checkpoints" / "step_00000004.pt").unlink()
     run(replace(config, optimizer=OptimizerConfig(lr=1e-5)), tmp_path, CPU, resume=True)
+    assert "other values than before: optimizer.lr 0.003 -> 1e-05, optimizer.text" in caplog.text
     assert [(folder / "mark").exists() for folder in folders] == [True, False]
 
 
