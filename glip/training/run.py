@@ -547,7 +547,7 @@ def _report(output: Path, config: RunConfig, state: TrainState) -> None:
         folder = output / "evaluation" / FOLDER_OF_STEP.format(int(state.history[-1]["step"]))
         results = read_results(folder)
         metrics, per_class = results["metrics"], results.get("per_class", {})
-        pictures = _sample_pictures(config.evaluation, folder)
+        pictures = sample_pictures(config.evaluation, folder)
     summary: dict[str, Any] = {"steps": state.step}
     if state.stopped:
         summary["ended"] = "as the evaluations no longer rose"
@@ -566,7 +566,7 @@ def _report(output: Path, config: RunConfig, state: TrainState) -> None:
     logger.info("report: %s", output / "report.html")
 
 
-def _sample_pictures(config: EvaluationConfig, folder: Path) -> list[SamplePicture]:
+def sample_pictures(config: EvaluationConfig, folder: Path) -> list[SamplePicture]:
     """The first pictures of detection data with boxes, each with its truth and its detections."""
     if config.task not in ("coco", "lvis", "custom") or config.annotations is None:
         return []

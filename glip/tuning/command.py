@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from glip.options import add_device_option, number_of_shots
 
@@ -105,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from glip.detector import usable_device
+    from glip.tuning.result import in_words
     from glip.tuning.tune import TuneOptions, tune
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -113,41 +113,7 @@ def run(args: argparse.Namespace) -> int:
     values |= {name: tuple(values[name]) for name in ("lr", "interpolate")}
     with logging_redirect_tqdm():
         result = tune(TuneOptions(**values), args.out, usable_device(args.device))
-    print(summary(result))
-    print(f"written: {args.out / result['file']}", file=sys.stderr)
+    for name, text in in_words(result).items():
+        print(f"{name:<14}{text}")
+    print(f"written: {args.out / result['file']}, {args.out / 'report.html'}", file=sys.stderr)
     return 0
-
-
-def summary(result: Mapping[str, Any]) -> str:
-    """A result as a few lines of text, numbers in per cent."""
-    selection = result["selection"]
-    boxes = sum(selection["boxes"].values())
-    lines = [f"learned from  {len(selection['image_ids'])} pictures, {boxes} boxes"]
-    if result["base"] is not None:
-        lines += [
-            f"AP            {_ap(result['base'])} before, {_ap(result['tuned'])} after",
-            f"AP50          {_ap(result['base'], 'AP50')} before, "
-            f"{_ap(result['tuned'], 'AP50')} after",
-        ]
-        if (result["tuned"]["AP"] or 0.0) < (result["base"]["AP"] or 0.0):
-            lines.append("the base model is better on these pictures: keep it, or try other rates")
-    if len(result["lr"]["tried"]) > 1:
-        tried = ", ".join(
-            f"{rate}: {_per_cent(value)}" for rate, value in result["lr"]["tried"].items()
-        )
-        lines.append(f"rates         {tried}; {result['lr']['chosen']:g} is kept")
-    if "retention" in result:
-        kept = result["retention"]
-        lines.append(f"other words   {_ap(kept['base'])} before, {_ap(kept['tuned'])} after")
-    for row in result["interpolated"]:
-        other = f", other words {_ap(row['retention'])}" if row.get("retention") else ""
-        lines.append(f"share {row['share']:<7g} {_ap(row['tuned'])}{other}")
-    return "\n".join(lines)
-
-
-def _ap(metrics: Mapping[str, Any] | None, name: str = "AP") -> str:
-    return _per_cent(None if metrics is None else metrics[name])
-
-
-def _per_cent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -7,7 +7,7 @@ set that was not tuned on. The folder of a result holds
     train.json                  the pictures that were drawn, with the rule's record
     task.prompt.safetensors     of prompt tuning, for `Detector.with_prompt`; or
     tuned.safetensors           of every other way, for `glip.load`
-    result.json                 settings and numbers
+    result.json, report.html    settings, numbers, curves, pictures
     lr_.../                     the run of each rate: configuration, curves, report
     base/, tuned/               predictions before and after
 
@@ -46,10 +46,11 @@ from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import DivergedError
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
-from glip.training.run import evaluate_on, run, weights_suffix
+from glip.training.run import evaluate_on, run, sample_pictures, weights_suffix
 from glip.training.run_config import DataConfig, EvaluationConfig, RunConfig, SourceConfig
 from glip.tuning.few_shot import Selection, select, write_selection
 from glip.tuning.interpolate import interpolate, interpolate_prompt
+from glip.tuning.result import write_page
 from glip.tuning.task_prompt import SUFFIX, read_prompt, reads_as, save_prompt
 from glip.tuning.words import as_table, check_names
 
@@ -278,6 +279,7 @@ def tune(
         options, weights, detector, tuned_file, evaluation, other, output, device
     )
     result["seconds"] = round(time.perf_counter() - started, 1)
+    write_page(output, result, sample_pictures(evaluation, output / "tuned"))
     write_json(output / RESULT, result)
     _clear(output, options)
     return result

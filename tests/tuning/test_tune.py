@@ -381,7 +381,9 @@ def test_command_prints_what_was_won(squares, calm_file, tmp_path, capsys):
     told = capsys.readouterr()
     assert "learned from  " in told.out
     assert "before" in told.out
-    assert told.err.splitlines()[-1].endswith("task.prompt.safetensors")
+    assert told.err.splitlines()[-1].endswith("report.html")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "learned from" in page and "AP of each class" in page and page.count("<img") >= 2
     assert main([*words, "--steps", "2"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
