@@ -14,13 +14,19 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glip.errors import ConfigError, GlipError, ImageError
-from glip.options import add_detection_options, add_device_option, add_dtype_option
+from glip.options import (
+    RESULT_SUFFIX,
+    add_detection_options,
+    add_device_option,
+    add_dtype_option,
+)
 from glip.version import __version__
 
 if TYPE_CHECKING:
@@ -30,11 +36,10 @@ DONE, SOME_FAILED, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 EXIT_CODES = """\
 exit codes:
   0    all done
-  1    some pictures failed; they are named on stderr, the others are done
+  1    some pictures failed and are named, the others are done
   2    nothing was done because of an error
   130  interrupted; what was finished is kept
 """
-RESULT_SUFFIX = ".glip.jpg"
 DEFAULT_FOLDER = "glip_output"
 
 
@@ -213,6 +218,8 @@ def _predict(args: argparse.Namespace) -> int:
         outputs = [_output_of(pictures[0], args.output)]
     if args.json is not None:
         _refuse_input("--json", args.json, [*pictures, *map(str, outputs)])
+        if not args.json or os.path.isdir(args.json):
+            raise ConfigError(f"--json {args.json or repr('')} is no file; give it a name")
     detector = load(args.weights, device=args.device, dtype=args.dtype, prompt=args.task)
     if args.threshold is None:
         options = replace(options, score=detector.lowest_threshold)
@@ -236,9 +243,9 @@ def _predict(args: argparse.Namespace) -> int:
                     if args.threshold is None:
                         found = detector.above_fitted(found)
                     table.add(picture, found, options.score)
-                    file.add({"image": picture, **found.to_dict()})
                     if outputs:
                         found.save(outputs[outcome.index], picture)
+                    file.add({"image": picture, **found.to_dict()})
                     done += 1
                 except ImageError as error:
                     _note(f"error: {error}")
@@ -298,7 +305,10 @@ def _output_of(picture: str, output: str | None) -> Path:
     path = Path(output or "")
     if not output or path.is_dir() or not path.suffix or output.endswith(("/", os.sep)):
         path /= Path(picture).stem + RESULT_SUFFIX
+    from glip.images import check_saveable
+
     _refuse_input("--output", path, [picture])
+    check_saveable(path)
     return path
 
 
@@ -432,11 +442,20 @@ class _JsonFile:
         """One more picture."""
         if self._file is None:
             return
-        if self._many:
-            self._file.write(",\n" if self._count else "[\n")
-        json.dump(record, self._file, ensure_ascii=False)
-        self._file.flush()
+        with self._failing():
+            if self._many:
+                self._file.write(",\n" if self._count else "[\n")
+            json.dump(record, self._file, ensure_ascii=False)
+            self._file.flush()
         self._count += 1
+
+    def _failing(self) -> AbstractContextManager[None]:
+        """What a failing disk says; a closed pipe is no such thing."""
+        from glip.files import failing_disk
+
+        if self._path in (None, "-"):
+            return nullcontext()
+        return failing_disk(Path(str(self._path)))
 
     def __exit__(
         self,
@@ -446,17 +465,18 @@ class _JsonFile:
     ) -> None:
         if self._file is None or kind is BrokenPipeError:
             return
-        if self._many:
-            self._file.write("\n]\n" if self._count else "[]\n")
-        elif self._count:
-            self._file.write("\n")
-        if self._path in (None, "-"):
-            return
-        self._file.close()
-        if self._count or (self._many and kind is None):
-            os.replace(f"{self._path}.part", str(self._path))
-        else:
-            os.unlink(f"{self._path}.part")
+        with self._failing():
+            if self._many:
+                self._file.write("\n]\n" if self._count else "[]\n")
+            elif self._count:
+                self._file.write("\n")
+            if self._path in (None, "-"):
+                return
+            self._file.close()
+            if self._count or (self._many and kind is None):
+                os.replace(f"{self._path}.part", os.path.realpath(str(self._path)))
+            else:
+                os.unlink(f"{self._path}.part")
 
 
 # convert

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -213,3 +214,44 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     ):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value
+
+
+SHOWN = 80  # letters of a value in a message
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What differs between two nested settings, each by its dotted name: "a.b was 1, is 2".
+
+    Args:
+        old, new: Mappings, lists and values, as JSON and YAML give them.
+        name: Of what they are, for what lies below.
+    """
+    inner = [_members(value) for value in (old, new)]
+    if all(isinstance(value, dict) for value in inner):
+        before, now = inner
+        return [
+            difference
+            for key in dict.fromkeys([*before, *now])
+            for difference in differences(
+                before.get(key, _ABSENT),
+                now.get(key, _ABSENT),
+                f"{name}.{key}" if name else str(key),
+            )
+        ]
+    return [] if old == new else [f"{name} was {_shown(old)}, is {_shown(new)}"]
+
+
+_ABSENT = object()
+
+
+def _members(value: Any) -> Any:
+    """A list of mappings by number, so that what differs in one of them can be named."""
+    nested = isinstance(value, list) and any(isinstance(member, dict) for member in value)
+    return dict(enumerate(value)) if nested else value
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -425,6 +425,9 @@ class Detector:
         if not isinstance(prompts, Sequence) or isinstance(prompts, (bytes, bytearray)):
             return [Prompt.of(prompts)] * count  # which says what a prompt is
         if len(prompts) != count:
+            strange = [p for p in prompts if not isinstance(p, (str, Prompt, Sequence))]
+            if strange:
+                raise PromptError(f"a name must be text, got {strange[0]!r} among {prompts!r}")
             raise PromptError(
                 f"got {len(prompts)} prompts for {count} pictures; give one prompt for all of them "
                 "or one for each"

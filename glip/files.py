@@ -16,7 +16,7 @@ from glip.errors import GlipError, StorageError
 
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A free name beside `path` to write to, for writers that want a name and not a file.
+    """An empty file beside `path` to write to, for writers that want a name and not a file.
 
     What was written takes the place of `path` when the block ends without error; else it is
     removed. Errors are the block's own, or the `OSError` of the renaming.
@@ -24,7 +24,10 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
         yield unfinished
+        unfinished.chmod(mode)  # some writers make files that nobody else may read
         unfinished.replace(path)
     finally:
         with contextlib.suppress(OSError):

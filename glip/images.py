@@ -7,6 +7,7 @@ normalisation or boxes.
 """
 
 import contextlib
+import io
 import logging
 import os
 import re
@@ -158,20 +159,32 @@ def save_image(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
         ImageError: no or an unknown suffix, a picture that the format cannot hold, a failing disk.
     """
     path = Path(path)
+    check_saveable(path)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    quality = {"quality": 95} if kind in {"JPEG", "WEBP"} else {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Pillow does not see when a file on the disk takes less than it was given.
+        content = io.BytesIO()
+        picture.save(content, format=kind, **quality)
+        with whole_path(path) as unfinished:
+            unfinished.write_bytes(content.getbuffer())
+    except Exception as error:  # encoders complain of a size or mode in many ways
+        raise ImageError(f"cannot save {path}: {_reason(error)}") from error
+    return path
+
+
+def check_saveable(path: Path) -> None:
+    """Refuse a name that says no known format.
+
+    Raises:
+        ImageError: see above.
+    """
     formats = Image.registered_extensions()
     suffixes = _suffixes({s: kind for s, kind in formats.items() if kind in Image.SAVE})
     if path.suffix.lower() not in suffixes:
         got = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise ImageError(f"cannot save {path}: {got}; use one of {', '.join(sorted(suffixes))}")
-    kind = formats[path.suffix.lower()]
-    quality = {"quality": 95} if kind in {"JPEG", "WEBP"} else {}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_path(path) as unfinished, unfinished.open("xb") as file:
-            picture.save(file, format=kind, **quality)
-    except Exception as error:  # encoders complain of a size or mode in many ways
-        raise ImageError(f"cannot save {path}: {_reason(error)}") from error
-    return path
 
 
 def describe(source: object) -> str:

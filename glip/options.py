@@ -8,6 +8,9 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from typing import Any, Protocol
 
+RESULT_SUFFIX = ".glip.jpg"
+"""Ends the names of annotated pictures, which are no pictures to look at again."""
+
 
 class Options(Protocol):
     """A parser, or a group of its options."""

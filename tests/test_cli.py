@@ -301,6 +301,9 @@ ERRORS: list[tuple[list[str], str]] = [
     (["--image", "street.png", "--prompt", "cat", "--json", "./street.png"], "would replace"),
     (["--image", "street.png", "--prompt", "cat", "--output", "a.txt"], "use one of"),
     (["--image", "street.png", "--prompt", "cat", "--json", "no/o.json"], "cannot be written"),
+    (["--image", "street.png", "--prompt", "cat", "--json", "."], "--json . is no file"),
+    (["--image", "street.png", "--prompt", "cat", "--json", ""], "--json '' is no file"),
+    (["--image", "street.png", "--prompt", "cat", "--output", "x.pdf"], "suffix '.pdf'; use one"),
     (
         ["--image", "street.png", "street.png", "--prompt", "cat", "--output", "street.png"],
         "is a file",

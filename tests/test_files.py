@@ -1,9 +1,10 @@
 import errno
+import os
 
 import pytest
 
 from glip.errors import DataError, StorageError
-from glip.files import failing_disk, whole_file, whole_path, write_json
+from glip.files import failing_disk, make_folder, whole_file, whole_path, write_json
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -47,3 +48,22 @@ def test_a_disk_that_fails_is_told_with_the_way_out(tmp_path):
         write_json(tmp_path / "file" / "in.txt", 1)
     with pytest.raises(DataError, match="as it was"), failing_disk(tmp_path):
         raise DataError("as it was")
+
+
+def test_files_are_for_all_whom_the_system_lets_read(tmp_path):
+    def private(name, mode):
+        return os.open(name, mode, 0o600)
+
+    with whole_path(tmp_path / "weights") as unfinished:
+        unfinished.unlink()
+        open(unfinished, "w", opener=private).close()
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "weights").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_folder_is_made_or_refused_before_the_work(tmp_path):
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    assert not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"):
+        make_folder(tmp_path / "file")

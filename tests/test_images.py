@@ -4,6 +4,8 @@ import io
 import logging
 import os
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -606,6 +608,28 @@ def test_the_old_file_stays_when_saving_fails(tmp_path: Path) -> None:
     with pytest.raises(ImageError):
         save_image(Image.new("RGB", (20_000, 1)), tmp_path / "x.webp")
     assert load_image(tmp_path / "x.webp").size == (4, 4)
+
+
+def test_a_disk_that_takes_half_of_a_picture_is_told(tmp_path: Path) -> None:
+    script = """
+import resource, signal, sys
+from PIL import Image
+from glip.errors import ImageError
+from glip.images import save_image
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    save_image(Image.effect_noise((200, 200), 90).convert("RGB"), sys.argv[1])
+except ImageError as error:
+    print("refused:", error)
+"""
+    path = tmp_path / "x.jpg"
+    path.write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"refused: cannot save {path}")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_threads_that_save_to_one_path_leave_one_whole_picture(tmp_path: Path) -> None:

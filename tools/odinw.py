@@ -32,7 +32,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="a data set, or many")
     parser.add_argument("--weights", metavar="NAME", help="the base model: a file or a name")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(*("--out", "--output"), dest="out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--modes", nargs="+", choices=get_args(TuneMode), default=usual.modes)
     parser.add_argument(
         "--shots",

@@ -25,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a learned prompt (of glip tune or glip prompts) that answers for the classes",
     )
-    parser.add_argument("--task", required=True, choices=get_args(Task))
+    parser.add_argument(
+        "--task",
+        required=True,
+        choices=get_args(Task),
+        help="the protocol; custom: that of COCO for any boxes",
+    )
     parser.add_argument(
         "--data",
         required=True,
@@ -39,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="of a folder with several"
     )
-    parser.add_argument("--output", default="evaluation", help="folder for predictions and results")
+    parser.add_argument(
+        "--output",
+        default="evaluation",
+        metavar="DIR",
+        help="predictions and results (default: %(default)s)",
+    )
     parser.add_argument("--chunk", type=int, help="class names asked for at a time (lvis: 40)")
     parser.add_argument(
         "--wordings",
@@ -51,8 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--standard-ap", action="store_true", help="lvis: 300 a picture, not fixed AP"
     )
     parser.add_argument("--max-detections", type=int, help="of a picture (lvis: and chunk)")
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--limit", type=int, help="only the first pictures; no result then")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pictures that go through the model together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N pictures, to try things out"
+    )
     add_device_option(parser)
     add_dtype_option(parser)
     parser.add_argument("--backend", choices=get_args(Backend), help="of average precision")
@@ -66,13 +84,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table and say where the rest is; returns the exit code."""
     from glip.checkpoint import file_sha256, find
+    from glip.cli import DONE, SOME_FAILED
     from glip.detector import load
     from glip.distributed import is_main
+    from glip.errors import ConfigError
     from glip.evaluation.run import table
     from glip.evaluation.tasks import run_task
 
     detector, settings = None, {}
-    if not args.rescore:
+    if args.rescore:
+        given = ("weights", "prompt", "max_detections", "chunk")
+        if extra := [name for name in given if getattr(args, name) is not None]:
+            raise ConfigError(
+                f"--rescore measures the predictions that are in --output; leave "
+                f"--{extra[0].replace('_', '-')} out, or --rescore"
+            )
+    else:
         path = find(args.weights)
         detector = load(path, device=args.device, dtype=args.dtype, prompt=args.prompt)
         settings = {"weights": path.name, "weights_sha256": file_sha256(path), "dtype": args.dtype}
@@ -98,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     if is_main():
         print(table(results))
         print(f"written: {Path(args.output) / 'results.json'}", file=sys.stderr)
-    return 0
+    return SOME_FAILED if results.get("unreadable") else DONE
 
 
 def read_other_words(path: Path) -> dict[str, str]:

@@ -17,9 +17,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glip.config import differences
 from glip.data.detection import ImageId
 from glip.errors import DataError
-from glip.files import whole_path
+from glip.files import failing_disk, whole_path
 
 FORMAT = "glip predictions 1"
 
@@ -63,27 +64,32 @@ class PredictionWriter:
         settings: For the first line; JSON values.
     Raises:
         DataError: The file was made with other settings.
+        StorageError: It cannot be written; likewise `write` and `close`.
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        existing = self.path.exists() and _cut_to_whole_lines(self.path) > 0
+        with failing_disk(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            existing = self.path.exists() and _cut_to_whole_lines(self.path) > 0
         if existing:
             check_settings(self.path, settings)
-        self._file: IO[str] = self.path.open("a", encoding="utf-8")
-        if not existing:
-            self._file.write(json.dumps({"format": FORMAT, "settings": settings}) + "\n")
-            self._file.flush()
+        with failing_disk(self.path):
+            self._file: IO[str] = self.path.open("a", encoding="utf-8")
+            if not existing:
+                self._file.write(json.dumps({"format": FORMAT, "settings": settings}) + "\n")
+                self._file.flush()
 
     def write(self, prediction: Prediction) -> None:
         """Append one prediction."""
-        self._file.write(_line(prediction) + "\n")
-        self._file.flush()
+        with failing_disk(self.path):
+            self._file.write(_line(prediction) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Nothing more comes."""
-        self._file.close()
+        with failing_disk(self.path):
+            self._file.close()
 
     def __enter__(self) -> PredictionWriter:
         return self
@@ -148,15 +154,10 @@ def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """
     before = read_settings(path)
     now = json.loads(json.dumps(settings))
-    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if differing:
-        shown = ", ".join(
-            f"{key} was {_short(before.get(key))} and is {_short(now.get(key))}"
-            for key in differing
-        )
+    if changed := differences(before, now):
         raise DataError(
-            f"{path} was made with other settings: {shown}; choose another output folder, or "
-            "delete the file"
+            f"{path} was made with other settings: {'; '.join(changed)}. Choose another output "
+            "folder, or delete the file"
         )
 
 

@@ -127,13 +127,21 @@ def run_task(
         ConfigError: An option that does not fit the task.
         DataError: The data cannot be read.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit must be at least 1, got {limit}; leave it out for all pictures")
+    counts = {"limit": limit, "chunk": chunk, "max_detections": max_detections}
+    for name, count in {**counts, "batch_size": batch_size}.items():
+        if count is not None and count < 1:
+            raise ConfigError(f"{name} must be at least 1, got {count}")
     if task not in get_args(Task):
         raise ConfigError(f"task {task!r} is not one of {', '.join(get_args(Task))}")
     paths = [Path(path) for path in data]
     described = {"task": task, **(settings or {}), "limit": limit}
     if task == "odinw":
+        given = {"images": images, "split": split, "wordings": wordings, **counts, "limit": None}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(
+                f"task odinw takes no {extra[0]}: each data set has its pictures beside it and is "
+                "asked for all classes; evaluate a single one as 'custom'"
+            )
         return _odinw(
             detector, paths, Path(output), batch_size, limit, backend, described, progress
         )
@@ -166,6 +174,9 @@ def run_task(
         else:
             truth = CocoEvaluator(detection, backend=backend)
         questions = detection_questions(detection, chunk=chunk)
+
+    if not questions:
+        raise DataError(f"{paths[0]} has no pictures to evaluate on")
 
     def measure(questions: Sequence[Question], truth: Evaluator, output: Path, name: str) -> None:
         evaluate(

@@ -59,7 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YAML",
         help="classes with their wordings, what they are mistaken for, thresholds and sizes",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="results, journal")
+    parser.add_argument(
+        "--out",
+        "--output",
+        dest="out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="results, journal",
+    )
     parser.add_argument(
         "--format", default="coco", choices=get_args(Format), help="(default: %(default)s)"
     )
@@ -193,6 +201,9 @@ def _label(
         "aggregate": args.aggregate,
         "ontology": ontology.to_dict(),
     }
+    options = PostprocessOptions(
+        nms=args.nms, max_detections=args.max_detections, aggregate=args.aggregate
+    )
     with ExitStack() as opened:
         if video := is_video(root):
             job["every"] = args.every
@@ -202,9 +213,6 @@ def _label(
             root = _frames(root, args.out / "frames", args.every)
         before, left = _counts(root, args.out, journal)
         if left:
-            options = PostprocessOptions(
-                nms=args.nms, max_detections=args.max_detections, aggregate=args.aggregate
-            )
             with _bar(before + left, before) as bar:
                 common: dict[str, Any] = {
                     "options": options,
@@ -229,15 +237,19 @@ def _label(
                     label_photos(detector, root, ontology, journal, **common)
         if not distributed.is_main():
             return DONE
+        done, rejected = journal.count("done"), journal.count("rejected")
+        pictures = JournalPictures(journal, root)
+        if gone := done - sum(1 for _ in pictures):
+            print(f"{gone} labelled pictures are gone from {root}: left out", file=sys.stderr)
+            done -= gone
         data = DataSet(
-            JournalPictures(journal),
+            pictures,
             ontology.names,
             root,
             parents={c.name: c.parent for c in ontology.classes if c.parent is not None},
             source=weights.name,
             **settings,
         )
-        done, rejected = journal.count("done"), journal.count("rejected")
         if not done:
             _write_rejected(args.out, journal)
             raise DataError(f"none of the {rejected} pictures in {root} can be used")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from glip.data.detection import read_json
 from glip.data.formats import read_annotated
 from glip.data.grounding import GroundingData
-from glip.data.pictures import PictureFolder
+from glip.data.pictures import PictureFolder, open_pictures
 from glip.errors import ConfigError, DataError
 from glip.labelling.labels import Label, Labelled
 
@@ -68,6 +68,7 @@ def read_corrected(
         if picture.picture in seen:
             raise DataError(f"{path}: picture {picture.picture} occurs twice")
         seen.add(picture.picture)
+    pictures = _there(pictures, root, path)
     if names is not None and (unknown := [name for name in found if name not in names]):
         raise DataError(
             f"{path}: class {unknown[0]!r} is not among those asked for, {', '.join(names)}; add "
@@ -75,6 +76,25 @@ def read_corrected(
         )
     ordered = tuple(sorted(pictures, key=lambda picture: picture.picture))
     return Corrected(tuple(names or found), ordered, root)
+
+
+def _there(pictures: Sequence[Labelled], root: Path, path: Path) -> list[Labelled]:
+    """The pictures that exist, with their boxes that have an extent; the log says what is left
+    out.
+    """
+    known = open_pictures(root)
+    there = [picture for picture in pictures if picture.picture in known]
+    if len(there) < len(pictures):
+        gone = next(picture.picture for picture in pictures if picture.picture not in known)
+        message = f"{path}: {len(pictures) - len(there)} pictures are not in {root}, such as {gone}"
+        if not there:
+            raise DataError(f"{message}; say where they are (--images)")
+        logger.warning("%s: left out", message)
+    kept = [replace(p, labels=tuple(box for box in p.labels if min(box.sides) > 0)) for p in there]
+    flat = sum(len(one.labels) - len(other.labels) for one, other in zip(there, kept, strict=True))
+    if flat:
+        logger.warning("%s: left out %d boxes without an extent", path, flat)
+    return kept
 
 
 def _folder(images: str | Path | None, path: Path) -> Path:
@@ -152,36 +172,52 @@ def _read_label_studio(
     unseen = others = 0
     for number, task in enumerate(tasks):
         where = f"{path}: task {task.get('id', number) if isinstance(task, Mapping) else number}"
-        if not isinstance(task, Mapping):
-            raise DataError(f"{where} is not an object")
-        results = _results(task)
-        if results is None:
+        try:
+            labelled, without_box = _label_studio_task(task, pictures, where)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{where} is not as Label Studio exports it: {error!r}") from error
+        others += without_box
+        if labelled is None:
             unseen += 1
-            continue
-        data = task.get("data", task)
-        name = _picture_name(data, pictures, where)
-        size = next(
-            (
-                (int(r["original_height"]), int(r["original_width"]))
-                for r in results
-                if r.get("original_height") and r.get("original_width")
-            ),
-            None,
-        )
-        size = size or pictures.size_hw(name)
-        labels = []
-        for result in results:
-            value = result.get("value", result)
-            if "rectanglelabels" not in value:
-                others += 1
-                continue
-            box = _percent_box(value, size, where)
-            labels += [Label(str(label), box) for label in value["rectanglelabels"]]
-        yield Labelled(name, size, tuple(labels))
+        else:
+            yield labelled
     if unseen:
         logger.warning("%s: left out %d tasks that nobody has annotated", path, unseen)
     if others:
         logger.warning("%s: left out %d results that are no boxes", path, others)
+
+
+def _label_studio_task(
+    task: Mapping[str, Any], pictures: PictureFolder, where: str
+) -> tuple[Labelled | None, int]:
+    """The picture of a task, None if nobody has annotated it, and how many results are no boxes."""
+    if not isinstance(task, Mapping):
+        raise DataError(f"{where} is not an object")
+    results = _results(task)
+    if results is None:
+        return None, 0
+    name = _picture_name(task.get("data", task), pictures, where)
+    size = next(
+        (
+            (int(r["original_height"]), int(r["original_width"]))
+            for r in results
+            if r.get("original_height") and r.get("original_width")
+        ),
+        None,
+    )
+    size = size or pictures.size_hw(name)
+    labels: list[Label] = []
+    others = 0
+    for result in results:
+        value = result.get("value", result)
+        if "rectanglelabels" not in value:
+            others += 1
+            continue
+        box = _percent_box(value, size, where)
+        labels += [Label(str(label), box) for label in value["rectanglelabels"]]
+    return Labelled(name, size, tuple(labels)), others
 
 
 def _results(task: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
@@ -256,7 +292,13 @@ def _hull(
 def _clipped(
     box: tuple[float, float, float, float], image_hw: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Inside the picture, in thousandths of a pixel."""
+    """Inside the picture, in thousandths of a pixel.
+
+    Raises:
+        ValueError: A corner is no number.
+    """
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f"corner in the box {box}")
     height, width = image_hw
     x1, y1, x2, y2 = box
     return (

@@ -42,7 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", metavar="PATH", help="folder or tar; by default beside the captions"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="results, journal")
+    parser.add_argument(
+        "--out",
+        "--output",
+        dest="out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="results, journal",
+    )
     parser.add_argument(
         "--weights",
         metavar="NAME",

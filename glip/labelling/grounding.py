@@ -137,6 +137,8 @@ def ground_captions(
             "pictures to leave out are recognised by their looks: set filters.near_duplicates "
             "(4 is a good number)"
         )
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, got {limit}; leave it out for all pictures")
     job = {
         "glip": __version__,
         "captions": captions.fingerprint(),
@@ -370,6 +372,8 @@ def _finish(
     """Write the data and the report."""
     parts = _write_data(journal, output, config.captions_per_part)
     report = summarise(journal)
+    if not report.boxes:
+        logger.warning("no phrase was grounded; the report says what was refused")
     with whole_file(output / DATA / HEADER) as file:
         json.dump(
             {

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from glip.config import differences
 from glip.errors import ConfigError, StorageError
 
 LAYOUT = 1
@@ -27,8 +28,6 @@ PATIENCE = 60.0
 ROWS_AT_A_TIME = 256
 """Rows that `read` holds of each file. No query stays open between them, as that would keep the
 process whose file it is from writing."""
-SHOWN = 80
-"""Characters of a value in the message about another job."""
 
 _TABLES = (
     "CREATE TABLE job (settings BLOB NOT NULL)",
@@ -231,10 +230,14 @@ class Journal:
                 "finish with that version, or start anew in another folder"
             )
         (settings,) = connection.execute("SELECT settings FROM job").fetchone()
-        differences = _differences(json.loads(_decode(settings)), self.job)
-        if differences:
+        changed = differences(json.loads(_decode(settings)), self.job)
+        if changed and not connection.execute("SELECT 1 FROM records LIMIT 1").fetchall():
+            # Nothing depends on them yet, as after an error at the start.
+            with _transaction(connection) as cursor:
+                cursor.execute("UPDATE job SET settings = ?", (_dumps(self.job),))
+        elif changed:
             raise ConfigError(
-                f"{self.folder} holds another job: {'; '.join(differences)}. Take another folder, "
+                f"{self.folder} holds another job: {'; '.join(changed)}. Take another folder, "
                 "or the old settings to continue there"
             )
 
@@ -308,29 +311,6 @@ def _failure(path: Path, error: sqlite3.Error) -> str:
 def _layout(connection: sqlite3.Connection) -> int:
     (number,) = connection.execute("PRAGMA user_version").fetchone()
     return int(number)
-
-
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Each setting whose values are not the same, by its dotted name."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            difference
-            for key in dict.fromkeys([*old, *new])
-            for difference in _differences(
-                old.get(key, _ABSENT), new.get(key, _ABSENT), f"{name}.{key}" if name else key
-            )
-        ]
-    return [] if old == new else [f"{name} was {_shown(old)}, is {_shown(new)}"]
-
-
-_ABSENT = object()
-
-
-def _shown(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _dumps(value: Any) -> bytes:

@@ -85,11 +85,18 @@ def photo_answers(detector: Detector, ontology: Ontology, options: PostprocessOp
 
 
 class JournalPictures:
-    """The labelled pictures of a journal, by name; may be run through any number of times."""
+    """The labelled pictures of a journal, by name; may be run through any number of times.
 
-    def __init__(self, journal: Journal) -> None:
+    Args:
+        journal: With records of the status "done".
+        root: Folder of the pictures; those that are no longer there are left out. None: all stay.
+    """
+
+    def __init__(self, journal: Journal, root: str | os.PathLike[str] | None = None) -> None:
         self._journal = journal
+        self._root = None if root is None else Path(root)
 
     def __iter__(self) -> Iterator[Labelled]:
         for name, _, record in self._journal.read("done"):
-            yield Labelled.from_json(name, record)
+            if self._root is None or (self._root / name).exists():
+                yield Labelled.from_json(name, record)

@@ -26,6 +26,7 @@ from glip.detector import Prepared
 from glip.errors import ConfigError, ImageError, StorageError
 from glip.images import FORMATS
 from glip.labelling.journal import Journal
+from glip.options import RESULT_SUFFIX
 
 ROUND_SECONDS = 30.0
 """How long each process works before all tell each other how far they are. Rounds of equal length
@@ -88,6 +89,8 @@ def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) 
                     if entry.is_dir(follow_symlinks=False):
                         if os.path.realpath(entry.path) != left_out:
                             folders.append(name)
+                    elif entry.name.endswith(RESULT_SUFFIX):
+                        continue  # what `glip predict` has drawn
                     elif os.path.splitext(entry.name)[1].lower() in suffixes:
                         yield name
         except OSError as error:

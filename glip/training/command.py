@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--images", metavar="PATH", help="folder or tar; by default beside the data")
     what.add_argument("--val", metavar="PATH", help="another data set, to evaluate on")
     what.add_argument(
+        "--val-images", metavar="PATH", help="of --val; by default --images, if that is given"
+    )
+    what.add_argument(
         "--weights", metavar="NAME", help="file or name of what to start from (glip_nano)"
     )
     what.add_argument(
@@ -70,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
     """
     from glip.distributed import launch, started_by_torchrun
 
+    for name in ("num_gpus", "num_machines"):
+        if getattr(args, name) < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} must be at least 1, got {getattr(args, name)}")
     order = _order(args)
     if started_by_torchrun() or args.num_gpus * args.num_machines == 1:
         return work(order)
@@ -132,12 +139,14 @@ def _order(args: argparse.Namespace) -> Order:
         values["data.sources.0.annotations"] = str(train.path)
         values["data.sources.0.images"] = args.images
         values["data.sources.0.split"] = train.split
+        values["evaluation.images"] = args.val_images or args.images
         if args.val is None and val is not None:
             values["evaluation.annotations"] = str(val.path)
-            values["evaluation.images"] = args.images
             values["evaluation.split"] = val.split
     elif args.images is not None:
         raise ConfigError("--images belongs to --data")
+    elif args.val_images is not None:
+        values["evaluation.images"] = args.val_images
     # JSON is YAML as well, and quotes what YAML would take for a number or a list.
     said = [f"{name}={json.dumps(value)}" for name, value in values.items() if value is not None]
     config = Path(args.config_file or FINETUNE)

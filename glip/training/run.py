@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
+from glip.config import differences
 from glip.data.batch import Batch
 from glip.data.detection import DetectionData
 from glip.data.doctor import examine
@@ -446,30 +447,14 @@ def _prepare_folder(output: Path, config: RunConfig, resume: bool) -> None:
             )
         file = output / "config.yaml"
         if resume and file.exists():
-            before = _values(yaml.safe_load(file.read_text(encoding="utf-8")))
-            now = _values(yaml.safe_load(config.to_yaml()))
-            changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+            before = yaml.safe_load(file.read_text(encoding="utf-8"))
+            changed = differences(before, yaml.safe_load(config.to_yaml()))
             if changed:
-                logger.warning(
-                    "going on with other values than before: %s",
-                    ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in changed),
-                )
+                logger.warning("going on with other values: %s", "; ".join(changed))
         with whole_file(file) as writing:
             writing.write(config.to_yaml())
 
     on_main(prepare)
-
-
-def _values(content: Any, name: str = "") -> dict[str, Any]:
-    """The values of nested mappings and lists by their names, as `a.b=value` has them."""
-    if isinstance(content, list):
-        content = dict(enumerate(content))
-    if not isinstance(content, dict) or not content:
-        return {name: content}
-    inner = (
-        _values(value, f"{name}.{key}" if name else str(key)) for key, value in content.items()
-    )
-    return {key: value for values in inner for key, value in values.items()}
 
 
 def _steps(config: RunConfig, epoch: float) -> int:

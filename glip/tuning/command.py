@@ -43,7 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="words to start from, as glip prompts writes them, for --mode prompt; by default the "
         "names of the classes",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    parser.add_argument(
+        "--out",
+        "--output",
+        dest="out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of results",
+    )
     parser.add_argument("--val", metavar="PATH", help="to choose the best on; by default of --data")
     parser.add_argument("--images", metavar="PATH", help="folder or tar; by default beside --data")
     parser.add_argument(

@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="NAME", help="the model: a file or a name")
     parser.add_argument(
         "--out",
+        "--output",
+        dest="out",
         type=Path,
         required=True,
         metavar="FILE",

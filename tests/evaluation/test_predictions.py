@@ -63,7 +63,7 @@ def test_unfinished_first_line_starts_anew(tmp_path):
 
 def test_other_settings_are_refused_by_name(tmp_path):
     path = write_predictions(some(), tmp_path / "p.jsonl", SETTINGS)
-    with pytest.raises(DataError, match=r"weights was 'a.pth' and is 'b.pth'; choose another"):
+    with pytest.raises(DataError, match=r'weights was "a.pth", is "b.pth". Choose another'):
         PredictionWriter(path, SETTINGS | {"weights": "b.pth"})
 
 

@@ -40,11 +40,25 @@ def test_limit_takes_the_first_pictures(toy, tmp_path):
     assert len(detector.asked) == 2
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_limit_below_one_is_refused(toy, tmp_path, limit):
-    with pytest.raises(ConfigError, match=f"limit must be at least 1, got {limit}"):
-        run_task("coco", toy[1], [toy[0]], tmp_path / "out", limit=limit)
+@pytest.mark.parametrize("name", ["limit", "chunk", "max_detections", "batch_size"])
+@pytest.mark.parametrize("count", [0, -1])
+def test_counts_below_one_are_refused(toy, tmp_path, name, count):
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1, got {count}"):
+        run_task("coco", toy[1], [toy[0]], tmp_path / "out", **{name: count})
     assert not (tmp_path / "out").exists()
+
+
+def test_data_without_pictures_are_refused(toy, tmp_path):
+    content = json.loads(toy[0].read_text())
+    toy[0].write_text(json.dumps({**content, "images": [], "annotations": []}))
+    with pytest.raises(DataError, match=r"toy\.json has no pictures to evaluate on"):
+        run_task("coco", toy[1], [toy[0]], tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", ["images", "split", "chunk", "max_detections", "wordings"])
+def test_odinw_refuses_what_it_would_ignore(toy, tmp_path, option):
+    with pytest.raises(ConfigError, match=f"task odinw takes no {option}"):
+        run_task("odinw", toy[1], [toy[0]], tmp_path / "out", **{option: 1})
 
 
 def test_lvis_asks_in_chunks_and_says_frequencies(toy, tmp_path):
@@ -198,6 +212,19 @@ def test_script_evaluates_weights(toy, tmp_path, capsys, monkeypatch, main, tiny
     assert capsys.readouterr().out.startswith("AP ")
     settings = json.loads((output / "results.json").read_text())["settings"]
     assert settings["weights"] == tiny_file.name and len(settings["weights_sha256"]) == 64
+
+
+def test_script_rescores_nothing_new_and_tells_of_pictures_it_could_not_read(
+    toy, tmp_path, capsys, monkeypatch, main, tiny_file
+):
+    words = ["evaluate.py", "--task", "custom", "--data", str(toy[0]), "--device", "cpu"]
+    words += ["--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [*words, "--weights", str(tiny_file), "--rescore"])
+    assert main() == 2
+    assert "leave --weights out, or --rescore" in capsys.readouterr().err
+    (toy[0].parent / "2.png").write_bytes(b"no picture")
+    monkeypatch.setattr(sys, "argv", [*words, "--weights", str(tiny_file)])
+    assert main() == 1
 
 
 def test_script_measures_again(toy, tmp_path, capsys, monkeypatch, main):

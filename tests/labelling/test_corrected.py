@@ -110,6 +110,7 @@ def test_cvat_turns_about_the_middle_and_counts_other_shapes(
         '<image id="0" name="a.png" width="200" height="100">'
         '<box label="cat" xtl="20" ytl="20" xbr="60" ybr="40" rotation="90"/>'
         '<box label="cat" xtl="-5" ytl="0" xbr="10" ybr="130"/>'
+        '<box label="cat" xtl="5" ytl="5" xbr="5" ybr="30"/>'
         '<polygon label="cat" points="1,2;3,4;5,6"/></image></annotations>'
     )
     with caplog.at_level(logging.WARNING):
@@ -120,6 +121,7 @@ def test_cvat_turns_about_the_middle_and_counts_other_shapes(
         Label("cat", (0, 0, 10, 100)),  # ends where the picture does
     )
     assert "left out 1 shapes that are no boxes" in caplog.text
+    assert "left out 1 boxes without an extent" in caplog.text
 
 
 def test_coco_keeps_its_pictures_beside_it(photos: Path) -> None:
@@ -146,6 +148,16 @@ CAPTIONS = {"images": [{"id": 1, "file_name": "a.png", "caption": "", "width": 9
         ([TASK, TASK], {}, "picture a.png occurs twice"),
         ([TASK], {"names": ["dog"]}, "class 'cat' is not among those asked for, dog"),
         ([7], {}, "task 0 is not an object"),
+        ([{**TASK, "data": None}], {}, "task 0 is not as Label Studio exports it"),
+        ([{**TASK, "annotations": None}], {}, "task 0 is not as Label Studio exports it"),
+        ([{**TASK, "annotations": ["x"]}], {}, "task 0 is not as Label Studio exports it"),
+        ([{**TASK, "annotations": [{}]}], {}, "task 0 is not as Label Studio exports it"),
+        (
+            [{**TASK, "annotations": [{"result": [result("cat", "nan", 0, 9, 9)]}]}],
+            {},
+            "task 0 is not as Label Studio",
+        ),
+        ([{**TASK, "data": {"file_name": "z.png"}}], {}, "1 pictures are not in .*, such as z.png"),
         (
             [{"data": {"image": "http://x/c.png"}, "annotations": [{"result": []}]}],
             {},
@@ -180,6 +192,15 @@ def test_exports_that_cannot_be_used(
         (
             '<annotations><image name="a.png" width="9"/></annotations>',
             "image 'a.png': lacks or has a wrong 'height'",
+        ),
+        (
+            '<annotations><image name="a.png" width="9" height="9">'
+            '<box label="cat" xtl="nan" ytl="0" xbr="1" ybr="3"/></image></annotations>',
+            "image 'a.png': lacks or has a wrong corner",
+        ),
+        (
+            '<annotations><image name="no.png" width="9" height="9"/></annotations>',
+            "1 pictures are not in .*, such as no.png; say where they are",
         ),
     ],
 )

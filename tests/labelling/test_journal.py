@@ -98,12 +98,21 @@ def test_forget_drops_a_status_of_all_processes(tmp_path):
     ],
 )
 def test_another_job_is_refused_by_every_process(tmp_path, changed, message):
-    Journal(tmp_path, JOB).close()
+    with Journal(tmp_path, JOB) as journal:
+        journal.write([("a", "done", 0)])
     for rank in (0, 1):
         with pytest.raises(ConfigError, match=message):
             Journal(tmp_path, {**JOB, **changed}, rank=rank)
     for rank in (0, 1):  # which left nothing behind that would keep the old job away
         Journal(tmp_path, JOB, rank=rank).close()
+
+
+def test_job_without_a_record_gives_way_to_the_next(tmp_path):
+    Journal(tmp_path, {**JOB, "threshold": 7}).close()  # a slip that an error was the answer to
+    with Journal(tmp_path, JOB) as journal:
+        journal.write([("a", "done", 0)])
+    with pytest.raises(ConfigError, match=r"threshold was 0\.3, is 7"):
+        Journal(tmp_path, {**JOB, "threshold": 7})
 
 
 def test_a_rank_that_is_running_is_refused(tmp_path):

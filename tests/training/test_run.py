@@ -198,7 +198,7 @@ def test_evaluations_of_a_run_that_died_are_not_those_of_the_one_that_goes_on(
         (folder / "mark").touch()
     (tmp_path / "checkpoints" / "step_00000004.pt").unlink()
     run(replace(config, optimizer=OptimizerConfig(lr=1e-5)), tmp_path, CPU, resume=True)
-    assert "other values than before: optimizer.lr 0.003 -> 1e-05, optimizer.text" in caplog.text
+    assert "with other values: optimizer.lr was 0.003, is 1e-05; optimizer.text_lr" in caplog.text
     assert [(folder / "mark").exists() for folder in folders] == [True, False]
 
 
@@ -227,6 +227,24 @@ def test_command_trains_without_a_config(drawn, tmp_path):
         drawn / "0.png", ["red"]
     )
     assert found.phrases == ["red"] * len(found)
+
+
+def test_command_finds_pictures_of_the_validation_and_refuses_no_process(
+    drawn, tmp_path, monkeypatch, capsys
+):
+    apart = tmp_path / "val.json"
+    apart.write_text((drawn / "coco.json").read_text())
+    words = [
+        "train",
+        "--data",
+        str(drawn / "coco.json"),
+        "--weights",
+        str(drawn / "toy.safetensors"),
+    ]
+    words += ["--images", str(drawn), "--val", str(apart), "--eval-only"]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    assert main([*words, "--num-gpus", "0"]) == 2
+    assert "--num-gpus must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_evaluation_only(drawn, tmp_path):

@@ -398,7 +398,7 @@ def test_learned_prompt_is_evaluated_on_other_photos(squares, calm_file, tmp_pat
     assert again["metrics"]["AP"] == result["tuned"]["AP"]
     assert again["settings"]["prompt"] == prompt.name
     assert main(words) == 2  # the folder holds what the prompt has found
-    assert "prompt was 'task.prompt.safetensors'" in capsys.readouterr().err
+    assert 'prompt was "task.prompt.safetensors", is absent' in capsys.readouterr().err
 
 
 def test_evaluations_on_the_way_are_as_many_as_asked(squares, calm_file, tmp_path):
