@@ -6,6 +6,7 @@ prompt, tokens, pixels, model, post-processing, pixels of the original picture.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections import OrderedDict
@@ -51,6 +52,8 @@ from glip.tuning.task_prompt import TaskPrompt, fingerprint, read_prompt, rows_o
 
 DType = Literal["float32", "bfloat16", "float16"]
 PromptLike = Prompt | str | Sequence[str]
+logger = logging.getLogger(__name__)
+
 CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
 
 
@@ -437,15 +440,32 @@ class Detector:
     def _passes_of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
         """The prompt in pieces that fit the text encoder, remembered."""
         if prompt not in self._passes:
-            self._passes[prompt] = (
-                prompt.passes(self.tokenizer, self.config.text.max_tokens)
-                if self.task is None
-                else (self.task.answer(prompt),)
-            )
+            if self.task is None:
+                passes = tuple(prompt.passes(self.tokenizer, self.config.text.max_tokens))
+                self._warn_of_unknown_words(prompt, passes)
+            else:
+                passes = (self.task.answer(prompt),)
+            self._passes[prompt] = passes
             if len(self._passes) > CACHED_TEXTS:
                 self._passes.popitem(last=False)
         self._passes.move_to_end(prompt)
         return self._passes[prompt]
+
+    def _warn_of_unknown_words(self, prompt: Prompt, passes: Sequence[PromptPass]) -> None:
+        """All such words are one token, so what is found for them has nothing to do with them."""
+        strange = [
+            prompt.names[row]
+            for one in passes
+            for row, tokens in zip(one.rows, one.token_map, strict=True)
+            if {one.token_ids[place] for place in tokens.nonzero().flatten().tolist()}
+            == {self.tokenizer.unknown_id}
+        ]
+        if strange:
+            logger.warning(
+                "the text encoder cannot read %s: what is found for that means nothing; use words "
+                "of the language it was trained on",
+                ", ".join(map(repr, strange[:5])),
+            )
 
     def _words(self, token_ids: tuple[int, ...]) -> Words:
         """Encoded text of one pass, (1, T, D); the text encoder runs once for each."""

@@ -460,3 +460,11 @@ def test_captions_of_a_picture_share_it_and_give_what_each_gives_alone(
             [alone] = tiny_detector.predict(picture, prompt, threshold=0.3)
             assert len(result) > 0
             assert_same(result, alone)
+
+
+def test_words_that_the_text_encoder_cannot_read_are_told(tiny_detector, make_picture, caplog):
+    tiny_detector.predict(make_picture(), ["cat", "😀"])
+    assert "cannot read '😀'" in caplog.text and "'cat'" not in caplog.text
+    caplog.clear()
+    tiny_detector.predict(make_picture(), ["cat"])
+    assert not caplog.text

@@ -25,6 +25,7 @@ Span = tuple[int, int]
 
 PAD_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 """Names of the padding token, for a `tokenizer.json` that does not say which token pads."""
+UNKNOWN_NAMES = ("[UNK]", "<unk>")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Tokenizer:
     Attributes:
         cls_id, sep_id: the tokens before and after every text.
         pad_id: the token that fills a batch; masked everywhere, so it only has to exist.
+        unknown_id: the token of all words that the vocabulary cannot spell, if there is one.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -78,6 +80,8 @@ class Tokenizer:
         self.cls_id: int = frame[0]
         self.sep_id: int = frame[1]
         self.pad_id: int = pads[0]
+        unknown = (tokenizer.token_to_id(name) for name in UNKNOWN_NAMES)
+        self.unknown_id: int | None = next((token for token in unknown if token is not None), None)
 
     @staticmethod
     @cache
