@@ -104,7 +104,7 @@ def draw(
     for box, colour in reversed(list(zip(boxes, colours, strict=True))):
         _draw_box(canvas, box, colour, line_width)
     if labels:
-        endings = [f" {score:.2f}" if scores else "" for score in best_first.scores.tolist()]
+        endings = [f"  {score:.2f}" if scores else "" for score in best_first.scores.tolist()]
         texts = list(zip(best_first.phrases, endings, strict=True))
         _draw_labels(canvas, boxes, texts, colours, font_size=font_size, font=font)
     return picture

@@ -2,6 +2,9 @@
 
 import importlib
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -143,6 +146,25 @@ def test_interrupted_run_ends_as_one_that_was_not(
         read_prompt(tmp_path / name / "task.prompt.safetensors") for name in ("whole", "cut")
     )
     torch.testing.assert_close(one.offsets, other.offsets)
+
+
+def test_killed_run_ends_as_one_that_was_not(squares, calm_file, tmp_path):
+    asked = options(squares, calm_file, "lora", steps=40, evaluations=4)
+    whole = tune(asked, tmp_path / "whole", CPU)
+    words = [*("tune", "--data", squares, "--mode", "lora", "--weights", calm_file), "--steps", 40]
+    words += ["--batch-size", 2, "--evaluations", 4, "--device", "cpu", "--out", tmp_path / "cut"]
+    script = "import sys; from glip.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((tmp_path / "cut").glob("lr_*/checkpoints/*.pt")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "cut" / "result.json").exists()
+    cut = tune(asked, tmp_path / "cut", CPU)
+    assert (cut["tuned"], cut["base"]) == (whole["tuned"], whole["base"])
+    one, other = (read(tmp_path / name / "tuned.safetensors").state for name in ("whole", "cut"))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_retention_replay_and_interpolation(squares, calm_file, tmp_path):
