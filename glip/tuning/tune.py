@@ -316,6 +316,7 @@ def _read(options: TuneOptions) -> Inputs:
     drawn, selection = select(data, options.shots, options.seed)
     digests = {"weights": file_sha256(find(options.weights)), str(train.path): _digest(data)}
     if options.prompt is not None:
+        read_prompt(options.prompt)
         digests[options.prompt] = file_sha256(options.prompt)
     evaluation = retention = EvaluationConfig(task="custom", limit=options.limit)
     if val is not None:

@@ -299,6 +299,7 @@ def test_options_that_do_not_fit_are_refused(values, message):
         ({"retention": "nowhere.json"}, "nowhere.json does not exist"),
         ({"mode": "full", "replay": "nowhere.json"}, "nowhere.json does not exist"),
         ({"weights": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"prompt": "nowhere.prompt.safetensors"}, "no learned prompt nowhere"),
     ],
 )
 def test_nothing_is_begun_with_files_that_are_not_there(
