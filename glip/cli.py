@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from glip.errors import ConfigError, GlipError, ImageError
 from glip.options import (
     RESULT_SUFFIX,
+    add_batch_size_option,
     add_detection_options,
     add_device_option,
     add_dtype_option,
@@ -162,13 +163,7 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_device_option(parser)
     add_dtype_option(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=1,
-        metavar="N",
-        help="pictures that go through the model together (default: %(default)s)",
-    )
+    add_batch_size_option(parser)
     written = parser.add_mutually_exclusive_group()
     written.add_argument(
         "--output",

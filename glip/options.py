@@ -6,6 +6,7 @@ Imports nothing heavy: a command line asks for its options before it knows what 
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from pathlib import Path
 from typing import Any, Protocol
 
 RESULT_SUFFIX = ".glip.jpg"
@@ -52,6 +53,24 @@ def add_device_option(parser: Options) -> None:
     """Where the model is: `device`."""
     parser.add_argument(
         "--device", help='such as "cpu" or "cuda:1"; by default a GPU if there is one'
+    )
+
+
+def add_batch_size_option(parser: Options) -> None:
+    """Pictures in one pass of the model: `batch_size`."""
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pictures that go through the model together (default: %(default)s)",
+    )
+
+
+def add_out_option(parser: Options, help: str, *, metavar: str = "DIR") -> None:
+    """Where results go, under either of two names: `out`."""
+    parser.add_argument(
+        "--out", "--output", dest="out", type=Path, required=True, metavar=metavar, help=help
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
 from typing import get_args
 
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from glip.detector import usable_device
 from glip.errors import DataError, GlipError
-from glip.options import number_of_shots
+from glip.options import add_out_option, number_of_shots
 from glip.training.freezing import TuneMode
 from glip.tuning.protocol import ALL, Plan, compare, finished, table, write_results
 from glip.tuning.tune import TuneOptions
@@ -32,7 +31,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="a data set, or many")
     parser.add_argument("--weights", metavar="NAME", help="the base model: a file or a name")
-    parser.add_argument(*("--out", "--output"), dest="out", type=Path, required=True, metavar="DIR")
+    add_out_option(parser, "folder of results")
     parser.add_argument("--modes", nargs="+", choices=get_args(TuneMode), default=usual.modes)
     parser.add_argument(
         "--shots",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-from glip.options import add_device_option, add_dtype_option
+from glip.options import add_batch_size_option, add_device_option, add_dtype_option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,13 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--standard-ap", action="store_true", help="lvis: 300 a picture, not fixed AP"
     )
     parser.add_argument("--max-detections", type=int, help="of a picture (lvis: and chunk)")
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=1,
-        metavar="N",
-        help="pictures that go through the model together (default: %(default)s)",
-    )
+    add_batch_size_option(parser)
     parser.add_argument(
         "--limit", type=int, metavar="N", help="only the first N pictures, to try things out"
     )

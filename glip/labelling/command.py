@@ -31,7 +31,7 @@ from glip.labelling.writers import (
     check_target,
     write_data_set,
 )
-from glip.options import add_detection_options, add_device_option, add_dtype_option
+from glip.options import add_detection_options, add_device_option, add_dtype_option, add_out_option
 from glip.version import __version__
 
 if TYPE_CHECKING:
@@ -59,15 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YAML",
         help="classes with their wordings, what they are mistaken for, thresholds and sizes",
     )
-    parser.add_argument(
-        "--out",
-        "--output",
-        dest="out",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="results, journal",
-    )
+    add_out_option(parser, "results, journal")
     parser.add_argument(
         "--format", default="coco", choices=get_args(Format), help="(default: %(default)s)"
     )

@@ -11,7 +11,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, get_args
 
 from PIL import Image
@@ -25,7 +24,7 @@ from glip.labelling.filters import CaptionFilters, Preset
 from glip.labelling.grounding import DATA, REJECTED, GroundingConfig, ground_captions
 from glip.labelling.run import Tally
 from glip.labelling.teacher import load_teacher
-from glip.options import add_device_option, add_dtype_option
+from glip.options import add_device_option, add_dtype_option, add_out_option
 from glip.training.run_config import read_config
 
 
@@ -42,15 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", metavar="PATH", help="folder or tar; by default beside the captions"
     )
-    parser.add_argument(
-        "--out",
-        "--output",
-        dest="out",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="results, journal",
-    )
+    add_out_option(parser, "results, journal")
     parser.add_argument(
         "--weights",
         metavar="NAME",

@@ -6,10 +6,9 @@ import argparse
 import logging
 import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import get_args
 
-from glip.options import add_device_option, number_of_shots
+from glip.options import add_device_option, add_out_option, number_of_shots
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,15 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="words to start from, as glip prompts writes them, for --mode prompt; by default the "
         "names of the classes",
     )
-    parser.add_argument(
-        "--out",
-        "--output",
-        dest="out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of results",
-    )
+    add_out_option(parser, "folder of results")
     parser.add_argument("--val", metavar="PATH", help="to choose the best on; by default of --data")
     parser.add_argument("--images", metavar="PATH", help="folder or tar; by default beside --data")
     parser.add_argument(

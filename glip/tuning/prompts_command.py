@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from glip.errors import ConfigError
 from glip.files import make_folder, write_json
-from glip.options import add_device_option, number_of_shots
+from glip.options import add_device_option, add_out_option, number_of_shots
 
 if TYPE_CHECKING:
     from glip.tuning.search import Found
@@ -32,14 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--wordings", required=True, metavar="YAML", help="what to try, see below")
     parser.add_argument("--weights", metavar="NAME", help="the model: a file or a name")
-    parser.add_argument(
-        "--out",
-        "--output",
-        dest="out",
-        type=Path,
-        required=True,
+    add_out_option(
+        parser,
+        "the words that are best, NAME.prompt.safetensors, with a report NAME.json beside it",
         metavar="FILE",
-        help="the words that are best, NAME.prompt.safetensors, with a report NAME.json beside it",
     )
     parser.add_argument(
         "--search",

@@ -216,8 +216,8 @@ def tune(
     started = time.perf_counter()
     if (few := inputs.selection.short) is not None:
         logger.warning("%s", few)
-    base = (find(options.weights),)
-    weights = read(base[0])
+    base = inputs.digests["weights"]
+    weights = read(find(options.weights))
     detector = Detector.from_weights(weights, device=device)
     # Everything that can be refused is refused before anything is written or computed.
     config = run_config(options, weights.config, output, inputs)
@@ -238,7 +238,7 @@ def tune(
         "model": weights.config.name,
         "fingerprint": detector.fingerprint,
         "selection": inputs.selection.to_dict(),
-        "base": _measured(detector, evaluation, Path(base_folder or output / "base"), base),
+        "base": _measured(detector, evaluation, Path(base_folder or output / "base"), [base]),
     }
 
     runs: dict[float, float | None] = {}
@@ -267,16 +267,17 @@ def tune(
     tuned_file = _keep(output, output / f"lr_{chosen:g}", options.mode)
     tuned = _tuned_detector(detector, tuned_file, device)
     result["file"] = tuned_file.name
-    result["tuned"] = _measured(tuned, evaluation, output / "tuned", (*base, tuned_file))
+    made_of = [base, file_sha256(tuned_file)]
+    result["tuned"] = _measured(tuned, evaluation, output / "tuned", made_of)
     if other.annotations is not None:
-        before = _measured(detector, other, Path(retention_folder or output / "retention"), base)
+        before = _measured(detector, other, Path(retention_folder or output / "retention"), [base])
         # A learned prompt leaves the model as it is: without it, nothing has changed.
         after = before
         if options.mode != "prompt":
-            after = _measured(tuned, other, output / "retention_tuned", (*base, tuned_file))
+            after = _measured(tuned, other, output / "retention_tuned", made_of)
         result["retention"] = {"base": before, "tuned": after}
     result["interpolated"] = _interpolated(
-        options, weights, detector, tuned_file, evaluation, other, output, device
+        options, inputs, weights, detector, tuned_file, output, device
     )
     result["seconds"] = round(time.perf_counter() - started, 1)
     write_page(output, result, sample_pictures(evaluation, output / "tuned"))
@@ -551,7 +552,7 @@ def read_result(output: Path) -> dict[str, Any] | None:
 
 
 def _measured(
-    detector: Detector, evaluation: EvaluationConfig, folder: Path, files: Sequence[Path]
+    detector: Detector, evaluation: EvaluationConfig, folder: Path, made_of: Sequence[str]
 ) -> dict[str, Any] | None:
     """Metrics and AP of each class by the COCO protocol; None without data to measure on.
 
@@ -559,12 +560,12 @@ def _measured(
         detector: The detector.
         evaluation: What to measure on.
         folder: Of the results, which may be there already.
-        files: What the detector was made of, so that no results of another are taken for its own.
+        made_of: SHA-256 of the files of the detector, so that no results of another are taken for
+            its own.
     """
     if evaluation.annotations is None:
         return None
-    of = {"weights_sha256": [file_sha256(file) for file in files]}
-    results = evaluate_on(evaluation, detector, folder, of)
+    results = evaluate_on(evaluation, detector, folder, {"weights_sha256": list(made_of)})
     return {**results["metrics"], "per_class": results["per_class"]}
 
 
@@ -588,11 +589,10 @@ def _keep(output: Path, folder: Path, mode: TuneMode) -> Path:
 
 def _interpolated(
     options: TuneOptions,
+    inputs: Inputs,
     weights: Weights,
     base: Detector,
     tuned_file: Path,
-    evaluation: EvaluationConfig,
-    retention: EvaluationConfig,
     output: Path,
     device: torch.device,
 ) -> list[dict[str, Any]]:
@@ -606,11 +606,11 @@ def _interpolated(
             save_weights(file, interpolate(weights, read(tuned_file), share))
         between = _tuned_detector(base, file, device)
         row: dict[str, Any] = {"share": share, "file": file.name}
-        files = (find(options.weights), file)
-        row["tuned"] = _measured(between, evaluation, output / f"tuned_{share:g}", files)
+        made_of = [inputs.digests["weights"], file_sha256(file)]
+        row["tuned"] = _measured(between, inputs.evaluation, output / f"tuned_{share:g}", made_of)
         if options.mode != "prompt":
             folder = output / f"retention_{share:g}"
-            row["retention"] = _measured(between, retention, folder, files)
+            row["retention"] = _measured(between, inputs.retention, folder, made_of)
         rows.append(row)
     return rows
 

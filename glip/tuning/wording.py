@@ -214,17 +214,22 @@ def in_templates(wordings: Wordings, name: str) -> tuple[str, ...]:
     said = []
     for wording in wordings.of(name):
         if wording == name:
-            wording = f"[{clean_name(name).strip() or name}]"
+            wording = f"[{_spoken(name)}]"
         elif "[" not in wording:
             wording = f"[{marked(wording)[0]}]"
         said += [template.replace(PLAIN, wording) for template in wordings.templates]
     return tuple(dict.fromkeys(said))
 
 
+def _spoken(name: str) -> str:
+    """The name of a class in a text; one that is all brackets stays as it is."""
+    return clean_name(name).strip() or name
+
+
 def _piece(wording: str, template: str, name: str) -> _Piece:
     """A wording of a class in a template; its own name has no marks, whatever is in it."""
     if wording == name:
-        text = clean_name(name).strip() or name
+        text = _spoken(name)
         start, end = 0, len(text)
     else:
         text, start, end = marked(wording)
