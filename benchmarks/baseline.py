@@ -65,12 +65,11 @@ from glip.data.loader import (
     TrainingSet,
     training_loader,
 )
-from glip.data.mirror import mirror_name
 from glip.data.transforms import pad_batch, resize, to_pixels
 from glip.detector import Detector, Prepared
 from glip.distributed import is_main, on_main, rank, start, stop, wait_for_all, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
-from glip.evaluation.run import table
+from glip.evaluation.evaluate import table
 from glip.evaluation.tasks import run_task
 from glip.images import ImageLike, load_image
 from glip.model.anchors import ANCHOR_STRIDES, grid_anchors
@@ -79,6 +78,7 @@ from glip.model.presets import build
 from glip.model.text_encoder import Tokens
 from glip.postprocess import PostprocessOptions, rescale
 from glip.structures import Detections
+from glip.text.mirror import mirror_name
 from glip.text.prompt import Prompt, clean_name
 from glip.training.ema import Ema
 from glip.training.freezing import FreezeConfig, freeze

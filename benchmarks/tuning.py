@@ -28,19 +28,19 @@ from tqdm import tqdm
 from glip.checkpoint import Weights, find, read
 from glip.data.augment import AugmentConfig
 from glip.data.batch import Batch
-from glip.data.detection import read_detection
+from glip.data.formats.coco import read_detection
 from glip.data.loader import DetectionSource, MixtureSampler, TrainingSet, collate
 from glip.data.pictures import PictureFolder
 from glip.data.sampling import SamplingConfig
 from glip.detector import Detector
 from glip.model.presets import build, preset
 from glip.text.prompt import Prompt
+from glip.training.features import CachedBatches, FeatureCache
 from glip.training.freezing import FreezeConfig, TuneMode, freeze, to_training
+from glip.training.lora import LoraConfig, add_lora
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, build_optimizer
-from glip.tuning.features import CachedBatches, FeatureCache
-from glip.tuning.lora import LoraConfig, add_lora
-from glip.tuning.words import as_table
+from glip.training.words import as_table
 
 NAMES = ("red blood cell", "white blood cell", "platelet")
 CPU = torch.device("cpu")

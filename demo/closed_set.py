@@ -24,8 +24,8 @@ from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
 from glip.config import PixelConfig
-from glip.data.detection import DetectionData, DetectionRecord
-from glip.data.formats import read_annotated
+from glip.data.formats.coco import DetectionData, DetectionRecord
+from glip.data.formats.recognise import read_annotated
 from glip.data.pictures import Pictures
 from glip.detector import load
 from glip.errors import DataError, GlipError

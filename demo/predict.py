@@ -5,7 +5,7 @@ python demo/predict.py --image street.jpg --prompt "person. bicycle."
 
 import sys
 
-from glip.cli import run_alone
+from glip.cli.main import run_alone
 
 if __name__ == "__main__":
     sys.exit(run_alone("predict"))

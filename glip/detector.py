@@ -46,9 +46,9 @@ from glip.postprocess import (
     without_negatives,
 )
 from glip.structures import Detections
+from glip.task_prompt import TaskPrompt, fingerprint, read_prompt, rows_of
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
-from glip.tuning.task_prompt import TaskPrompt, fingerprint, read_prompt, rows_of
 
 DType = Literal["float32", "bfloat16", "float16"]
 PromptLike = Prompt | str | Sequence[str]
@@ -177,7 +177,7 @@ class Detector:
         self.dtype = dtype
         self.task = task
         self._fingerprint = fingerprint
-        # What makes features of pixels may remember them (`glip.tuning.features.SeenPyramids`).
+        # What makes features of pixels may remember them (`glip.training.features.SeenPyramids`).
         self._see = see
         self._texts: OrderedDict[tuple[int, ...], Words] = OrderedDict()
         self._passes: OrderedDict[Prompt, tuple[PromptPass, ...]] = OrderedDict()

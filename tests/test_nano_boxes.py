@@ -17,11 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def tool():
-    sys.path.insert(0, str(ROOT / "tools"))
     import nano_boxes
 
-    yield nano_boxes
-    sys.path.remove(str(ROOT / "tools"))
+    return nano_boxes
 
 
 class SeesRed(nn.Module):

@@ -38,11 +38,9 @@ TOY = ModelConfig(
 
 @pytest.fixture(scope="module")
 def tool():
-    sys.path.insert(0, str(ROOT / "tools"))
     import nano_start
 
-    yield nano_start
-    sys.path.remove(str(ROOT / "tools"))
+    return nano_start
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-
-from glip.parity.cases import KINDS
-from glip.parity.recipe import sample_indices
+from parity.cases import KINDS
+from parity.recipe import sample_indices
 
 TOOL = Path(__file__).parents[1] / "tools" / "check_parity.py"
 PROMPT = {

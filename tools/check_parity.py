@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from parity.cases import cases, run
 
 from glip.errors import GlipError
-from glip.parity.cases import cases, run
 
 
 def main() -> int:

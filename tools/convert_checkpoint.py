@@ -5,7 +5,7 @@ python tools/convert_checkpoint.py glip_tiny_model_o365_goldg_cc_sbu.pth glip_ti
 
 import sys
 
-from glip.cli import run_alone
+from glip.cli.main import run_alone
 
 if __name__ == "__main__":
     sys.exit(run_alone("convert"))

@@ -14,8 +14,8 @@ import sys
 import torch
 import torch.distributed as dist
 
+from glip.cli.evaluate import add_arguments, run
 from glip.errors import GlipError
-from glip.evaluation.command import add_arguments, run
 
 
 def main() -> int:

@@ -8,9 +8,9 @@ import sys
 
 from tqdm import tqdm
 
-from glip.data.grounding import read_grounding
+from glip.data.formats.mdetr import read_grounding
 from glip.errors import GlipError
-from glip.labelling.gligen import MOST_BOXES, write_layouts
+from glip.pseudo.layouts import MOST_BOXES, write_layouts
 
 
 def main() -> int:

@@ -15,9 +15,9 @@ from typing import get_args
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from glip.cli.options import add_out_option, number_of_shots
 from glip.detector import usable_device
 from glip.errors import DataError, GlipError
-from glip.options import add_out_option, number_of_shots
 from glip.training.freezing import TuneMode
 from glip.tuning.protocol import ALL, Plan, compare, finished, table, write_results
 from glip.tuning.tune import TuneOptions

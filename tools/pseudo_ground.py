@@ -10,7 +10,7 @@ A run that was stopped, by whatever means, goes on when the same command is give
 
 import sys
 
-from glip.cli import run_alone
+from glip.cli.main import run_alone
 
 if __name__ == "__main__":
     sys.exit(run_alone("ground"))

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from glip.cli.train import add_arguments, run
 from glip.errors import GlipError
-from glip.training.command import add_arguments, run
 
 
 def main() -> int:

@@ -22,9 +22,9 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from glip.config import PixelConfig
-from glip.data.mirror import mirror
 from glip.data.transforms import resize
 from glip.errors import ConfigError
+from glip.text.mirror import mirror
 
 Boxes = npt.NDArray[np.float32]
 
@@ -168,7 +168,7 @@ def rescale(scene: Scene, pixels: PixelConfig) -> Scene:
 def flip(scene: Scene) -> Scene:
     """The mirror image, with left and right exchanged in the caption and its spans moved along.
 
-    A scene whose caption has no sure mirror (`glip.data.mirror`) comes back as it is. official:
+    A scene whose caption has no sure mirror (`glip.text.mirror`) comes back as it is. official:
     flips after resizing, which moves boxes by the scale less one pixel; here a flipped picture has
     the very boxes that it would have if it came flipped from its file.
     """

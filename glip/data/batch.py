@@ -56,7 +56,7 @@ class Batch:
 
     pixels: Tensor | Pyramid | Fused
     """(B, 3, H, W), normalised, padded with zeros to multiples of 32; or what parts of a model that
-    are not trained have made of them, see `glip.tuning.features`."""
+    are not trained have made of them, see `glip.training.features`."""
     tokens: Tokens | Words
     """B prompts, or their states."""
     token_maps: list[Tensor]

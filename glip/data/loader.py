@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig, Scene, augment, scene_boxes
 from glip.data.batch import Batch, Target
-from glip.data.detection import DetectionData, DetectionRecord, ImageId
-from glip.data.grounding import GroundingData
-from glip.data.packing import CaptionPacker
+from glip.data.caption_packing import CaptionPacker
+from glip.data.formats.coco import DetectionData, DetectionRecord, ImageId
+from glip.data.formats.mdetr import GroundingData
 from glip.data.pictures import Pictures
 from glip.data.sampling import PromptSampler, SamplingConfig
 from glip.data.transforms import pad_batch, to_pixels

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, NamedTuple, get_args
 
-from glip.data.mirror import mirror_name
 from glip.errors import ConfigError, PromptError
+from glip.text.mirror import mirror_name
 from glip.text.prompt import SEPARATOR, Prompt, clean_name
 from glip.text.tokenizer import Tokenizer
 

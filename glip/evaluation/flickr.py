@@ -12,7 +12,7 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
-from glip.data.flickr import FlickrData, FlickrPhrase, FlickrSentence
+from glip.data.formats.flickr import FlickrData, FlickrPhrase, FlickrSentence
 from glip.errors import DataError
 from glip.evaluation.predictions import Prediction
 

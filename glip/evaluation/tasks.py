@@ -14,18 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from glip.data.detection import DetectionData
-from glip.data.flickr import read_flickr
-from glip.data.formats import Split, read_annotated
+from glip.data.formats.coco import DetectionData
+from glip.data.formats.flickr import read_flickr
+from glip.data.formats.recognise import Split, read_annotated
 from glip.data.packed import Packed
 from glip.data.pictures import pictures_for
 from glip.distributed import on_main, wait_for_all
 from glip.errors import ConfigError, DataError
 from glip.evaluation.average_precision import Backend
 from glip.evaluation.coco import COCO_METRICS, CocoEvaluator
-from glip.evaluation.flickr import FLICKR_METRICS, FlickrEvaluator
-from glip.evaluation.lvis import LVIS_METRICS, LvisEvaluator
-from glip.evaluation.run import (
+from glip.evaluation.evaluate import (
     Evaluator,
     Predictor,
     Question,
@@ -36,6 +34,8 @@ from glip.evaluation.run import (
     read_results,
     write_results,
 )
+from glip.evaluation.flickr import FLICKR_METRICS, FlickrEvaluator
+from glip.evaluation.lvis import LVIS_METRICS, LvisEvaluator
 from glip.postprocess import PostprocessOptions
 
 Task = Literal["coco", "lvis", "flickr", "odinw", "custom"]

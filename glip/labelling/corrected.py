@@ -1,7 +1,7 @@
 """Labels that people have corrected, on their way back: exports of other tools -> pictures.
 
-Reads Label Studio's JSON and JSON-MIN, "CVAT for images 1.1", and whatever `glip.data.formats`
-reads (COCO, which FiftyOne, CVAT and Roboflow write, too; YOLO; Pascal VOC).
+Reads Label Studio's JSON and JSON-MIN, "CVAT for images 1.1", and whatever
+`glip.data.formats.recognise` reads (COCO, which FiftyOne, CVAT and Roboflow write, too; YOLO; Pascal VOC).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
-from glip.data.detection import read_json
-from glip.data.formats import read_annotated
-from glip.data.grounding import GroundingData
+from glip.data.formats.coco import read_json
+from glip.data.formats.mdetr import GroundingData
+from glip.data.formats.recognise import read_annotated
+from glip.data.labels import Label, Labelled
 from glip.data.pictures import PictureFolder, open_pictures
 from glip.errors import ConfigError, DataError
-from glip.labelling.labels import Label, Labelled
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import yaml
 from torchvision.ops import box_iou
 
 from glip.boxes import file_boxes, nms_per_label
+from glip.data.labels import Label
 from glip.errors import ConfigError
-from glip.labelling.labels import Label
 from glip.structures import Detections
 
 THRESHOLD = 0.3

@@ -21,10 +21,10 @@ from glip import errors
 from glip.checkpoint import read_config
 from glip.detector import DType, load
 from glip.errors import ConfigError, DeviceError, GlipError
-from glip.labelling.journal import Journal
+from glip.jobs.journal import Journal
+from glip.jobs.pipeline import Tally, answers, list_pictures, unusable_name
+from glip.labelling.label import photo_answers
 from glip.labelling.ontology import Ontology
-from glip.labelling.photos import photo_answers
-from glip.labelling.run import Tally, answers, list_pictures, unusable_name
 from glip.postprocess import PostprocessOptions
 
 WINDOW = 16384

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from glip.data.labels import Label, Labelled
 from glip.errors import ImageError
 from glip.images import load_image
-from glip.labelling.labels import Label, Labelled
-from glip.page import jpeg_url, write_page
+from glip.report.page import jpeg_url, write_page
 
 BINS = 20
 """Bars of a histogram, over scores from 0 to 1."""

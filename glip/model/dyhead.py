@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glip.model.deform import (
+from glip.model.ops.deform import (
     SamplingPlan,
     join_plans,
     reread_at_coarser_size,

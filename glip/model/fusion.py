@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from glip.model.linear import linear_each
+from glip.model.ops.linear import linear_each
 from glip.model.text_encoder import Words
 
 # Scores of a tile of regions, H · T of them each, stay in a CPU's cache; a GPU prefers few large

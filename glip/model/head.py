@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from glip.model.dyhead import DyHeadBlock
 from glip.model.fusion import BiAttention
-from glip.model.linear import linear_each
+from glip.model.ops.linear import linear_each
 from glip.model.text_encoder import TextLayer, Words
 
 PRIOR = 0.01  # probability that an untrained model gives to any region-word pair

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glip.errors import ConfigError
-from glip.model.linear import linear
+from glip.model.ops.linear import linear
 
 MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 of its weight
 

@@ -31,9 +31,10 @@ from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
 from glip.config import differences
 from glip.data.batch import Batch
-from glip.data.detection import DetectionData
-from glip.data.doctor import examine
-from glip.data.formats import Annotated, read_annotated
+from glip.data.caption_packing import CaptionPacker
+from glip.data.doctor.examine import examine
+from glip.data.formats.coco import DetectionData
+from glip.data.formats.recognise import Annotated, read_annotated
 from glip.data.loader import (
     DetectionSource,
     GroundingSource,
@@ -42,21 +43,24 @@ from glip.data.loader import (
     TrainingSet,
     training_loader,
 )
-from glip.data.packing import CaptionPacker
 from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, world_size
 from glip.errors import CheckpointError, ConfigError, DataError, NotFiniteError
+from glip.evaluation.evaluate import read_results, table
 from glip.evaluation.predictions import read_predictions
-from glip.evaluation.run import read_results, table
 from glip.evaluation.tasks import run_task
 from glip.files import whole_file
 from glip.model.presets import build, preset
+from glip.report.run import SamplePicture, write_report
 from glip.structures import Detections
+from glip.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
+from glip.training.features import CachedBatches, FeatureCache, SeenPyramids
 from glip.training.freezing import TuneMode, freeze
 from glip.training.loop import DivergedError, LoopConfig, train
+from glip.training.lora import add_lora, merged
 from glip.training.optim import Plateau, Schedule, build_optimizer
 from glip.training.parallel import (
     checkpoint_activations,
@@ -67,13 +71,9 @@ from glip.training.parallel import (
     whole,
 )
 from glip.training.record import Recorder, read_records
-from glip.training.report import SamplePicture, write_report
 from glip.training.run_config import EvaluationConfig, RunConfig, SourceConfig
 from glip.training.state import CheckpointFolder, TrainState, seed_generators
-from glip.tuning.features import CachedBatches, FeatureCache, SeenPyramids
-from glip.tuning.lora import add_lora, merged
-from glip.tuning.task_prompt import SUFFIX, read_prompt, save_prompt
-from glip.tuning.words import as_table, prompt_of
+from glip.training.words import as_table, prompt_of
 from glip.visualize import draw
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def run(
             "data.cache runs parts of the model by themselves, which strategy: fsdp has divided; "
             "use strategy: ddp, or data.cache=false"
         )
-    if config.data.cache:  # pictures one by one, see `glip.tuning.features`
+    if config.data.cache:  # pictures one by one, see `glip.training.features`
         per_process, accumulate = 1, per_process * accumulate
 
     def sampler(steps: int, start: int) -> MixtureSampler:

@@ -21,17 +21,17 @@ import yaml
 
 from glip.config import Config, ModelConfig, from_dict
 from glip.data.augment import AugmentConfig
-from glip.data.formats import Split
-from glip.data.packing import PackingConfig
+from glip.data.caption_packing import PackingConfig
+from glip.data.formats.recognise import Split
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.tasks import METRICS, Task
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import Precision
+from glip.training.lora import LoraConfig
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.parallel import Strategy
-from glip.tuning.lora import LoraConfig
 
 BASE = "base"
 
@@ -49,7 +49,7 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One data set to train on, in any format that `glip.data.formats` reads."""
+    """One data set to train on, in any format that `glip.data.formats.recognise` reads."""
 
     annotations: str
     """File or folder."""
@@ -95,7 +95,7 @@ class DataConfig:
     """Batches of tall or of wide pictures only, which saves padding."""
     cache: bool = False
     """Compute what no trained parameter touches once for each picture and keep it. Wants pictures
-    and prompts that stay the same but for flips; see `glip.tuning.features`."""
+    and prompts that stay the same but for flips; see `glip.training.features`."""
     cache_gib: float = 2.0
     """Memory for that; what does not fit is computed each time."""
 

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from glip.data.augment import scene_boxes
-from glip.data.detection import DetectionData, DetectionRecord, ImageId, to_coco
+from glip.data.formats.coco import DetectionData, DetectionRecord, ImageId, to_coco
 from glip.data.packed import Packed
 from glip.errors import ConfigError, DataError
 from glip.files import whole_file

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from glip.checkpoint import Weights
 from glip.errors import CheckpointError, ConfigError
-from glip.tuning.task_prompt import TaskPrompt
+from glip.task_prompt import TaskPrompt
 
 
 def interpolate(base: Weights, tuned: Weights, share: float) -> Weights:

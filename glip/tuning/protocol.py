@@ -20,11 +20,11 @@ from typing import Any, NamedTuple, get_args
 
 import torch
 
-from glip.data.formats import train_and_val
+from glip.data.formats.recognise import train_and_val
 from glip.errors import ConfigError, DataError, GlipError, StorageError
 from glip.files import make_folder, whole_file, write_json
+from glip.report.chart import Line, write_chart
 from glip.training.freezing import TuneMode
-from glip.tuning.chart import Line, write_chart
 from glip.tuning.tune import RESULT, TuneOptions, read_result, tune
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from glip.report.run import SamplePicture, write_report
 from glip.training.record import read_records
-from glip.training.report import SamplePicture, write_report
 
 
 def in_words(result: Mapping[str, Any]) -> dict[str, str]:

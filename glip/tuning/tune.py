@@ -34,25 +34,25 @@ from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
 from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
-from glip.data.detection import DetectionData, to_coco
-from glip.data.formats import Annotated, Part, read_annotated, train_and_val
-from glip.data.mirror import mirror_name
+from glip.data.formats.coco import DetectionData, to_coco
+from glip.data.formats.recognise import Annotated, Part, read_annotated, train_and_val
 from glip.data.pictures import Pictures
 from glip.data.sampling import SamplingConfig, class_prompt
 from glip.detector import Detector
 from glip.errors import ConfigError, DataError
 from glip.files import failing_disk, make_folder, whole_path, write_json
+from glip.task_prompt import SUFFIX, read_prompt, reads_as, save_prompt
+from glip.text.mirror import mirror_name
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import DivergedError
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run import evaluate_on, run, sample_pictures, weights_suffix
 from glip.training.run_config import DataConfig, EvaluationConfig, RunConfig, SourceConfig
+from glip.training.words import as_table, check_names
 from glip.tuning.few_shot import Selection, select, write_selection
 from glip.tuning.interpolate import interpolate, interpolate_prompt
 from glip.tuning.result import write_page
-from glip.tuning.task_prompt import SUFFIX, read_prompt, reads_as, save_prompt
-from glip.tuning.words import as_table, check_names
 
 logger = logging.getLogger(__name__)
 

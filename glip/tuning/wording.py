@@ -28,9 +28,9 @@ from glip.config import from_dict
 from glip.detector import Detector
 from glip.errors import ConfigError, PromptError
 from glip.model.text_encoder import Tokens
+from glip.task_prompt import TaskPrompt, reads_as
 from glip.text.prompt import SEPARATOR, Prompt, clean_name
-from glip.tuning.task_prompt import TaskPrompt, reads_as
-from glip.tuning.words import as_table
+from glip.training.words import as_table
 
 Ensemble = Literal["scores", "features"]
 PLAIN = "{}"

@@ -2,30 +2,12 @@
 
 import json
 import random
-import sys
 from pathlib import Path
 
+import baseline
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
-
-from glip.checkpoint import Weights, save
-from glip.config import BackboneConfig, HeadConfig, ModelConfig, PixelConfig, TextConfig
-from glip.data.augment import AugmentConfig
-from glip.data.loader import Draw, TrainingSet, collate
-from glip.errors import CheckpointError, ConfigError
-from glip.evaluation.run import read_results
-from glip.model.presets import build
-from glip.model.text_encoder import Tokens
-from glip.text.prompt import Prompt
-from glip.text.tokenizer import Tokenizer
-from glip.training.record import read_records
-from glip.training.run_config import read_run
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts, not a package
-
-import baseline
 from baseline import (
     UNASKED,
     Classes,
@@ -38,6 +20,20 @@ from baseline import (
     read_start,
     stride_cells,
 )
+from PIL import Image, ImageDraw
+
+from glip.checkpoint import Weights, save
+from glip.config import BackboneConfig, HeadConfig, ModelConfig, PixelConfig, TextConfig
+from glip.data.augment import AugmentConfig
+from glip.data.loader import Draw, TrainingSet, collate
+from glip.errors import CheckpointError, ConfigError
+from glip.evaluation.evaluate import read_results
+from glip.model.presets import build
+from glip.model.text_encoder import Tokens
+from glip.text.prompt import Prompt
+from glip.text.tokenizer import Tokenizer
+from glip.training.record import read_records
+from glip.training.run_config import read_run
 
 SIDE = 96
 COLOURS = ["red", "green", "blue", "left hand", "right hand"]

@@ -1,9 +1,8 @@
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from reference import Reference, postprocess, preprocess
 from torch import Tensor
 
 from glip.config import ModelConfig
@@ -12,10 +11,6 @@ from glip.model.glip import GLIP
 from glip.model.presets import build, preset
 from glip.model.text_encoder import Tokens
 from glip.postprocess import PostprocessOptions, select_candidates, suppress
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts, not a package
-
-from reference import Reference, postprocess, preprocess
 
 TOKENS = Tokens.pad([(101, 2711, 1012, 4937, 1012, 3899, 102), (101, 4937, 3899, 102)])
 

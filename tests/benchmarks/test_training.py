@@ -1,13 +1,7 @@
 """What the training benchmark counts, and that both its paths are the same sums."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts, not a package
-
 import training
 from reference import no_watch
 

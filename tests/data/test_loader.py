@@ -10,8 +10,9 @@ import torch
 
 from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig
-from glip.data.detection import parse_detection, read_detection
-from glip.data.grounding import GroundingData, parse_grounding
+from glip.data.caption_packing import CaptionPacker, PackingConfig
+from glip.data.formats.coco import parse_detection, read_detection
+from glip.data.formats.mdetr import GroundingData, parse_grounding
 from glip.data.loader import (
     DetectionSource,
     Draw,
@@ -23,7 +24,6 @@ from glip.data.loader import (
     training_loader,
 )
 from glip.data.packed import Packed
-from glip.data.packing import CaptionPacker, PackingConfig
 from glip.data.pictures import PictureFolder
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError, DataError, ImageError

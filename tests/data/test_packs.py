@@ -4,7 +4,7 @@ import pytest
 
 from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig
-from glip.data.formats import read_annotated
+from glip.data.formats.recognise import read_annotated
 from glip.data.loader import DetectionSource, MixtureSampler, TrainingSet, training_loader
 from glip.data.pictures import PictureTar
 from glip.data.sampling import SamplingConfig

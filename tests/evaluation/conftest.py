@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glip.data.detection import DetectionData, parse_detection
+from glip.data.formats.coco import DetectionData, parse_detection
 from glip.detector import Prepared
 from glip.evaluation.predictions import Prediction, prediction
 from glip.structures import Detections

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glip.data.detection import parse_detection
+from glip.data.formats.coco import parse_detection
 from glip.evaluation.causes import likely_causes
 from glip.evaluation.predictions import prediction
 

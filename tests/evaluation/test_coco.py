@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glip.data.detection import parse_detection
+from glip.data.formats.coco import parse_detection
 from glip.errors import DataError
 from glip.evaluation.average_precision import MODULES
 from glip.evaluation.coco import CocoEvaluator

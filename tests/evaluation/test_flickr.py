@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glip.data.flickr import FlickrData, FlickrPhrase, FlickrSentence
+from glip.data.formats.flickr import FlickrData, FlickrPhrase, FlickrSentence
 from glip.data.packed import Packed
 from glip.errors import DataError
 from glip.evaluation.flickr import FlickrEvaluator, first_hit

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glip.data.detection import parse_detection
+from glip.data.formats.coco import parse_detection
 from glip.errors import DataError
 from glip.evaluation.lvis import LvisEvaluator, best_of_each_class
 from glip.evaluation.predictions import prediction

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glip.cli.evaluate import read_other_words
 from glip.errors import ConfigError, DataError, GlipError
-from glip.evaluation.command import read_other_words
+from glip.evaluation.evaluate import table
 from glip.evaluation.predictions import read_predictions
-from glip.evaluation.run import table
 from glip.evaluation.tasks import METRICS, odinw_sets, run_task
 from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from glip.data.labels import Label, Labelled
 from glip.errors import ConfigError, DataError, GlipError
 from glip.labelling.corrected import read_corrected
-from glip.labelling.labels import Label, Labelled
 
 
 @pytest.fixture

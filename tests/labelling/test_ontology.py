@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from glip.data.labels import Label
 from glip.errors import ConfigError
-from glip.labelling.labels import Label
 from glip.labelling.ontology import Class, Ontology
 from glip.structures import Detections
 from glip.text.prompt import Prompt

@@ -19,10 +19,10 @@ from PIL import Image
 
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError, PromptError
+from glip.jobs.journal import Journal
 from glip.labelling import ray_engine
-from glip.labelling.journal import Journal
+from glip.labelling.label import label_photos
 from glip.labelling.ontology import Ontology
-from glip.labelling.photos import label_photos
 from glip.labelling.ray_engine import label_photos_with_ray
 from glip.postprocess import PostprocessOptions
 
@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on(
     expected: list[tuple[str, str, Any]], tiny_file: Path, root: Path, tmp_path: Path
 ) -> None:
     """The command itself, with a Ray of its own, killed as soon as it has stored something."""
-    command = [sys.executable, "-m", "glip.cli", "label", "--engine", "ray", "--actors", "1"]
+    command = [sys.executable, "-m", "glip.cli.main", "label", "--engine", "ray", "--actors", "1"]
     command += ["--images", str(root), "--classes", "cat, red car", "--threshold", "0.5"]
     command += ["--max-detections", "12", "--weights", str(tiny_file), "--out", str(tmp_path / "o")]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}

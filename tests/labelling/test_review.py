@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from glip.data.labels import Label, Labelled
 from glip.errors import StorageError
-from glip.labelling.labels import Label, Labelled
 from glip.labelling.review import CROPS, REJECTED, Rejected, write_report
 
 VOID = {"meta", "img", "br"}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glip.cli import main
-from glip.data.formats import read_annotated
+from glip.cli.main import main
+from glip.data.formats.recognise import read_annotated
 from glip.errors import ConfigError, DataError
 from glip.images import load_image
 from glip.labelling.video import extract_frames, is_video

@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
-from toy import CONFIG, toy_model
 
 from glip.config import BackboneConfig
 from glip.errors import ConfigError
 from glip.training.freezing import FreezeConfig, freeze, to_training
+from tests.training.toy import CONFIG, toy_model
 
 
 def trained(model):

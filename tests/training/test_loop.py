@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import CONFIG, SIDE, prompt, toy_batch, toy_batches, toy_model, toy_state
 
 from glip.boxes import iou_matrix
 from glip.errors import CheckpointError, ConfigError
@@ -22,6 +21,7 @@ from glip.training.optim import (
 )
 from glip.training.parallel import checkpoint_activations
 from glip.training.run_config import without_chance
+from tests.training.toy import CONFIG, SIDE, prompt, toy_batch, toy_batches, toy_model, toy_state
 
 CONSTANT = ScheduleConfig("constant", warmup_steps=0)
 

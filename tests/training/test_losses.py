@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from parity import recipe
 from torch.nn import functional as F
 
 from glip.boxes import encode_boxes
 from glip.data.batch import Target
 from glip.model.head import HeadOutput
-from glip.parity import recipe
 from glip.training.assigner import Assignment
 from glip.training.losses import (
     Criterion,

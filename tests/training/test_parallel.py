@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from toy import CONFIG, toy_batches, toy_model, toy_state
 
 from glip.distributed import (
     broadcast_object,
@@ -24,6 +23,7 @@ from glip.training.optim import OptimizerConfig, Schedule, ScheduleConfig
 from glip.training.parallel import Strategy, parallelise
 from glip.training.run_config import without_chance
 from glip.training.state import CheckpointFolder, TrainState
+from tests.training.toy import CONFIG, toy_batches, toy_model, toy_state
 
 STEPS = 3
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from toy import COLOURS, CONFIG, SIDE, picture, toy_model
 
 import glip
 from glip.checkpoint import Weights, read, save
-from glip.cli import main
+from glip.cli.main import main
 from glip.data.augment import AugmentConfig
-from glip.data.doctor import examine
+from glip.data.doctor.examine import examine
 from glip.data.sampling import SamplingConfig
 from glip.errors import CheckpointError, ConfigError, DataError
 from glip.training.losses import Criterion
@@ -30,6 +29,7 @@ from glip.training.run_config import (
     SourceConfig,
     without_chance,
 )
+from tests.training.toy import COLOURS, CONFIG, SIDE, picture, toy_model
 
 CPU = torch.device("cpu")
 TOOL = Path(__file__).parents[2] / "tools" / "train_net.py"

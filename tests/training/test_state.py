@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy import toy_model, toy_state
 
 from glip.errors import CheckpointError
 from glip.training.freezing import FreezeConfig, freeze
 from glip.training.optim import Plateau, PlateauConfig
 from glip.training.state import CheckpointFolder
+from tests.training.toy import toy_model, toy_state
 
 TOY = Path(__file__).parent / "toy.py"
 

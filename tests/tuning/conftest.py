@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from squares import write_set
 
 from glip.checkpoint import Weights, save
 from glip.detector import Detector
 from glip.training.run_config import without_chance
+from tests.tuning.squares import write_set
 
 
 @pytest.fixture(scope="session")

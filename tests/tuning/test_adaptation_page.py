@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from glip.cli import COMMANDS
+from glip.cli.main import COMMANDS
 from glip.config import from_dict
 from glip.tuning.tune import RATES
 from glip.tuning.wording import Wordings

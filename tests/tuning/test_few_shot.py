@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from glip.data.detection import parse_detection, read_detection
+from glip.data.formats.coco import parse_detection, read_detection
 from glip.errors import ConfigError, DataError
 from glip.tuning.few_shot import KEY, select, write_selection
 

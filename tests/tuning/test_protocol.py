@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from squares import write_set
 
 from glip.errors import ConfigError, DataError
-from glip.tuning.chart import Line, write_chart
+from glip.report.chart import Line, write_chart
 from glip.tuning.protocol import ALL, Cell, Plan, compare, curves, data_sets, finished, table
 from glip.tuning.tune import TuneOptions
+from tests.tuning.squares import write_set
 
 CPU = torch.device("cpu")
 TOOL = Path(__file__).parents[2] / "tools" / "odinw.py"

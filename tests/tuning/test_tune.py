@@ -10,11 +10,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from squares import write_set
 
 import glip
 from glip.checkpoint import read
-from glip.cli import main
+from glip.cli.main import main
 from glip.detector import load
 from glip.errors import (
     CheckpointError,
@@ -25,13 +24,14 @@ from glip.errors import (
     PromptError,
     StorageError,
 )
-from glip.evaluation.run import read_results
+from glip.evaluation.evaluate import read_results
+from glip.task_prompt import read_prompt, save_prompt
 from glip.training.loop import DivergedError
 from glip.training.record import read_records
 from glip.tuning.interpolate import interpolate, interpolate_prompt
-from glip.tuning.task_prompt import read_prompt, save_prompt
 from glip.tuning.tune import GRID, RATES, TuneOptions, tune
 from glip.tuning.wording import Said, worded
+from tests.tuning.squares import write_set
 
 CPU = torch.device("cpu")
 
@@ -154,7 +154,7 @@ def test_killed_run_ends_as_one_that_was_not(squares, calm_file, tmp_path):
     whole = tune(asked, tmp_path / "whole", CPU)
     words = [*("tune", "--data", squares, "--mode", "lora", "--weights", calm_file), "--steps", 40]
     words += ["--batch-size", 2, "--evaluations", 4, "--device", "cpu", "--out", tmp_path / "cut"]
-    script = "import sys; from glip.cli import main; sys.exit(main())"
+    script = "import sys; from glip.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", script, *map(str, words)]
     process = subprocess.Popen(
         command,

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from glip.cli import main
-from glip.data.formats import read_annotated
+from glip.cli.main import main
+from glip.cli.prompts import trials_table
+from glip.data.formats.recognise import read_annotated
 from glip.detector import load
 from glip.errors import ConfigError, GlipError
-from glip.tuning.prompts_command import trials_table
-from glip.tuning.search import Photos, count_trials, fit_thresholds, search
-from glip.tuning.task_prompt import read_prompt
+from glip.task_prompt import read_prompt
+from glip.tuning.word_search import Photos, count_trials, fit_thresholds, search
 from glip.tuning.wording import Said, Wordings, in_templates, marked, read_wordings, worded
 
 CAT = {"cat": ("cat", "[kitten], small and soft")}
@@ -194,7 +194,7 @@ def test_thresholds_have_the_best_f1(found):
     limits = fit_thresholds(detections, 2)
 
     def f1(row, limit):
-        from glip.tuning.search import _matched
+        from glip.tuning.word_search import _matched
 
         hits = total = count = 0
         for record, some in detections:

@@ -1,0 +1,129 @@
+"""`glip ground` and `tools/pseudo_ground.py`: captions -> grounding data for a student.
+
+In the output folder: `data`, which training reads; `report.html` and `report.txt`; `journal`, with
+all that is done so far; and `survey`, what was counted for the filters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, get_args
+
+from PIL import Image
+from tqdm import tqdm
+
+from glip import distributed
+from glip.cli.main import DONE, SOME_FAILED
+from glip.cli.options import add_device_option, add_dtype_option, add_out_option
+from glip.data.pictures import open_pictures
+from glip.jobs.pipeline import Tally
+from glip.pseudo.captions import CaptionSet
+from glip.pseudo.filters import CaptionFilters, Preset
+from glip.pseudo.ground import DATA, REJECTED, GroundingConfig, ground_captions
+from glip.pseudo.teacher import load_teacher
+from glip.training.run_config import read_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument(
+        "--captions",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="COCO captions (.json), a table of picture and caption (.tsv, .csv, .jsonl), a folder "
+        "with a .txt beside each picture, or shards of a web data set (.tar, or their folder)",
+    )
+    parser.add_argument(
+        "--images", metavar="PATH", help="folder or tar; by default beside the captions"
+    )
+    add_out_option(parser, "results, journal")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="the teacher: GLIP weights, or a folder with a Grounding DINO, OWL-ViT or OWLv2 of "
+        "transformers",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=get_args(Preset),
+        default="web",
+        help="filters for alt-texts from the web, or for captions that people wrote, of which all "
+        "are kept (default: %(default)s)",
+    )
+    parser.add_argument("--config", metavar="YAML", help="all options, over those of the preset")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="a.b=value",
+        dest="overrides",
+        help="single options, over all others: boxes.min_score=0.1 batch_size=8",
+    )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="folders or tars with pictures for tests: near duplicates of them are left out",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first pictures")
+    parser.add_argument(
+        "--survey-only", action="store_true", help="count for the filters, and stop"
+    )
+    add_device_option(parser)
+    add_dtype_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ground, print the report and say where the data is; returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    preset = asdict(CaptionFilters.preset(args.preset))
+    config = read_config(GroundingConfig, args.config, args.overrides, under={"filters": preset})
+    captions = CaptionSet(args.captions, args.images)
+    sets = [open_pictures(path) for path in args.leave_out]
+
+    def left_out() -> Iterator[Image.Image]:
+        return (pictures.read(name) for pictures in sets for name in pictures.names())
+
+    device = distributed.start() if distributed.started_by_torchrun() else args.device
+    try:
+        teacher = load_teacher(args.weights, device=device, dtype=args.dtype)
+        surveys = config.filters.needs_survey
+        with _bar("survey", surveys) as survey_bar, _bar("grounding", not args.survey_only) as bar:
+            report = ground_captions(
+                captions,
+                teacher,
+                config,
+                args.out,
+                leave_out=[pictures.root.name for pictures in sets],
+                limit=args.limit,
+                survey_only=args.survey_only,
+                load_left_out=left_out,
+                surveying=survey_bar.update,
+                progress=lambda tally, total: _show(bar, tally, total),
+            )
+    finally:
+        distributed.stop()
+    if report is None:
+        return DONE
+    print(report.text())
+    print(f"written: {args.out / DATA}, {args.out / 'report.html'}", file=sys.stderr)
+    return SOME_FAILED if report.entries.get(REJECTED) else DONE
+
+
+def _bar(what: str, shown: bool) -> tqdm[Any]:
+    slow = 0.1 if sys.stderr.isatty() else 10.0  # seconds between lines of a log
+    hidden = not (shown and distributed.is_main())
+    return tqdm(desc=what, unit="picture", mininterval=slow, disable=hidden, leave=False)
+
+
+def _show(bar: tqdm[Any], tally: Tally, total: int | None) -> None:
+    bar.total = total
+    bar.set_postfix(tally, refresh=False)
+    bar.update(sum(tally.values()) - bar.n)

@@ -1,0 +1,463 @@
+"""evaluate(): predict over a data set, keep what was predicted, measure it.
+
+Predictions go to a file as they come, so a run that was stopped goes on where it was, and a
+finished one can be measured again without the model. Several processes share the pictures and merge
+their files; the numbers are those of one process, as they are computed from the same lines in the
+same order.
+
+Knows nothing about the truth (that is the evaluator's) or about how boxes are found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from glip.data.formats.coco import DetectionData, ImageId
+from glip.data.formats.flickr import FlickrData
+from glip.data.pictures import Pictures
+from glip.data.sampling import class_prompt
+from glip.data.transforms import padded_hw
+from glip.detector import Prepared
+from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
+from glip.errors import ImageError
+from glip.evaluation.causes import likely_causes
+from glip.evaluation.flickr import boxed_phrases, sentence_id
+from glip.evaluation.predictions import (
+    Prediction,
+    PredictionWriter,
+    check_settings,
+    prediction,
+    read_predictions,
+    read_settings,
+    write_predictions,
+)
+from glip.files import write_json
+from glip.images import ImageLike
+from glip.postprocess import Found, PostprocessOptions, merge
+from glip.structures import Detections
+from glip.text.prompt import Prompt
+from glip.version import __version__
+
+logger = logging.getLogger(__name__)
+
+MERGED = "predictions.jsonl"
+"""In the folder of an evaluation; `predictions.part*.jsonl` while it goes on."""
+WRITTEN_PROMPTS = 50
+"""Of data whose every caption is a prompt, results name this many; a digest stands for all."""
+
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
+
+
+class Predictor(Protocol):
+    """Whatever finds boxes as `glip.Detector` does."""
+
+    def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
+        """A picture as the model takes it."""
+
+    def ground(
+        self,
+        pictures: Sequence[Prepared],
+        prompts: Sequence[Sequence[Prompt]],
+        *,
+        options: PostprocessOptions | None = None,
+    ) -> list[list[Detections]]:
+        """Detections of each picture for each of its prompts."""
+
+
+class Evaluator(Protocol):
+    """Whatever turns predictions into numbers."""
+
+    @property
+    def version(self) -> str:
+        """What does the counting, for the record."""
+
+    def update(self, prediction: Prediction) -> None:
+        """Add the detections of one picture."""
+
+    def compute(self) -> dict[str, float]:
+        """The numbers; NaN where there is nothing to measure."""
+
+    def per_class(self) -> dict[str, float]:
+        """A number for each class, or the like."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A prompt and what its phrases are called in predictions."""
+
+    prompt: Prompt
+    labels: tuple[int, ...]
+    """Of each phrase its category id, or its row in a sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One picture and all that is asked about it; prompts share nothing but the picture."""
+
+    image_id: ImageId
+    file_name: str
+    asked: tuple[Asked, ...]
+
+
+def detection_questions(
+    data: DetectionData,
+    *,
+    chunk: int | None = None,
+    decorations: Mapping[str, Sequence[str]] | None = None,
+    wordings: Mapping[str, str] | None = None,
+) -> list[Question]:
+    """Every picture with the names of its vocabulary, in the order of category ids (reference E.2).
+
+    Args:
+        data: Pictures and classes.
+        chunk: Ask for this many consecutive names at a time, each in a run of its own, as the
+            official evaluation of LVIS does with 40. By default all names are one prompt, which the
+            detector takes in as many passes as it has to.
+        decorations: Class name -> text before and after it, see `glip.data.sampling.class_prompt`.
+        wordings: Class name -> what to ask for instead.
+    """
+    words = [(wordings or {}).get(name, name) for name in data.names]
+    asked: dict[tuple[int, ...], tuple[Asked, ...]] = {}
+    questions = []
+    for record in data.records:
+        rows = data.vocabulary(record)
+        if rows not in asked:
+            size = chunk or len(rows)
+            groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+            asked[rows] = tuple(
+                Asked(
+                    class_prompt([words[row] for row in group], decorations),
+                    tuple(data.category_ids[row] for row in group),
+                )
+                for group in groups
+            )
+        questions.append(Question(record.image_id, record.file_name, asked[rows]))
+    return questions
+
+
+def flickr_questions(data: FlickrData) -> list[Question]:
+    """Every sentence that has a phrase with a box, with those phrases."""
+    questions = []
+    for sentence in data.sentences:
+        phrases = boxed_phrases(sentence)
+        if phrases:
+            prompt = Prompt(sentence.text, tuple((phrase.span,) for phrase in phrases))
+            asked = Asked(prompt, tuple(range(len(phrases))))
+            questions.append(Question(sentence_id(sentence), sentence.file_name, (asked,)))
+    return questions
+
+
+def evaluate(
+    detector: Predictor | None,
+    questions: Sequence[Question],
+    pictures: Pictures,
+    evaluator: Evaluator,
+    output: str | Path,
+    *,
+    options: PostprocessOptions | None = None,
+    per_picture: int | None = None,
+    batch_size: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, float]:
+    """Predict what has not been predicted yet, measure, and write both down.
+
+    A collective call where several processes work together (`glip.distributed`); all of them get
+    the numbers.
+
+    Args:
+        detector: What predicts; None measures the predictions that are there already.
+        questions: What to ask about which picture.
+        pictures: Where the pictures are.
+        evaluator: What measures, new and without predictions.
+        output: Folder for `predictions.jsonl` and `results.json`.
+        options: Of post-processing, for each prompt; by default those of the official evaluation.
+        per_picture: Most detections of a picture over all its prompts; None keeps those of each.
+        batch_size: Pictures that go through the model together.
+        settings: What else the results depend on, such as the weights; JSON values. A run goes on
+            only if they are the same.
+        progress: Is told how many more pictures are done.
+    Returns:
+        The numbers, NaN where there is nothing to measure.
+    Raises:
+        DataError: The folder holds predictions of other settings, or `detector` is None and some
+            are missing.
+    """
+    output = Path(output)
+    options = options or PostprocessOptions()
+    merged = output / MERGED
+    if detector is None:
+        described = read_settings(merged)
+    else:
+        limit = {} if per_picture is None else {"per_picture": per_picture}
+        described = _settings(questions, options, {**(settings or {}), **limit})
+        done = broadcast_object(on_main(lambda: _done(output, described)))
+        assert done is not None
+        own = [
+            left
+            for sharing in _by_picture(questions)[rank() :: world_size()]
+            if (left := [q for q in sharing if q.image_id not in done])
+        ]
+        # Every picture done: no file is opened, so measuring again works in a folder that is
+        # read-only.
+        if own:
+            with PredictionWriter(output / f"predictions.part{rank()}.jsonl", described) as writer:
+                for one in _predict(detector, own, pictures, options, per_picture, batch_size):
+                    writer.write(one)
+                    if progress is not None:
+                        progress(1)
+        wait_for_all()
+        on_main(lambda: _merge(output, questions, described))
+    numbers = on_main(lambda: _measure(merged, questions, evaluator, described, output))
+    result = broadcast_object(numbers)
+    assert result is not None
+    return result
+
+
+def read_results(output: str | Path) -> dict[str, Any]:
+    """What `evaluate` wrote into a folder."""
+    results: dict[str, Any] = json.loads(
+        (Path(output) / "results.json").read_text(encoding="utf-8")
+    )
+    return results
+
+
+def write_results(output: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`, whole or not at all."""
+    write_json(output / "results.json", results)
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Results as text, numbers in [0, 1] in per cent, and likely causes of a zero.
+
+    A line for each number or, where some belong to a vocabulary or protocol ("coco/AP"), a line for
+    each of those with its numbers side by side.
+    """
+    metrics: Mapping[str, float | None] = results["metrics"]
+    lines = _grid(metrics) if any("/" in name for name in metrics) else _list(metrics)
+    if results.get("reworded"):
+        lines += ["", *_reworded(results["reworded"])]
+    if results.get("unreadable"):
+        lines.append(f"{len(results['unreadable'])} pictures could not be read, see results.json")
+    if results.get("likely_causes"):
+        lines.append("Nothing was right. Likely causes:")
+        lines += [f"- {cause}" for cause in results["likely_causes"]]
+    return "\n".join(lines)
+
+
+def _list(metrics: Mapping[str, float | None]) -> list[str]:
+    width = max(map(len, metrics))
+    return [f"{name:<{width}}  {_per_cent(value)}" for name, value in metrics.items()]
+
+
+def _grid(metrics: Mapping[str, float | None]) -> list[str]:
+    """A row for each part, the one of all parts last."""
+    rows: dict[str, dict[str, float | None]] = {}
+    for key, value in metrics.items():
+        part, _, name = key.rpartition("/")
+        rows.setdefault(part, {})[name] = value
+    rows["all"] = rows.pop("", {})
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    width = max(map(len, rows))
+    lines = [" " * width + "".join(f"  {name:>6}" for name in names)]
+    for part, row in rows.items():
+        cells = (f"  {_per_cent(row.get(name)):>{max(6, len(name))}}" for name in names)
+        lines.append(f"{part:<{width}}" + "".join(cells))
+    return lines
+
+
+def _reworded(reworded: Mapping[str, Any]) -> list[str]:
+    """The classes that were asked for in other words, by their names and by those words."""
+    before, after = reworded["by_name"], reworded["by_wording"]
+    title = f"other words for {len(reworded['wordings'])} class(es)"
+    lines = [title + "".join(f"  {name:>6}" for name in before)]
+    for what, row in (("by their names", before), ("by the other words", after)):
+        cells = "".join(f"  {_per_cent(value)}" for value in row.values())
+        lines.append(f"{what:<{len(title)}}{cells}")
+    kept = (
+        f"  {_per_cent(after[name] / before[name] if before[name] else None)}" for name in before
+    )
+    return [*lines, f"{'kept':<{len(title)}}" + "".join(kept)]
+
+
+def _per_cent(value: float | None) -> str:
+    return f"{'-' if value is None else f'{100 * value:.1f}':>6}"
+
+
+def _by_picture(questions: Sequence[Question]) -> list[list[Question]]:
+    """Questions in a row that are about one picture, such as the sentences of Flickr30k."""
+    return [list(sharing) for _, sharing in groupby(questions, key=lambda q: q.file_name)]
+
+
+def _predict(
+    detector: Predictor,
+    questions: Sequence[Sequence[Question]],
+    pictures: Pictures,
+    options: PostprocessOptions,
+    per_picture: int | None,
+    batch_size: int,
+) -> Iterator[Prediction]:
+    """Predictions in the order of the questions, which come by picture; a picture is read when its
+    turn comes, and the backbone sees it once for all its prompts.
+    """
+    window = batch_size * 4 if batch_size > 1 else 1  # so that pictures of one size find each other
+    for start in range(0, len(questions), window):
+        group = questions[start : start + window]
+        prepared: list[Prepared] = []
+        errors: dict[int, str] = {}
+        for place, (question, *_) in enumerate(group):
+            try:
+                prepared.append(detector.prepare(pictures.read(question.file_name), place))
+            except ImageError as error:
+                errors[place] = str(error)
+        prepared.sort(key=lambda picture: padded_hw(picture.resized_hw))
+        found: dict[int, Iterator[Detections]] = {}
+        for first in range(0, len(prepared), batch_size):
+            batch = prepared[first : first + batch_size]
+            prompts = [
+                [asked.prompt for question in group[one.number] for asked in question.asked]
+                for one in batch
+            ]
+            answers = detector.ground(batch, prompts, options=options)
+            found |= {one.number: iter(own) for one, own in zip(batch, answers, strict=True)}
+        for place, sharing in enumerate(group):
+            if place in errors:
+                logger.warning("image %s: %s", sharing[0].image_id, errors[place])
+                yield from (prediction(q.image_id, [], [], [], errors[place]) for q in sharing)
+                continue
+            for question in sharing:
+                own = list(islice(found[place], len(question.asked)))
+                yield _answer(question, own, per_picture)
+
+
+def _answer(question: Question, found: Sequence[Detections], per_picture: int | None) -> Prediction:
+    """What was found for each prompt of a picture, under the labels of the file."""
+    parts = [
+        Found(one.boxes, one.scores, torch.tensor(asked.labels)[one.phrase_ids])
+        for asked, one in zip(question.asked, found, strict=True)
+    ]
+    if per_picture is None:
+        together = Found(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    else:
+        together = merge(parts, per_picture)
+    boxes, scores, labels = (column.numpy() for column in together)
+    return prediction(question.image_id, boxes, scores, labels)
+
+
+def _settings(
+    questions: Sequence[Question], options: PostprocessOptions, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that predictions depend on: prompts, options, and what the caller knows."""
+    digest = hashlib.sha256()
+    prompts: dict[Prompt, Asked] = {}
+    for question in questions:
+        digest.update(f"{question.image_id}\n".encode())
+        for asked in question.asked:
+            prompts.setdefault(asked.prompt, asked)
+    for prompt, asked in prompts.items():
+        digest.update(f"{prompt.text}\n{prompt.phrases}\n{asked.labels}\n".encode())
+    return {
+        **settings,
+        "options": asdict(options),
+        "pictures": len(questions),
+        "prompts": [
+            {"text": prompt.text, "names": list(prompt.names), "labels": list(asked.labels)}
+            for prompt, asked in list(prompts.items())[:WRITTEN_PROMPTS]
+        ],
+        "prompt_count": len(prompts),
+        "questions_sha256": digest.hexdigest(),
+    }
+
+
+def _files(output: Path) -> list[Path]:
+    return [
+        path
+        for path in [output / MERGED, *sorted(output.glob("predictions.part*.jsonl"))]
+        if path.exists() and path.stat().st_size
+    ]
+
+
+def _done(output: Path, settings: Mapping[str, Any]) -> set[ImageId]:
+    """Ids of the pictures that were predicted already, with the same settings."""
+    done: set[ImageId] = set()
+    for path in _files(output):
+        if path.name != MERGED and next(read_predictions(path), None) is None:
+            path.unlink()  # begun, and ended by an error: it binds nobody to its settings
+            continue
+        check_settings(path, settings)
+        done |= {one.image_id for one in read_predictions(path) if one.error is None}
+    return done
+
+
+def _merge(output: Path, questions: Sequence[Question], settings: Mapping[str, Any]) -> None:
+    """One file in the order of the questions; the parts go when it is there."""
+    parts = sorted(output.glob("predictions.part*.jsonl"))
+    if not parts:
+        return
+    found = {one.image_id: one for path in _files(output) for one in read_predictions(path)}
+    ordered = (found[q.image_id] for q in questions if q.image_id in found)
+    write_predictions(ordered, output / MERGED, settings)
+    for path in parts:
+        path.unlink()
+
+
+def _measure(
+    merged: Path,
+    questions: Sequence[Question],
+    evaluator: Evaluator,
+    settings: Mapping[str, Any],
+    output: Path,
+) -> dict[str, float]:
+    """Numbers of a predictions file, written to `results.json`."""
+    predictions = list(read_predictions(merged))
+    for one in predictions:
+        evaluator.update(one)
+    numbers = evaluator.compute()
+    missing = len({q.image_id for q in questions} - {one.image_id for one in predictions})
+    if missing:
+        logger.warning("%s: %d pictures have no prediction and count as empty", merged, missing)
+    data = getattr(evaluator, "data", None)
+    nothing = numbers.get("AP") == 0 and isinstance(data, DetectionData)
+    results = {
+        "metrics": json_numbers(numbers),
+        "per_class": json_numbers(evaluator.per_class()),
+        "settings": dict(settings),
+        "evaluator": evaluator.version,
+        "versions": versions(),
+        "predictions": merged.name,
+        "without_prediction": missing,
+        "unreadable": {
+            str(one.image_id): one.error for one in predictions if one.error is not None
+        },
+        "likely_causes": likely_causes(data, predictions) if nothing and data is not None else [],
+    }
+    write_results(output, results)
+    return numbers
+
+
+def versions() -> dict[str, str]:
+    """Of glip, Python and the packages that numbers may depend on."""
+    found = {"glip": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def json_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in numbers.items()}

@@ -1,0 +1,102 @@
+"""Photos and an ontology -> labels in a journal, and the journal as pictures with labels.
+
+The middle of the labelling factory: `run` reads and stores, `ontology` decides, `writers` and
+`review` take what comes out here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from glip.data.labels import Labelled
+from glip.detector import Detector
+from glip.jobs.journal import Journal
+from glip.jobs.pipeline import Answer, Read, Tally, list_pictures, work_through
+from glip.labelling.ontology import Ontology
+from glip.postprocess import PostprocessOptions
+from glip.text.prompt import Prompt
+
+
+def label_photos(
+    detector: Detector,
+    root: str | os.PathLike[str],
+    ontology: Ontology,
+    journal: Journal,
+    *,
+    options: PostprocessOptions | None = None,
+    batch_size: int = 1,
+    workers: int = 2,
+    without: Path | None = None,
+    progress: Callable[[Tally], object] = lambda tally: None,
+) -> None:
+    """Label the pictures of a folder that the journal does not have yet.
+
+    Args:
+        detector: the teacher.
+        root: the folder; pictures are named by their paths below it.
+        ontology: what to look for.
+        journal: of this process; `Labelled.to_json` with status "done", or the reason with status
+            "rejected".
+        options: of the detections, before the ontology decides; see `photo_answers`.
+        batch_size, workers, progress: see `work_through`.
+        without: a folder below the root that is left out.
+    Raises:
+        GlipError: what `work_through`, `list_pictures` and `Detector.ground` say.
+    """
+    base = Path(root)
+    work_through(
+        ((name, base / name) for name in list_pictures(base, without=without)),
+        photo_answers(detector, ontology, options or PostprocessOptions()),
+        detector.prepare,
+        journal,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def photo_answers(detector: Detector, ontology: Ontology, options: PostprocessOptions) -> Answer:
+    """The part of the work that needs the model: pictures -> records of their labels.
+
+    Args:
+        detector: the teacher.
+        ontology: what to look for; its lowest threshold takes the place of the options' `score`.
+        options: `nms` is also the IoU above which the lower-scored of two boxes of a group goes.
+    """
+    options = replace(options, score=ontology.lowest_threshold)
+    prompt = Prompt.from_classes(ontology.phrases)
+
+    def answer(batch: Sequence[Read]) -> list[tuple[str, Any]]:
+        pictures = [read.picture for read in batch]
+        found = detector.ground(pictures, [[prompt]] * len(batch), options=options)
+        return [
+            (
+                "done",
+                Labelled(read.key, one.image_hw, ontology.labels(one, nms=options.nms)).to_json(),
+            )
+            for read, (one,) in zip(batch, found, strict=True)
+        ]
+
+    return answer
+
+
+class JournalPictures:
+    """The labelled pictures of a journal, by name; may be run through any number of times.
+
+    Args:
+        journal: With records of the status "done".
+        root: Folder of the pictures; those that are no longer there are left out. None: all stay.
+    """
+
+    def __init__(self, journal: Journal, root: str | os.PathLike[str] | None = None) -> None:
+        self._journal = journal
+        self._root = None if root is None else Path(root)
+
+    def __iter__(self) -> Iterator[Labelled]:
+        for name, _, record in self._journal.read("done"):
+            if self._root is None or (self._root / name).exists():
+                yield Labelled.from_json(name, record)

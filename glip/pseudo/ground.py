@@ -1,0 +1,539 @@
+"""Captions -> pseudo-grounding: the teacher of GLIP (arXiv 2112.03857, section 3.2) at work.
+
+    captions -> filters -> noun phrases -> teacher -> boxes -> journal -> ODVG parts and a report
+
+What comes out trains a student like any other grounding data (`glip.data.formats.mdetr`): a
+caption, the spans of its phrases, boxes with the teacher's scores. Every input entry has one record in the
+journal, whatever became of it, so that a run that is stopped at any moment goes on where it was,
+and the counts of the report are those of the whole job.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from glip import distributed
+from glip.boxes import file_boxes
+from glip.data.formats.mdetr import GroundingRecord, write_grounding
+from glip.detector import Prepared
+from glip.errors import ConfigError, ImageError, PromptError
+from glip.files import failing_disk, whole_file
+from glip.jobs.journal import Journal
+from glip.jobs.pipeline import Read, Settled, Tally, unusable_name, work_through
+from glip.pseudo.captions import Captioned, CaptionSet
+from glip.pseudo.filters import FILTERS, CaptionFilters, Survey, refuse_picture, survey
+from glip.pseudo.teacher import BoxConfig, Teacher, View, teach, views
+from glip.report.page import picture, table, write_page
+from glip.structures import Detections
+from glip.text.nouns import Chunker, noun_phrases
+from glip.text.prompt import Prompt
+from glip.version import __version__
+from glip.visualize import draw
+
+logger = logging.getLogger(__name__)
+
+JOURNAL, SURVEY, DATA, HEADER = "journal", "survey", "data", "header.json"
+PART = "pseudo-{:05d}.jsonl"
+DONE, REFUSED, REJECTED = "done", "refused", "rejected"
+"""Status of an entry: asked the teacher; no caption passed the filters; picture or line is bad."""
+CONFIDENT = 0.5
+"""Boxes above this are sure ones, as the paper counts them; the others are educated guesses."""
+BINS = 10
+"""Of the histogram of scores."""
+OTHER_REFUSALS = {
+    "no_phrase": "no noun phrase",
+    "unreadable": "a phrase that the teacher cannot read",
+    "repeated": "the same text as another caption of the picture",
+}
+
+
+@dataclass(frozen=True)
+class GroundingConfig:
+    """How captions become pseudo-grounding."""
+
+    filters: CaptionFilters = field(default_factory=CaptionFilters)
+    boxes: BoxConfig = field(default_factory=BoxConfig)
+    chunker: Chunker = "builtin"
+    """Who finds noun phrases; see `glip.text.nouns`. "auto" can give others on another machine."""
+    batch_size: int = 1
+    """Pictures that go through the model together; more than one helps on a GPU."""
+    workers: int = 2
+    """Threads that read pictures and find phrases ahead of the model."""
+    captions_per_part: int = 100_000
+    """Lines of each file that is written."""
+    sample_pictures: int = 24
+    """How many captions are drawn in the report."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("batch_size", 1),
+            ("workers", 1),
+            ("captions_per_part", 1),
+            ("sample_pictures", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+    def job(self) -> dict[str, Any]:
+        """What the records depend on."""
+        return {
+            "filters": asdict(self.filters),
+            "boxes": asdict(self.boxes),
+            "chunker": self.chunker,
+        }
+
+
+def ground_captions(
+    captions: CaptionSet,
+    teacher: Teacher,
+    config: GroundingConfig,
+    output: Path,
+    *,
+    leave_out: Sequence[str] = (),
+    limit: int | None = None,
+    survey_only: bool = False,
+    load_left_out: Callable[[], Iterator[Image.Image]] = lambda: iter(()),
+    surveying: Callable[[int], object] = lambda done: None,
+    progress: Callable[[Tally, int | None], object] = lambda tally, total: None,
+) -> Report | None:
+    """Ground the phrases of all captions, and write data and report.
+
+    In a job of several processes each calls this with the same arguments; the first one surveys and
+    writes. Stopped at any moment, the same call goes on where it was.
+
+    Args:
+        captions: The input.
+        teacher: Who finds the boxes.
+        config: See there.
+        output: Folder; `data` in it is what training reads.
+        leave_out: Names of picture sets near duplicates of which are left out.
+        limit: Only the first entries of the input, to try things out.
+        survey_only: Stop when the input is surveyed. Before a job of several processes over an
+            input that takes longer to read than they wait for each other.
+        load_left_out: The pictures of those sets.
+        surveying: Is told how many more entries are read for the filters.
+        progress: Is told what is done, and how many entries there are in all if that is known.
+    Returns:
+        The report; None on other processes than the first one, or without grounding.
+    Raises:
+        ConfigError: The folder holds another job.
+        StorageError: The disk is full or fails; what is done stays.
+        GlipError: What the teacher says.
+    """
+    if leave_out and config.filters.near_duplicates is None:
+        raise ConfigError(
+            "pictures to leave out are recognised by their looks: set filters.near_duplicates "
+            "(4 is a good number)"
+        )
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, got {limit}; leave it out for all pictures")
+    job = {
+        "glip": __version__,
+        "captions": captions.fingerprint(),
+        "teacher": teacher.identity(),
+        "leave_out": list(leave_out),
+        "limit": limit,
+        **config.job(),
+    }
+
+    def begin() -> Survey:
+        """What one process does before the others: the folder may be wrong, the survey long."""
+        with Journal(output / JOURNAL, job):
+            left_out = load_left_out()
+            return survey(
+                captions, config.filters, output / SURVEY, leave_out=left_out, progress=surveying
+            )
+
+    distributed.on_main(begin)
+    known = Survey(config.filters, output / SURVEY if config.filters.needs_survey else None)
+    if survey_only:
+        return None
+    total = known.entries if limit is None else min(limit, known.entries or limit)
+    with Journal(output / JOURNAL, job, rank=distributed.rank()) as journal:
+        asker = _Asker(captions, teacher, config, known)
+        work_through(
+            ((entry.key, entry) for entry in _entries(captions, limit, journal)),
+            asker.answer,
+            asker.prepare,
+            journal,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            progress=lambda tally: progress(tally, total),
+        )
+        if not distributed.is_main():
+            return None
+        return _finish(captions, config, job, journal, output)
+
+
+def _entries(captions: CaptionSet, limit: int | None, journal: Journal) -> Iterator[Captioned]:
+    """Those of the input that are not done."""
+    if limit is None:
+        return captions.read(lambda key: not journal.is_done(key))
+    return (entry for entry in islice(captions, limit) if not journal.is_done(entry.key))
+
+
+class _Asked(NamedTuple):
+    """An entry on its way to the teacher."""
+
+    entry: Captioned
+    views: list[View]
+    refused: dict[str, int]
+
+
+class _Asker:
+    """The two ends of the model: entries to questions, detections to records."""
+
+    def __init__(
+        self, captions: CaptionSet, teacher: Teacher, config: GroundingConfig, known: Survey
+    ) -> None:
+        self._captions, self._teacher, self._config = captions, teacher, config
+        self._known = known
+        self._asked: dict[str, _Asked] = {}  # those that are read and not answered yet
+
+    def prepare(self, entry: Captioned) -> Prepared | Settled:
+        """Filter the captions of an entry, find their phrases and read the picture.
+
+        Raises:
+            ImageError: The picture cannot be used.
+        """
+        fault = entry.fault or unusable_name(entry.picture)
+        if fault is not None:
+            return Settled(REJECTED, fault)
+        reason = self._known.refuse_entry(entry)
+        if reason is not None:
+            return _refused(entry, Counter({reason: len(entry.captions)}))
+        prompts, refused = self._prompts(entry)
+        if not prompts:
+            return _refused(entry, refused)
+        image = self._captions.load(entry)
+        reason = refuse_picture(self._config.filters, image.size)
+        if reason is not None:
+            return _refused(entry, refused + Counter({reason: len(prompts)}))
+        seen = views(self._teacher, image, prompts, self._config.boxes)
+        self._asked[entry.key] = _Asked(entry, seen, dict(refused))
+        return seen[0].picture
+
+    def answer(self, batch: Sequence[Read]) -> list[tuple[str, Any]]:
+        """Records of what the teacher finds in a batch."""
+        asked = [self._asked.pop(read.key) for read in batch]
+        found = teach(self._teacher, [one.views for one in asked], self._config.boxes)
+        return [
+            (DONE, _record(one, detections)) for one, detections in zip(asked, found, strict=True)
+        ]
+
+    def _prompts(self, entry: Captioned) -> tuple[list[Prompt], Counter[str]]:
+        """A prompt for each caption that passes, and how many each filter refused."""
+        prompts: dict[str, Prompt] = {}
+        refused: Counter[str] = Counter()
+        for caption in entry.captions:
+            reason = self._known.refuse_caption(caption)
+            if reason is None and caption in prompts:
+                reason = "repeated"
+            if reason is None:
+                spans = [
+                    span
+                    for span in noun_phrases(caption, self._config.chunker)
+                    if any(map(str.isalnum, caption[slice(*span)]))
+                ]
+                reason = None if spans else "no_phrase"
+            if reason is None:
+                try:
+                    prompt = Prompt(caption, tuple((span,) for span in spans))
+                    self._teacher.check(prompt)
+                    prompts[caption] = prompt
+                except PromptError:
+                    reason = "unreadable"
+            if reason is not None:
+                refused[reason] += 1
+        return list(prompts.values()), refused
+
+
+def _refused(entry: Captioned, refused: Counter[str]) -> Settled:
+    return Settled(REFUSED, {"picture": entry.picture, "refused": dict(refused)})
+
+
+def _record(asked: _Asked, detections: Sequence[Detections]) -> dict[str, Any]:
+    """What the journal keeps of an entry, in the pixels of `GroundingRecord`."""
+    image_hw = asked.views[0].picture.original_hw
+    captions = []
+    for found in detections:
+        boxes = file_boxes(found.boxes, image_hw)
+        captions.append(
+            {
+                "caption": found.prompt.text,
+                "phrases": [list(spans[0]) for spans in found.prompt.phrases],
+                "boxes": [[round(x, 2) for x in box] for box in boxes.tolist()],
+                "scores": [round(score, 4) for score in found.scores.tolist()],
+                "owners": found.phrase_ids.tolist(),
+            }
+        )
+    return {
+        "picture": asked.entry.picture,
+        "hw": list(image_hw),
+        "refused": asked.refused,
+        "captions": captions,
+    }
+
+
+def records_of(journal: Journal) -> Iterator[GroundingRecord]:
+    """The captions with boxes of all entries that are done, in order of the input."""
+    for key, _, record in journal.read(DONE):
+        for number, caption in enumerate(record["captions"]):
+            if not caption["boxes"]:
+                continue
+            yield GroundingRecord(
+                image_id=f"{key}-{number}",
+                file_name=record["picture"],
+                image_hw=(record["hw"][0], record["hw"][1]),
+                caption=caption["caption"],
+                phrases=tuple(((start, end),) for start, end in caption["phrases"]),
+                boxes=np.array(caption["boxes"], dtype=np.float64).reshape(-1, 4),
+                owners=np.array(caption["owners"], dtype=np.int64),
+                scores=np.array(caption["scores"], dtype=np.float32),
+            )
+
+
+# The end of a run.
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a job has done, all its runs together."""
+
+    entries: dict[str, int]
+    """Number of each status."""
+    captions: int
+    """That were asked for."""
+    refused: dict[str, int]
+    """Captions that each filter refused."""
+    phrases: int
+    grounded_phrases: int
+    """With a box at all."""
+    confident_phrases: int
+    """With a box above 0.5."""
+    boxes: int
+    confident_boxes: int
+    scores: list[int]
+    """Boxes by score, in ten equal steps from 0 to 1."""
+    rejected: list[str]
+    """The first bad pictures and lines."""
+
+    def text(self) -> str:
+        """One page."""
+        done, refused = self.entries.get(DONE, 0), self.entries.get(REFUSED, 0)
+        lines = [
+            f"pictures   {done:>10,} grounded, {refused:,} refused by the filters, "
+            f"{self.entries.get(REJECTED, 0):,} bad",
+            f"captions   {self.captions:>10,} grounded, {sum(self.refused.values()):,} refused",
+            *(
+                f"             {count:>8,} {name}: {_why(name)}"
+                for name, count in self.refused.items()
+            ),
+            f"phrases    {self.phrases:>10,}, {_share(self.grounded_phrases, self.phrases)} with a "
+            f"box, {_share(self.confident_phrases, self.phrases)} with one above {CONFIDENT:g}",
+            f"boxes      {self.boxes:>10,}, {_share(self.confident_boxes, self.boxes)} above "
+            f"{CONFIDENT:g}",
+        ]
+        for step, count in enumerate(self.scores):
+            if count:
+                lines.append(f"  score {step / BINS:.1f} to {(step + 1) / BINS:.1f} {count:>10,}")
+        if self.rejected:
+            lines += ["bad, for example", *(f"  {line}" for line in self.rejected)]
+        return "\n".join(lines)
+
+
+def _why(name: str) -> str:
+    return {**FILTERS, **OTHER_REFUSALS}[name]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.1%})" if whole else "0"
+
+
+def _finish(
+    captions: CaptionSet,
+    config: GroundingConfig,
+    job: dict[str, Any],
+    journal: Journal,
+    output: Path,
+) -> Report:
+    """Write the data and the report."""
+    parts = _write_data(journal, output, config.captions_per_part)
+    report = summarise(journal)
+    if not report.boxes:
+        logger.warning("no phrase was grounded; the report says what was refused")
+    with whole_file(output / DATA / HEADER) as file:
+        json.dump(
+            {
+                "format": "ODVG JSON lines with scores and tokens_positive",
+                "images": str(captions.root),
+                "prompt": "the caption, asked for its noun phrases",
+                "parts": parts,
+                **job,
+                "report": asdict(report),
+            },
+            file,
+            indent=1,
+            ensure_ascii=False,
+        )
+    with whole_file(output / "report.txt") as file:
+        file.write(report.text() + "\n")
+    _write_page(captions, config, job, journal, report, output / "report.html")
+    return report
+
+
+def _write_data(journal: Journal, output: Path, captions_per_part: int) -> dict[str, int]:
+    """Write the parts into a new folder that then takes the place of the old one."""
+    unfinished, folder = output / f".{DATA}.part", output / DATA
+    parts: dict[str, int] = {}
+    with failing_disk(folder):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        records = records_of(journal)
+        # One part at least, so that nothing found is a data set, too.
+        while True:
+            name = PART.format(len(parts))
+            parts[name] = _write_part(islice(records, captions_per_part), unfinished / name)
+            if parts[name] < captions_per_part:
+                break
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.replace(folder)
+    return parts
+
+
+def _write_part(records: Iterator[GroundingRecord], path: Path) -> int:
+    written = 0
+
+    def counted() -> Iterator[GroundingRecord]:
+        nonlocal written
+        for record in records:
+            written += 1
+            yield record
+
+    write_grounding(counted(), path)
+    return written
+
+
+def summarise(journal: Journal, examples: int = 20) -> Report:
+    """Count over all records of a job.
+
+    Args:
+        journal: Of the job.
+        examples: Of bad pictures and lines, how many are named.
+    """
+    entries: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    scores = np.zeros(BINS, dtype=np.int64)
+    rejected: list[str] = []
+    for _, status, record in journal.read():
+        entries[status] += 1
+        if status == REJECTED:
+            rejected += [str(record)] if len(rejected) < examples else []
+            continue
+        refused.update(record["refused"])
+        for caption in record.get("captions", ()):
+            found = np.array(caption["scores"])
+            sure = found > CONFIDENT
+            owners = np.array(caption["owners"], dtype=np.int64)
+            counts["captions"] += 1
+            counts["phrases"] += len(caption["phrases"])
+            counts["grounded_phrases"] += len(set(owners.tolist()))
+            counts["confident_phrases"] += len(set(owners[sure].tolist()))
+            counts["boxes"] += len(found)
+            counts["confident_boxes"] += int(sure.sum())
+            scores += np.histogram(found, bins=BINS, range=(0, 1))[0]
+    order = [name for name in (*FILTERS, *OTHER_REFUSALS) if refused[name]]
+    return Report(
+        entries=dict(entries),
+        refused={name: refused[name] for name in order},
+        scores=scores.tolist(),
+        rejected=rejected,
+        **{
+            name: counts[name]
+            for name in (
+                "captions", "phrases", "grounded_phrases", "confident_phrases", "boxes",
+                "confident_boxes",
+            )
+        },
+    )  # fmt: skip
+
+
+def _write_page(
+    captions: CaptionSet,
+    config: GroundingConfig,
+    job: dict[str, Any],
+    journal: Journal,
+    report: Report,
+    path: Path,
+) -> None:
+    """The report as HTML, with captions from all over the input drawn."""
+    counts = {
+        "pictures grounded": f"{report.entries.get(DONE, 0):,}",
+        "pictures refused by the filters": f"{report.entries.get(REFUSED, 0):,}",
+        "bad pictures or lines": f"{report.entries.get(REJECTED, 0):,}",
+        "captions": f"{report.captions:,}",
+        "phrases": f"{report.phrases:,}",
+        "with a box": _share(report.grounded_phrases, report.phrases),
+        f"with a box above {CONFIDENT:g}": _share(report.confident_phrases, report.phrases),
+        "boxes": f"{report.boxes:,}",
+        f"boxes above {CONFIDENT:g}": _share(report.confident_boxes, report.boxes),
+    }
+    body = [table(counts)]
+    if report.refused:
+        body.append("<h2>Captions refused</h2>")
+        body.append(table({_why(name): f"{n:,}" for name, n in report.refused.items()}))
+    body.append("<h2>Boxes by score</h2>")
+    steps = (f"{step / BINS:.1f} to {(step + 1) / BINS:.1f}" for step in range(BINS))
+    body.append(table(dict(zip(steps, (f"{n:,}" for n in report.scores), strict=True))))
+    body.append("<h2>Captions from all over the input</h2>")
+    body += list(_samples(captions, journal, report.captions, config.sample_pictures))
+    if report.rejected:
+        body += [
+            "<h2>Bad pictures and lines</h2>",
+            table({str(n): line for n, line in enumerate(report.rejected, 1)}),
+        ]
+    body += ["<h2>Settings</h2>", table({key: json.dumps(job[key]) for key in job})]
+    write_page(path, "Captions grounded by a teacher", body)
+
+
+def _samples(captions: CaptionSet, journal: Journal, total: int, count: int) -> Iterator[str]:
+    """Figures of every n-th caption with its sure boxes and the best one of each phrase."""
+    if not count or not total:
+        return
+    step, place, shown = max(1, total // count), 0, 0
+    for _, _, record in journal.read(DONE):
+        for caption in record["captions"]:
+            place += 1
+            if (place - 1) % step or shown == count:
+                continue
+            shown += 1
+            try:
+                image = captions.picture(record["picture"])
+            except ImageError as error:
+                logger.warning("no sample picture: %s", error)
+                continue
+            prompt = Prompt(caption["caption"], tuple((tuple(s),) for s in caption["phrases"]))
+            found = Detections(
+                torch.tensor(caption["boxes"]).reshape(-1, 4),
+                torch.tensor(caption["scores"]),
+                torch.tensor(caption["owners"], dtype=torch.int64),
+                prompt,
+                (image.height, image.width),
+            )
+            owners = found.phrase_ids.tolist()
+            best = torch.tensor([owners.index(row) == n for n, row in enumerate(owners)])
+            found = found[best.bool() | (found.scores > CONFIDENT)]
+            yield picture(draw(image, found), f"{caption['caption']} ({record['picture']})")

@@ -1,0 +1,465 @@
+"""Teachers: whatever finds boxes for the phrases of captions.
+
+Any GLIP weights (arXiv 2112.03857, section 3.2), and the zero-shot detectors of transformers
+through its public classes: Grounding DINO (arXiv 2303.05499), which reads the caption as GLIP does,
+and OWL-ViT and OWLv2 (arXiv 2306.09683), which are asked for each phrase by itself. Weights are
+read from disk, never downloaded.
+
+Knows nothing about files of captions, filters or journals. Letters: N regions, P phrases, T tokens,
+B pictures, Q queries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from glip.boxes import clip_boxes, iou_matrix
+from glip.checkpoint import file_sha256, find
+from glip.detector import Detector, DType, Prepared, load
+from glip.errors import CheckpointError, ConfigError, PromptError
+from glip.postprocess import (
+    Aggregate,
+    Found,
+    PostprocessOptions,
+    merge,
+    phrase_probabilities,
+    suppress,
+)
+from glip.structures import Detections
+from glip.text.mirror import mirror
+from glip.text.prompt import Prompt, PromptPass
+from glip.text.tokenizer import Tokenizer
+
+TOKEN_DETECTORS = ("grounding-dino", "mm-grounding-dino")
+"""Model types of transformers that score the tokens of a text."""
+QUERY_DETECTORS = ("owlv2", "owlvit")
+"""Those that score whole texts, one for each thing."""
+_PADDED_SQUARE = frozenset({"owlv2"})  # boxes are shares of the longer side
+
+
+@dataclass(frozen=True)
+class BoxConfig:
+    """Which boxes of a teacher are kept."""
+
+    min_score: float = 0.2
+    """Boxes score above this. What is below 0.5 are the teacher's educated guesses: they are kept
+    with their scores, and `min_score` and `trust_scores` of the training decide about them."""
+    nms: float = 0.6
+    """Of two boxes of one phrase that overlap by more, the better one stays."""
+    max_boxes: int = 100
+    """Of a caption."""
+    max_boxes_per_phrase: int = 20
+    min_size: float = 4.0
+    """Pixels of the original picture: both sides are at least as long."""
+    agreement: float | None = None
+    """A box counts only if the teacher finds it in the mirrored picture as well, overlapping by at
+    least this IoU; its score is then the mean of both. Takes twice the time. None: one look."""
+    aggregate: Aggregate | None = None
+    """How the scores of a phrase's tokens become one; by default "mean" for GLIP and "max" for
+    Grounding DINO, as each was trained."""
+
+    def __post_init__(self) -> None:
+        if self.max_boxes_per_phrase < 1:
+            raise ConfigError(
+                f"boxes.max_boxes_per_phrase must be at least 1, got {self.max_boxes_per_phrase}"
+            )
+        if self.min_size < 0:
+            raise ConfigError(f"boxes.min_size must not be negative, got {self.min_size}")
+        if self.agreement is not None and not 0 < self.agreement <= 1:
+            raise ConfigError(f"boxes.agreement is an IoU above 0, up to 1, got {self.agreement}")
+        self.options("mean")
+
+    def options(self, aggregate: Aggregate) -> PostprocessOptions:
+        """As the detector takes them; `aggregate` if the config does not say."""
+        return PostprocessOptions(
+            score=self.min_score,
+            nms=self.nms,
+            max_detections=self.max_boxes,
+            aggregate=self.aggregate or aggregate,
+        )
+
+
+class Teacher(Protocol):
+    """A detector that is asked for phrases."""
+
+    def identity(self) -> dict[str, Any]:
+        """What tells it from any other: name, kind, SHA-256 of the weights, number format."""
+
+    def check(self, prompt: Prompt) -> None:
+        """Raises PromptError if it cannot read a phrase. From any thread."""
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """The picture as the model takes it. From any thread."""
+
+    def ground(
+        self, pictures: Sequence[Prepared], prompts: Sequence[Sequence[Prompt]], boxes: BoxConfig
+    ) -> list[list[Detections]]:
+        """For each picture one `Detections` for each of its prompts, best first, unfiltered but for
+        score, suppression and number.
+        """
+
+
+def load_teacher(
+    source: str | None, *, device: str | torch.device | None = None, dtype: DType = "float32"
+) -> Teacher:
+    """A teacher from weights on this machine.
+
+    Args:
+        source: GLIP weights, a file or name as for `glip.load`; or a folder with a zero-shot
+            detector as `save_pretrained` of transformers writes it.
+        device: By default a GPU if there is one.
+        dtype: Number format of the model.
+    Raises:
+        CheckpointError: No such weights, or of a kind that finds no boxes for texts.
+        DeviceError: The device is not on this machine.
+    """
+    if source is not None and (Path(source) / "config.json").is_file():
+        return TransformersTeacher(Path(source), device=device, dtype=dtype)
+    path = find(source)
+    detector = load(path, device=device, dtype=dtype)
+    return GlipTeacher(detector, name=path.name, sha256=file_sha256(path))
+
+
+class GlipTeacher:
+    """GLIP. All captions of a picture share one pass of the backbone.
+
+    Args:
+        detector: The model.
+        name: Of its weights.
+        sha256: Of their file.
+    """
+
+    def __init__(self, detector: Detector, *, name: str, sha256: str) -> None:
+        self._detector = detector
+        self._identity = {
+            "kind": "glip",
+            "name": name,
+            "model": detector.config.name,
+            "sha256": sha256,
+            "dtype": str(detector.dtype).removeprefix("torch."),
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Name, kind, SHA-256."""
+        return dict(self._identity)
+
+    def check(self, prompt: Prompt) -> None:
+        """Raises PromptError if it cannot read a phrase."""
+        prompt.passes(self._detector.tokenizer, self._detector.config.text.max_tokens)
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """Resized and normalised."""
+        return self._detector.prepare(image)
+
+    def ground(
+        self, pictures: Sequence[Prepared], prompts: Sequence[Sequence[Prompt]], boxes: BoxConfig
+    ) -> list[list[Detections]]:
+        """Boxes of the phrases of each caption."""
+        return self._detector.ground(pictures, prompts, options=boxes.options("mean"))
+
+
+class TransformersTeacher:
+    """A zero-shot detector of transformers.
+
+    Args:
+        folder: As `save_pretrained` writes it, processor and model.
+        device: By default a GPU if there is one.
+        dtype: Number format of the model.
+    Raises:
+        CheckpointError: The folder cannot be read, or holds a model of another kind.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: DType = "float32",
+    ) -> None:
+        # Transformers' models take seconds to import, so only those who name one wait.
+        from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+        try:
+            kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder}/config.json cannot be read: {error}") from error
+        if kind not in TOKEN_DETECTORS + QUERY_DETECTORS:
+            raise CheckpointError(
+                f"{folder} holds a {kind}, which is no teacher that is known: "
+                f"{', '.join(TOKEN_DETECTORS + QUERY_DETECTORS)}, or GLIP weights"
+            )
+        try:
+            processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            model: Any = AutoModelForZeroShotObjectDetection.from_pretrained(
+                folder, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{folder} cannot be loaded by transformers: {reason}") from error
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = torch.device(device)
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._model = model.to(self._device, self._dtype).eval()
+        self._images = processor.image_processor
+        self._words = processor.tokenizer
+        self._kind = str(kind)
+        self._tokenizer: Tokenizer | None = None
+        if kind in TOKEN_DETECTORS:
+            self._tokenizer = Tokenizer.from_json(self._words.backend_tokenizer.to_str())
+            self._max_tokens = int(model.config.max_text_len)
+        else:
+            self._max_tokens = int(model.config.text_config.max_position_embeddings)
+        self._identity = {
+            "kind": self._kind,
+            "name": folder.resolve().name,
+            "sha256": _fingerprint(folder),
+            "dtype": dtype,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Name, kind, SHA-256."""
+        return dict(self._identity)
+
+    def check(self, prompt: Prompt) -> None:
+        """Raises PromptError if it cannot read a phrase."""
+        if self._tokenizer is not None:
+            self._passes(prompt)
+            return
+        for name in prompt.names:
+            tokens = len(self._words(name)["input_ids"])
+            if tokens > self._max_tokens:
+                raise PromptError(
+                    f"phrase {name!r} needs {tokens} tokens, {self._kind} takes {self._max_tokens}"
+                )
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """As the model's own image processor makes it."""
+        pixels = self._images(images=image, return_tensors="pt")["pixel_values"][0]
+        return Prepared(0, pixels, (image.height, image.width))
+
+    @torch.inference_mode()
+    def ground(
+        self, pictures: Sequence[Prepared], prompts: Sequence[Sequence[Prompt]], boxes: BoxConfig
+    ) -> list[list[Detections]]:
+        """Boxes of the phrases of each caption; pictures go through the model one by one."""
+        options = boxes.options("max")
+        ask = self._by_tokens if self._tokenizer is not None else self._by_queries
+        return [
+            [
+                _detections(found, picture.original_hw, prompt)
+                for prompt, found in zip(
+                    asked, ask(picture, asked, options) if asked else (), strict=True
+                )
+            ]
+            for picture, asked in zip(pictures, prompts, strict=True)
+        ]
+
+    def _passes(self, prompt: Prompt) -> tuple[PromptPass, ...]:
+        """The prompt in pieces that fit; a sentence ends with a period, as in training."""
+        assert self._tokenizer is not None
+        if not prompt.text.rstrip().endswith((".", "?", "!")):
+            prompt = replace(prompt, text=f"{prompt.text} .")
+        return prompt.passes(self._tokenizer, self._max_tokens)
+
+    def _by_tokens(
+        self, picture: Prepared, prompts: Sequence[Prompt], options: PostprocessOptions
+    ) -> list[Found]:
+        """All captions of a picture as one batch of texts."""
+        assert self._tokenizer is not None
+        parts = [
+            (which, part) for which, prompt in enumerate(prompts) for part in self._passes(prompt)
+        ]
+        longest = max(len(part.token_ids) for _, part in parts)
+        ids = torch.full((len(parts), longest), self._tokenizer.pad_id)
+        for row, (_, part) in zip(ids, parts, strict=True):
+            row[: len(part.token_ids)] = torch.tensor(part.token_ids)
+        mask = torch.arange(longest) < torch.tensor([[len(p.token_ids)] for _, p in parts])
+        output = self._model(
+            pixel_values=self._batch(picture, len(parts)),
+            input_ids=ids.to(self._device),
+            attention_mask=mask.long().to(self._device),
+            token_type_ids=torch.zeros_like(ids).to(self._device),
+        )
+        found: list[list[Found]] = [[] for _ in prompts]
+        for (which, part), logits, shares in zip(
+            parts, output.logits.float().cpu(), output.pred_boxes.float().cpu(), strict=True
+        ):
+            logits = logits[:, : len(part.token_ids)]
+            scores = phrase_probabilities(logits, part.token_map, options.aggregate)
+            kept = _selected(scores, shares, self._scale(picture), picture.original_hw, options)
+            found[which].append(kept._replace(labels=torch.tensor(part.rows)[kept.labels]))
+        return [merge(pieces, options.max_detections) for pieces in found]
+
+    def _by_queries(
+        self, picture: Prepared, prompts: Sequence[Prompt], options: PostprocessOptions
+    ) -> list[Found]:
+        """Every different phrase of all captions once."""
+        names = list(dict.fromkeys(name for prompt in prompts for name in prompt.names))
+        words = self._words(
+            names, padding="max_length", max_length=self._max_tokens, return_tensors="pt"
+        ).to(self._device)
+        output = self._model(
+            pixel_values=self._batch(picture, 1),
+            input_ids=words["input_ids"],
+            attention_mask=words["attention_mask"],
+        )
+        scores = output.logits[0].float().sigmoid().cpu()  # (N, Q)
+        shares = output.pred_boxes[0].float().cpu()
+        place = {name: row for row, name in enumerate(names)}
+        return [
+            _selected(
+                scores[:, [place[name] for name in prompt.names]],
+                shares,
+                self._scale(picture),
+                picture.original_hw,
+                options,
+            )
+            for prompt in prompts
+        ]
+
+    def _batch(self, picture: Prepared, copies: int) -> Tensor:
+        pixels = picture.pixels.to(self._device, self._dtype)
+        return pixels.expand(copies, -1, -1, -1)
+
+    def _scale(self, picture: Prepared) -> tuple[int, int]:
+        """Width and height, in pixels of the original, of what the model saw."""
+        height, width = picture.original_hw
+        longest = max(height, width)
+        return (longest, longest) if self._kind in _PADDED_SQUARE else (width, height)
+
+
+def _selected(
+    scores: Tensor,
+    shares: Tensor,
+    scale_wh: tuple[int, int],
+    image_hw: tuple[int, int],
+    options: PostprocessOptions,
+) -> Found:
+    """(N, P) scores and (N, 4) centres and sizes, in shares, as detections in pixels."""
+    region, label = (scores > options.score).nonzero(as_tuple=True)
+    best, order = scores[region, label].topk(min(len(region), options.candidates_per_level))
+    centre, size = shares[region[order]].split(2, dim=-1)
+    scale = torch.tensor([*scale_wh, *scale_wh], dtype=torch.float32)
+    boxes = torch.cat([centre - size / 2, centre + size / 2], -1) * scale
+    boxes[:, 2:] -= 1  # ours count the last pixel in
+    return suppress(Found(clip_boxes(boxes, image_hw), best, label[order]), options)
+
+
+def _detections(found: Found, image_hw: tuple[int, int], prompt: Prompt) -> Detections:
+    return Detections(found.boxes, found.scores, found.labels, prompt, image_hw)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Of all weights of a folder together with their configuration."""
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".safetensors", ".bin") or path.name == "config.json"
+    ]
+    if len(files) < 2:
+        logging.getLogger(__name__).warning("%s: no file of weights to tell it by", folder)
+    digests = "".join(file_sha256(path) for path in files)
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
+# Which boxes are kept.
+
+
+class View(NamedTuple):
+    """A picture with what is asked of it."""
+
+    picture: Prepared
+    prompts: tuple[Prompt, ...]
+
+
+def mirrored_prompt(prompt: Prompt) -> Prompt:
+    """What is asked of the mirrored picture, its phrases in the same order.
+
+    Left and right are exchanged; a caption that has no sure mirror stays as it is.
+    """
+    other = mirror(prompt.text)
+    if other is None or not other.edits:
+        return prompt
+    phrases = tuple(tuple(map(other.span, spans)) for spans in prompt.phrases)
+    return Prompt(other.text, phrases)
+
+
+def views(
+    teacher: Teacher, image: Image.Image, prompts: Sequence[Prompt], boxes: BoxConfig
+) -> list[View]:
+    """A picture, and its mirror image if the two have to agree."""
+    seen = [View(teacher.prepare(image), tuple(prompts))]
+    if boxes.agreement is not None:
+        mirrored = tuple(map(mirrored_prompt, prompts))
+        seen.append(View(teacher.prepare(ImageOps.mirror(image)), mirrored))
+    return seen
+
+
+def teach(
+    teacher: Teacher, pictures: Sequence[Sequence[View]], boxes: BoxConfig
+) -> list[list[Detections]]:
+    """The boxes of the phrases of each caption that are to be kept.
+
+    Args:
+        teacher: Who finds them.
+        pictures: The views of each, as `views` gives them, all as many.
+        boxes: What is kept.
+    Returns:
+        For each picture one `Detections` for each of its prompts, best first.
+    """
+    rounds = [
+        teacher.ground([view.picture for view in row], [view.prompts for view in row], boxes)
+        for row in zip(*pictures, strict=True)
+    ]
+    results = rounds[0]
+    if boxes.agreement is not None:
+        limit = boxes.agreement
+        results = [
+            [agreed(found, again, limit) for found, again in zip(*pair, strict=True)]
+            for pair in zip(*rounds, strict=True)
+        ]
+    return [[_kept(found, boxes) for found in own] for own in results]
+
+
+def agreed(found: Detections, mirrored: Detections, iou: float) -> Detections:
+    """What is found in a picture and, by another look, in its mirror image.
+
+    Args:
+        found: In the picture.
+        mirrored: In its mirror image, for the same phrases in the same order.
+        iou: Least overlap of a box with one of the same phrase.
+    Returns:
+        The boxes of the first look, best first; scores are the mean of the two looks.
+    """
+    if not len(found) or not len(mirrored):
+        return found[:0]
+    last = found.image_hw[1] - 1
+    x1, y1, x2, y2 = mirrored.boxes.unbind(-1)
+    back = torch.stack([last - x2, y1, last - x1, y2], -1)
+    overlap = iou_matrix(found.boxes, back)  # (N, M)
+    overlap[found.phrase_ids[:, None] != mirrored.phrase_ids[None]] = -1
+    best, partner = overlap.max(-1)
+    scores = (found.scores + mirrored.scores[partner]) / 2
+    kept = replace(found, scores=scores)[best >= iou]
+    return kept.top(len(kept))
+
+
+def _kept(found: Detections, boxes: BoxConfig) -> Detections:
+    """Those that are large enough, and the best of each phrase."""
+    sides = found.boxes[:, 2:] - found.boxes[:, :2] + 1
+    found = found[(sides >= boxes.min_size).all(-1)]
+    # Rank of each among those of its phrase: how many of them stand before it.
+    same = found.phrase_ids[:, None] == found.phrase_ids[None]
+    rank = same.tril(diagonal=-1).sum(-1)
+    return found[rank < boxes.max_boxes_per_phrase][: boxes.max_boxes]

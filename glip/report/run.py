@@ -1,0 +1,74 @@
+"""The report of a run: one HTML file with curves, AP of each class, and sample pictures.
+
+Knows nothing about training or evaluation; it is handed numbers and pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from glip.report.page import curve, picture, table, write_page
+
+
+class SamplePicture(NamedTuple):
+    """A picture with what should be found on it and what was."""
+
+    name: str
+    truth: Image.Image
+    found: Image.Image
+
+
+def write_report(
+    path: Path,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    title: str,
+    summary: Mapping[str, Any],
+    metrics: Mapping[str, float | None],
+    per_class: Mapping[str, float | None],
+    pictures: Sequence[SamplePicture],
+    settings: str,
+) -> None:
+    """Write the report.
+
+    Args:
+        path: Of the HTML file.
+        records: Rows of `glip.training.record.read_records`.
+        title: Of the page.
+        summary: What to say first, such as the number of steps.
+        metrics: Of the last evaluation, in [0, 1]; may be empty.
+        per_class: AP by class, in [0, 1]; may be empty.
+        pictures: May be empty.
+        settings: The configuration, as text.
+    """
+    parts = [table(summary)]
+    if metrics:
+        parts += ["<h2>Evaluation</h2>", table({k: _per_cent(v) for k, v in metrics.items()})]
+    names = list(dict.fromkeys(name for row in records for name in row if name != "step"))
+    for heading, prefix in (("Losses", "loss/"), ("Evaluations", "evaluation/"), ("Steps", "")):
+        figures = []
+        for name in names:
+            points = [(row["step"], row[name]) for row in records if row.get(name) is not None]
+            if len(points) > 1 and name.startswith(prefix) and ("/" in name) == bool(prefix):
+                figures.append(curve(name.removeprefix(prefix), points))
+        if figures:
+            parts += [f"<h2>{heading}</h2>", f'<div class="curves">{"".join(figures)}</div>']
+    if per_class:
+        ordered = sorted(per_class.items(), key=lambda pair: -(pair[1] or 0.0))
+        parts += ["<h2>AP of each class</h2>", table({n: _per_cent(v) for n, v in ordered})]
+    if pictures:
+        parts.append("<h2>Pictures: the truth, and what was found</h2>")
+    for sample in pictures:
+        truth = picture(sample.truth, f"{sample.name}: truth")
+        parts.append(f"<div>{truth}{picture(sample.found, f'{sample.name}: found')}</div>")
+    parts += ["<h2>Settings</h2>", f"<pre>{escape(settings)}</pre>"]
+    write_page(path, title, parts)
+
+
+def _per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

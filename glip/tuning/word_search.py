@@ -1,0 +1,256 @@
+"""Which words help: wordings tried one after the other on a few labelled photos.
+
+Greedy, as each choice is cheap to judge and they hardly depend on one another: the template first,
+then the wordings class by class, then ensembles of them, then negatives. What does not help is left
+out. Thresholds are fitted to the same photos in the end. All trials look at the same pictures, so
+their features are computed once.
+
+With a handful of photos the best of many trials is partly luck: report it on other photos.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glip.boxes import iou_matrix
+from glip.data.augment import scene_boxes
+from glip.data.formats.coco import DetectionData, DetectionRecord
+from glip.data.pictures import Pictures
+from glip.data.sampling import class_prompt
+from glip.detector import Detector, Prepared
+from glip.errors import DataError, PromptError
+from glip.evaluation.coco import CocoEvaluator
+from glip.evaluation.predictions import prediction
+from glip.structures import Detections
+from glip.task_prompt import TaskPrompt
+from glip.training.features import FeatureCache, SeenPyramids
+from glip.tuning.wording import PLAIN, Said, Wordings, worded
+
+logger = logging.getLogger(__name__)
+
+MATCHED = 0.5  # IoU from which a detection counts as right, for thresholds
+FLOOR = 0.05  # thresholds do not fall below this, where detections are noise
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One choice of words and what it gave."""
+
+    what: str
+    said: Said
+    ap: float | None
+    """None if these words do not fit the text encoder."""
+    per_class: Mapping[str, float]
+    kept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search came to."""
+
+    trials: tuple[Trial, ...]
+    """In order; the first is the plain names."""
+    said: Said
+    task: TaskPrompt
+    """The best words with their thresholds."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "trials": [
+                {
+                    "what": trial.what,
+                    "AP": trial.ap,
+                    "kept": trial.kept,
+                    "per_class": dict(trial.per_class),
+                }
+                for trial in self.trials
+            ],
+            "best": dict(self.task.notes),
+            "thresholds": dict(zip(self.task.names, self.task.thresholds, strict=True)),
+        }
+
+
+class Photos:
+    """A few labelled photos that are looked at again and again.
+
+    Args:
+        detector: Whose backbone sees them, once.
+        data: Their boxes.
+        pictures: Where they are.
+        gib: Memory for features.
+    """
+
+    def __init__(
+        self, detector: Detector, data: DetectionData, pictures: Pictures, *, gib: float = 2.0
+    ) -> None:
+        self.data = data
+        self.detector = Detector(
+            detector.model,
+            detector.config,
+            detector.tokenizer,
+            device=detector.device,
+            dtype=detector.dtype,
+            fingerprint=detector.fingerprint,
+            see=SeenPyramids(detector.model, FeatureCache(gib)),
+        )
+        self._pictures = [
+            (record, self.detector.prepare(pictures.read(record.file_name)))
+            for record in data.records
+        ]
+
+    def detections(self, task: TaskPrompt) -> list[tuple[DetectionRecord, Detections]]:
+        """What a table of words finds in each photo."""
+        detector = self.detector.with_prompt(task)
+        prompt = class_prompt(self.data.names)
+
+        def one(prepared: Prepared) -> Detections:
+            ((found,),) = detector.ground([prepared], [[prompt]])
+            return found
+
+        return [(record, one(prepared)) for record, prepared in self._pictures]
+
+    def measure(self, task: TaskPrompt) -> tuple[float, dict[str, float]]:
+        """AP, and AP of each class that occurs."""
+        evaluator = CocoEvaluator(self.data)
+        ids = np.array(self.data.category_ids, dtype=np.int64)
+        for record, found in self.detections(task):
+            evaluator.update(
+                prediction(
+                    record.image_id,
+                    found.boxes.numpy(),
+                    found.scores.numpy(),
+                    ids[found.phrase_ids.numpy()],
+                )
+            )
+        return evaluator.compute()["AP"], evaluator.per_class()
+
+
+def search(
+    photos: Photos, wordings: Wordings, *, progress: Callable[[int], object] | None = None
+) -> Found:
+    """The words that find most on some photos.
+
+    Args:
+        photos: With boxes.
+        wordings: What to try.
+        progress: Is told of each trial.
+    Raises:
+        ConfigError: Wordings of other classes than those of the photos.
+        DataError: No photo has a box.
+    """
+    names = photos.data.names
+    wordings.check(names)
+    trials: list[Trial] = []
+
+    def attempt(what: str, said: Said) -> Said:
+        """Better than what was best so far, or that."""
+        try:
+            ap, per_class = photos.measure(worded(photos.detector, said))
+        except PromptError as error:
+            if not trials:
+                raise  # the names themselves do not fit
+            logger.warning("%s is left out: %s", what, error)
+            ap, per_class = None, {}
+        if progress is not None:
+            progress(1)
+        if ap is not None and math.isnan(ap):
+            raise DataError(f"{photos.data.path} has no box on these photos to judge words by")
+        best = max((trial.ap for trial in trials if trial.ap is not None), default=-1.0)
+        trials.append(Trial(what, said, ap, per_class, ap is not None and ap > best))
+        return [trial for trial in trials if trial.kept][-1].said
+
+    best = attempt("names", Said({name: (name,) for name in names}))
+    for template in wordings.templates:
+        if template != PLAIN:
+            best = attempt(f"template {template!r}", replace(best, template=template))
+    for name in names:
+        for wording in wordings.of(name)[1:]:
+            texts = {**best.texts, name: (wording,)}
+            best = attempt(f"{name}: {wording!r}", replace(best, texts=texts))
+    if any(len(wordings.of(name)) > 1 for name in names):
+        every = {name: wordings.of(name) for name in names}
+        best = attempt("all wordings, scores averaged", replace(best, texts=every))
+        best = attempt(
+            "all wordings, features averaged", replace(best, texts=every, ensemble="features")
+        )
+    if best.ensemble == "scores":
+        best = attempt("features of the best wordings", replace(best, ensemble="features"))
+    for negative in wordings.negatives:
+        negatives = (*best.negatives, negative)
+        best = attempt(f"not {negative!r}", replace(best, negatives=negatives))
+    task = worded(photos.detector, best)
+    task = replace(task, thresholds=fit_thresholds(photos.detections(task), len(names)))
+    return Found(tuple(trials), best, task)
+
+
+def count_trials(wordings: Wordings, names: Sequence[str]) -> int:
+    """How many trials a search takes at most, for a progress bar."""
+    others = sum(len(wordings.of(name)) - 1 for name in names)
+    return 2 + len(wordings.templates) + others + (2 if others else 0) + len(wordings.negatives)
+
+
+def fit_thresholds(
+    found: Sequence[tuple[DetectionRecord, Detections]], classes: int, default: float = 0.3
+) -> tuple[float, ...]:
+    """Of each class the score with the best F1: the harmonic mean of precision and recall.
+
+    The threshold lies half-way between the last detection that should count and the first that
+    should not.
+
+    Args:
+        found: Photos with their boxes, and what was found on them; class rows are those of the
+            records.
+        classes: Number of classes.
+        default: For classes without any box on the photos.
+    """
+    scores: list[list[float]] = [[] for _ in range(classes)]
+    right: list[list[bool]] = [[] for _ in range(classes)]
+    total = [0] * classes
+    for record, detections in found:
+        useful = scene_boxes(record.boxes, record.image_hw)[1] & ~record.crowd
+        for row in range(classes):
+            truth = torch.from_numpy(record.boxes[useful & (record.labels == row)]).float()
+            own = detections[detections.phrase_ids == row]
+            total[row] += len(truth)
+            scores[row] += own.scores.tolist()
+            right[row] += _matched(own.boxes, truth)
+    return tuple(
+        _best_f1(torch.tensor(scores[row]), torch.tensor(right[row]), total[row], default)
+        for row in range(classes)
+    )
+
+
+def _matched(boxes: Tensor, truth: Tensor) -> list[bool]:
+    """Of each box, best first, whether it finds a true one that no better box has found."""
+    overlaps = iou_matrix(boxes, truth)
+    taken: set[int] = set()
+    result = []
+    for row in range(len(boxes)):
+        free = [place for place in range(len(truth)) if place not in taken]
+        best = max(free, key=lambda place: float(overlaps[row, place]), default=-1)
+        hit = best >= 0 and float(overlaps[row, best]) >= MATCHED
+        if hit:
+            taken.add(best)
+        result.append(hit)
+    return result
+
+
+def _best_f1(scores: Tensor, right: Tensor, total: int, default: float) -> float:
+    if not total or not len(scores) or not bool(right.any()):
+        return default
+    order = scores.argsort(descending=True, stable=True)
+    scores, right = scores[order], right[order].float()
+    hits = right.cumsum(0)
+    f1 = 2 * hits / (torch.arange(1, len(scores) + 1) + total)
+    last = int(f1.argmax())
+    below = float(scores[last + 1]) if last + 1 < len(scores) else 0.0
+    return max(FLOOR, (float(scores[last]) + below) / 2)

@@ -1,0 +1,173 @@
+"""`glip label` from end to end, with the tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from glip.checkpoint import Weights, save
+from glip.cli.main import main
+from glip.data.formats.recognise import read_annotated
+from glip.jobs.journal import Journal
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for number in range(3):
+        make_picture(seed=number).save(folder / "sub" / f"{number}.png")
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+@pytest.fixture
+def label(tiny_file: Path, photos: Path, tmp_path: Path) -> Run:
+    """`glip label` over the photos into the folder `out`."""
+
+    def run(*argv: str, out: str = "out") -> int:
+        given = ["--images", str(photos), "--out", str(tmp_path / out), "--device", "cpu"]
+        return main(["label", *given, "--weights", str(tiny_file), *argv])
+
+    return run
+
+
+def test_photos_become_a_data_set_a_report_and_a_list(
+    label: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label("--classes", "cat, red car", "--threshold", "0.6") == 1
+    err = capsys.readouterr().err
+    assert "3 pictures labelled, 1 rejected" in err
+    assert (tmp_path / "out" / "rejected.txt").read_text().startswith("empty.jpg\t")
+    assert "Labels by tiny.safetensors" in (tmp_path / "out" / "report.html").read_text()
+    data = read_annotated(tmp_path / "out" / "coco" / "annotations.json", photos).data
+    assert data.names == ("cat", "red car")
+    assert data.file_names() == ["sub/0.png", "sub/1.png", "sub/2.png"]
+    assert sum(len(record.boxes) for record in data.records) > 3
+
+
+def test_labels_score_above_the_threshold_of_the_weights(
+    tiny_weights: Weights, photos: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "sure.safetensors"
+    config = replace(tiny_weights.config, threshold=0.6)
+    save(weights, replace(tiny_weights, config=config))
+    for out, given in (("own", ()), ("given", ("--threshold", "0.6"))):
+        argv = ["--images", str(photos), "--out", str(tmp_path / out), "--classes", "cat, red car"]
+        assert main(["label", *argv, "--weights", str(weights), *given]) == 1
+    own, same = (
+        json.loads((tmp_path / out / "coco" / "annotations.json").read_text())["annotations"]
+        for out in ("own", "given")
+    )
+    assert own == same and min(label["score"] for label in own) > 0.6
+
+
+def test_another_format_of_the_same_labels_needs_no_model(
+    label: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert label("--classes", "cat") == 1
+    monkeypatch.setattr("glip.detector.load", None)  # what would fail if it were called
+    assert label("--classes", "cat", "--format", "yolo", "--val", "0.5") == 1
+    assert (tmp_path / "out" / "yolo" / "data.yaml").is_file()
+    assert (tmp_path / "out" / "coco" / "annotations.json").is_file()
+
+
+def test_rejected_pictures_are_tried_again_when_asked(
+    label: Run, photos: Path, make_picture: Callable[..., Image.Image]
+) -> None:
+    assert label("--classes", "cat") == 1
+    make_picture().save(photos / "empty.jpg")
+    assert label("--classes", "cat", "--force") == 1
+    assert label("--classes", "cat", "--force", "--retry-rejected") == 0
+
+
+def test_results_inside_the_picture_folder_are_no_pictures(label: Run, photos: Path) -> None:
+    for _ in range(2):
+        label("--classes", "cat", "--pictures", "copy", "--force", out="photos/out")
+        data = json.loads((photos / "out" / "coco" / "annotations.json").read_text())
+        assert len(data["images"]) == 3
+
+
+def test_corrected_labels_come_back(
+    label: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label("--classes", "cat", "--format", "labelstudio") == 1
+    tasks = json.loads((tmp_path / "out" / "labelstudio" / "tasks.json").read_text())
+    for task in tasks:
+        [prediction] = task.pop("predictions")
+        task["annotations"] = [{"result": prediction["result"][:1]}]  # the others were wrong
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(tasks[:2]))
+    capsys.readouterr()
+    argv = ["label", "--corrected", str(export), "--images", str(photos)]
+    assert main([*argv, "--out", str(tmp_path / "better")]) == 0
+    assert "2 pictures labelled, 0 rejected" in capsys.readouterr().err
+    data = read_annotated(tmp_path / "better" / "coco" / "annotations.json", photos).data
+    assert [len(record.boxes) for record in data.records] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "say what to label, with --classes NAMES or --ontology YAML"),
+        (["--classes", "cat,,dog"], "--classes 'cat,,dog' has an empty name between commas"),
+        (["--classes", "cat", "--val", "1"], "share for validation must lie in [0, 1), got 1.0"),
+        (["--classes", "cat", "--threshold", "3"], "threshold must lie between 0 and 1, got 3.0"),
+        (["--classes", "cat", "--nms", "-1"], "nms must lie between 0 and 1, got -1.0"),
+        (["--classes", "cat", "--batch-size", "0"], "batch_size must be a whole number from 1"),
+        (["--classes", "cat", "--workers", "0"], "workers must be a whole number from 1, got 0"),
+        (["--classes", "cat", "--max-detections", "0"], "max_detections must be a whole number"),
+        (["--classes", "cat", "--images", "none"], "picture folder none does not exist"),
+        (["--ontology", "none.yaml"], "none.yaml cannot be opened: No such file or directory"),
+        (["--corrected", "none.json"], "none.json cannot be opened: No such file or directory"),
+    ],
+)
+def test_bad_input_is_one_line(
+    argv: list[str], message: str, label: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label(*argv) == 2
+    [line] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert message in line
+
+
+def test_a_folder_without_a_usable_picture(
+    label: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in photos.glob("sub/*"):
+        path.unlink()
+    assert label("--classes", "cat") == 2
+    assert "none of the 1 pictures in" in capsys.readouterr().err
+    assert "empty.jpg" in (tmp_path / "out" / "rejected.txt").read_text()
+    (photos / "empty.jpg").unlink()
+    assert label("--classes", "cat", out="other") == 2
+    assert "holds no picture" in capsys.readouterr().err
+
+
+def test_a_change_of_the_job_or_a_data_set_that_is_there_stops_before_any_work(
+    label: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label("--classes", "cat") == 1
+    for argv, message in (
+        (["--classes", "dog"], "ontology.cat was"),
+        (["--classes", "cat", "--threshold", "0.5"], "ontology.cat.threshold was 0.3, is 0.5"),
+        (["--classes", "cat", "--nms", "0.5"], "nms was 0.6, is 0.5"),
+    ):
+        assert label(*argv, "--force") == 2
+        assert message in capsys.readouterr().err
+    assert label("--classes", "cat") == 2
+    assert "coco exists; move it away" in capsys.readouterr().err
+
+
+def test_two_runs_at_once_are_refused(
+    label: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Journal(tmp_path / "out" / "journal", {}):
+        assert label("--classes", "cat") == 2
+    assert "is in use by another run" in capsys.readouterr().err

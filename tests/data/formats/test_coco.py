@@ -1,0 +1,194 @@
+"""COCO- and LVIS-style files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from glip.data.formats.coco import parse_detection, read_detection, to_coco
+from glip.errors import DataError
+
+
+def test_classes_are_rows_in_the_order_of_their_ids(coco):
+    data = read_detection(coco)
+    assert data.names == ("blue box", "red_box", "disc (round)")
+    assert data.category_ids == (3, 7, 9)
+    first = data.records[0]
+    assert first.image_id == 10 and first.file_name == "a.png" and first.image_hw == (40, 60)
+    assert first.boxes.tolist() == [[10, 5, 30, 15], [30, 20, 40, 30]]
+    assert first.labels.tolist() == [1, 0]
+    assert data.records[2].boxes.shape == (0, 4)
+
+
+def test_blank_name_without_a_box_is_no_class(coco_content, tmp_path):
+    """ODinW's chess pieces have one."""
+    coco_content["categories"].append({"id": 1, "name": "  "})
+    coco_content["images"][0]["neg_category_ids"] = [1, 9]
+    data = parse_detection(coco_content, tmp_path / "chess.json")
+    assert data.names == ("blue box", "red_box", "disc (round)")
+    assert data.category_ids == (3, 7, 9)
+    assert data.records[0].absent == (2,)
+    assert data.records[0].labels.tolist() == [1, 0]
+    coco_content["annotations"][0]["category_id"] = 1
+    assert parse_detection(coco_content, tmp_path / "chess.json").names[0] == "  "
+
+
+def test_group_of_the_name_of_its_only_class_is_no_class(coco_content, tmp_path):
+    """Exports list groups as categories; "disc (round)" has no box and is one, but once."""
+    for number, name in ((0, "red_box"), (10, "disc (round)"), (11, "thing")):
+        coco_content["categories"].append({"id": number, "name": name})
+    data = parse_detection(coco_content, tmp_path / "groups.json")
+    assert data.names == ("blue box", "red_box", "disc (round)", "thing")
+    assert data.category_ids == (3, 7, 9, 11)
+    coco_content["annotations"][1]["category_id"] = 0  # now both have boxes
+    names = parse_detection(coco_content, tmp_path / "groups.json").names
+    assert names.count("red_box") == 2
+
+
+def test_group_above_all_classes_is_no_class(coco_content, tmp_path):
+    for category in coco_content["categories"]:
+        category["supercategory"] = "things"
+    roof = {"id": 0, "name": "things", "supercategory": "none"}
+    coco_content["categories"].insert(0, roof)
+    names = parse_detection(coco_content, tmp_path / "roboflow.json").names
+    assert names == ("blue box", "red_box", "disc (round)")
+    coco_content["annotations"][0]["category_id"] = 0
+    assert len(parse_detection(coco_content, tmp_path / "boxes.json").names) == 4
+
+
+def test_same_name_in_two_vocabularies_is_two_classes(coco_content, tmp_path):
+    coco_content["categories"].append({"id": 12, "name": "red_box"})
+    coco_content["vocabularies"] = {"a": [3, 7, 9], "b": [12]}
+    for image in coco_content["images"]:
+        image["vocabulary"] = "a"
+    data = parse_detection(coco_content, tmp_path / "two.json")
+    assert data.names == ("blue box", "red_box", "disc (round)", "red_box")
+
+
+def test_plain_coco_knows_every_class_without_a_box_to_be_absent(coco):
+    data = read_detection(coco)
+    assert [data.absent(record) for record in data.records] == [(2,), (1, 2), (0, 1, 2)]
+
+
+def test_unknown_is_not_absent(coco_content, tmp_path):
+    image = coco_content["images"][1]
+    image["neg_category_ids"] = [9]
+    assert parse_detection(coco_content, tmp_path).absent(
+        parse_detection(coco_content, tmp_path).records[1]
+    ) == (2,)
+
+
+def test_not_exhaustive_class_is_never_absent(coco_content, tmp_path):
+    coco_content["images"][1] |= {"neg_category_ids": [7, 9], "not_exhaustive_category_ids": [9]}
+    data = parse_detection(coco_content, tmp_path)
+    assert data.absent(data.records[1]) == (1,)
+
+
+def test_absent_class_with_a_box_or_crowd_is_not_absent(coco_content, tmp_path):
+    coco_content["images"][1]["neg_category_ids"] = [3, 7]
+    coco_content["annotations"][2]["iscrowd"] = 1
+    data = parse_detection(coco_content, tmp_path)
+    assert data.records[1].crowd.tolist() == [True]
+    assert data.absent(data.records[1]) == (1,)
+
+
+def test_vocabulary_limits_what_is_asked_and_absent(coco_content, tmp_path):
+    coco_content["vocabularies"] = {"boxes": [3, 7], "discs": [9]}
+    for image, name in zip(coco_content["images"], ("boxes", "boxes", "discs"), strict=True):
+        image["vocabulary"] = name
+    data = parse_detection(coco_content, tmp_path)
+    assert [data.vocabulary(record) for record in data.records] == [(0, 1), (0, 1), (2,)]
+    assert [data.absent(record) for record in data.records] == [(), (1,), (2,)]
+
+
+def test_one_vocabulary_alone(coco_content, tmp_path):
+    coco_content["vocabularies"] = {"boxes": [3, 7], "discs": [9]}
+    for image, name in zip(coco_content["images"], ("boxes", "boxes", "discs"), strict=True):
+        image["vocabulary"] = name
+    data = parse_detection(coco_content, tmp_path)
+    discs = data.only("discs")
+    assert [record.image_id for record in discs.records] == [coco_content["images"][2]["id"]]
+    assert (discs.names, discs.vocabularies) == (data.names, data.vocabularies)
+    with pytest.raises(DataError, match=r"vocabulary 'rings'; it has boxes, discs"):
+        data.only("rings")
+
+
+def test_lvis_names_pictures_by_url_and_has_frequencies(coco_content, tmp_path):
+    del coco_content["images"][0]["file_name"]
+    coco_content["images"][0]["coco_url"] = "http://images.cocodataset.org/val2017/000000000001.jpg"
+    for category, frequency in zip(coco_content["categories"], "rcf", strict=True):
+        category["frequency"] = frequency
+    data = parse_detection(coco_content, tmp_path)
+    assert data.records[0].file_name == "val2017/000000000001.jpg"
+    assert data.frequencies == ("c", "r", "f")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda c: c.pop("annotations"), "has no list 'annotations'"),
+        (lambda c: c["categories"].clear(), "has no categories"),
+        (lambda c: c["categories"].append({"id": 3, "name": "x"}), "two categories share an id"),
+        (lambda c: c["categories"].append({"name": "x"}), "a category lacks"),
+        (lambda c: c["images"].append({"id": 10}), "image id 10 occurs twice"),
+        (lambda c: c["images"][0].pop("file_name"), "image 10 has no 'file_name'"),
+        (lambda c: c["images"][0].pop("width"), "image 10 has no positive 'width'"),
+        (lambda c: c["annotations"][0].update(image_id=5), "annotation 1 belongs to image 5"),
+        (lambda c: c["annotations"][0].update(category_id=5), "annotation 1 has category 5"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"has bbox \[1, 2, 3\]"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "has bbox"),
+        (lambda c: c["images"][0].update(neg_category_ids=[77]), "names the category 77"),
+    ],
+)
+def test_broken_file_names_its_first_fault(coco_content, tmp_path, spoil, message):
+    spoil(coco_content)
+    with pytest.raises(DataError, match=message) as caught:
+        parse_detection(coco_content, tmp_path / "broken.json")
+    assert "broken.json" in str(caught.value)
+
+
+def test_file_that_is_no_json(tmp_path):
+    path = tmp_path / "x.json"
+    with pytest.raises(DataError, match="cannot be opened"):
+        read_detection(path)
+    path.write_text('{"images": [')
+    with pytest.raises(DataError, match=r"x.json is not valid JSON: .* line 1"):
+        read_detection(path)
+    path.write_text(json.dumps([1]))
+    with pytest.raises(DataError, match="is not a COCO file"):
+        read_detection(path)
+
+
+def test_boxes_are_kept_as_the_file_has_them(coco_content, tmp_path):
+    coco_content["annotations"][0]["bbox"] = [-5.5, 3, 100, 0]
+    boxes = parse_detection(coco_content, tmp_path).records[0].boxes
+    np.testing.assert_array_equal(boxes[0], [-5.5, 3, 94.5, 3])
+
+
+def test_data_become_a_coco_file_and_come_back(coco_content, tmp_path):
+    coco_content["vocabularies"] = {"boxes": [3, 7], "discs": [9]}
+    for image, name in zip(coco_content["images"], ("boxes", "boxes", "discs"), strict=True):
+        image |= {"vocabulary": name, "neg_category_ids": [], "not_exhaustive_category_ids": [3]}
+    for category in coco_content["categories"]:
+        category["frequency"] = "r"
+    coco_content["annotations"][0]["area"] = 5.5
+    coco_content["images"][0]["not_exhaustive_category_ids"] = [9]
+    once = to_coco(parse_detection(coco_content, tmp_path))
+    assert once["images"][0]["not_exhaustive_category_ids"] == [9]
+    assert to_coco(parse_detection(json.loads(json.dumps(once)), tmp_path)) == once
+    assert once["vocabularies"] == coco_content["vocabularies"]
+    assert once["annotations"][0] == coco_content["annotations"][0] | {"area": 5.5}
+
+
+def test_area_of_null_is_that_of_the_box(coco_content, tmp_path):
+    for annotation in coco_content["annotations"]:
+        annotation["area"] = None
+    for record in parse_detection(coco_content, tmp_path).records:
+        sides = record.boxes[:, 2:] - record.boxes[:, :2]
+        assert record.areas.tolist() == pytest.approx(sides.prod(1).tolist())
+
+
+def test_vocabulary_without_a_class_is_refused(coco_content, tmp_path):
+    coco_content["vocabularies"] = {"all": [3, 7, 9], "none": []}
+    with pytest.raises(DataError, match="vocabulary 'none' has no category"):
+        parse_detection(coco_content, tmp_path)
