@@ -1,7 +1,8 @@
 """Labels that people have corrected, on their way back: exports of other tools -> pictures.
 
 Reads Label Studio's JSON and JSON-MIN, "CVAT for images 1.1", and whatever
-`glip.data.formats.recognise` reads (COCO, which FiftyOne, CVAT and Roboflow write, too; YOLO; Pascal VOC).
+`glip.data.formats.recognise` reads (COCO, which FiftyOne, CVAT and Roboflow write, too; YOLO;
+Pascal VOC).
 """
 
 from __future__ import annotations

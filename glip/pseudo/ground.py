@@ -3,9 +3,9 @@
     captions -> filters -> noun phrases -> teacher -> boxes -> journal -> ODVG parts and a report
 
 What comes out trains a student like any other grounding data (`glip.data.formats.mdetr`): a
-caption, the spans of its phrases, boxes with the teacher's scores. Every input entry has one record in the
-journal, whatever became of it, so that a run that is stopped at any moment goes on where it was,
-and the counts of the report are those of the whole job.
+caption, the spans of its phrases, boxes with the teacher's scores. Every input entry has one record
+in the journal, whatever became of it, so that a run that is stopped at any moment goes on where it
+was, and the counts of the report are those of the whole job.
 """
 
 from __future__ import annotations

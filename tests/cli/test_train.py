@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glip.cli.main import main
 from glip.cli import train as command
+from glip.cli.main import main
 from glip.cli.train import FINETUNE, add_arguments
 from glip.model.presets import build_empty, preset
 from glip.training.freezing import freeze
