@@ -56,15 +56,9 @@ from glip.checkpoint import Weights, read
 from glip.config import BackboneConfig, ModelConfig, PixelConfig, from_dict
 from glip.data.augment import AugmentConfig, Scene, augment
 from glip.data.batch import Batch, Target
-from glip.data.loader import (
-    DetectionSource,
-    Draw,
-    MixtureSampler,
-    Sample,
-    Source,
-    TrainingSet,
-    training_loader,
-)
+from glip.data.loader import Sample, TrainingSet, training_loader
+from glip.data.mixture import Draw, MixtureSampler
+from glip.data.sources import DetectionSource, Source
 from glip.data.transforms import pad_batch, resize, to_pixels
 from glip.detector import Detector, Prepared
 from glip.distributed import is_main, on_main, rank, start, stop, wait_for_all, world_size

@@ -26,12 +26,13 @@ import torch
 from latency import peak_memory
 from tqdm import tqdm
 
+from glip.data.formats.layout import DataSet
 from glip.data.labels import Label, Labelled
 from glip.detector import Detector, Prepared, load
 from glip.images import ImageLike
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, list_pictures, work_through
-from glip.labelling.export import DataSet, write_data_set
+from glip.labelling.export import write_data_set
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
 from glip.postprocess import PostprocessOptions

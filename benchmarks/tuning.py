@@ -29,9 +29,11 @@ from glip.checkpoint import Weights, find, read
 from glip.data.augment import AugmentConfig
 from glip.data.batch import Batch
 from glip.data.formats.coco import read_detection
-from glip.data.loader import DetectionSource, MixtureSampler, TrainingSet, collate
+from glip.data.loader import TrainingSet, collate
+from glip.data.mixture import MixtureSampler
 from glip.data.pictures import PictureFolder
 from glip.data.sampling import SamplingConfig
+from glip.data.sources import DetectionSource
 from glip.detector import Detector
 from glip.model.presets import build, preset
 from glip.text.prompt import Prompt

@@ -24,9 +24,9 @@ from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
 from glip.config import PixelConfig
-from glip.data.formats.coco import DetectionData, DetectionRecord
 from glip.data.formats.recognise import read_annotated
 from glip.data.pictures import Pictures
+from glip.data.records import DetectionData, DetectionRecord
 from glip.detector import load
 from glip.errors import DataError, GlipError
 from glip.evaluation.coco import CocoEvaluator

@@ -8,7 +8,7 @@ import sys
 
 from tqdm import tqdm
 
-from glip.data.formats.mdetr import read_grounding
+from glip.data.formats.recognise import read_grounding
 from glip.errors import GlipError
 from glip.pseudo.layouts import MOST_BOXES, write_layouts
 

@@ -22,19 +22,12 @@ from glip.cli.options import (
     add_dtype_option,
     add_out_option,
 )
+from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet, PictureMode
 from glip.data.labels import Labelled
 from glip.errors import ConfigError, DataError
 from glip.files import whole_file
 from glip.jobs.journal import Journal
-from glip.labelling.export import (
-    LABEL_STUDIO_PREFIX,
-    NEEDS_PICTURES,
-    DataSet,
-    Format,
-    PictureMode,
-    check_target,
-    write_data_set,
-)
+from glip.labelling.export import NEEDS_PICTURES, Format, check_target, write_data_set
 from glip.labelling.ontology import Ontology
 from glip.labelling.review import Rejected, write_report
 from glip.version import __version__

@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
     """Search or put together, print what helped and say where it is; returns the exit code."""
     from tqdm import tqdm
 
-    from glip.data.formats.coco import DetectionData
     from glip.data.formats.recognise import read_annotated, train_and_val
+    from glip.data.records import DetectionData
     from glip.detector import load
     from glip.errors import DataError
     from glip.task_prompt import SUFFIX, save_prompt

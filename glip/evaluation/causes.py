@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glip.data.formats.coco import DetectionData, DetectionRecord
+from glip.data.records import DetectionData, DetectionRecord
 from glip.evaluation.predictions import Prediction
 
 SAMPLE = 500

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glip.data.formats.coco import DetectionData, DetectionRecord, ImageId
+from glip.data.records import DetectionData, DetectionRecord, ImageId
 from glip.errors import DataError
 from glip.evaluation.average_precision import (
     SIZES,

@@ -24,9 +24,9 @@ from typing import Any, Protocol
 
 import torch
 
-from glip.data.formats.coco import DetectionData, ImageId
 from glip.data.formats.flickr import FlickrData
 from glip.data.pictures import Pictures
+from glip.data.records import DetectionData, ImageId
 from glip.data.sampling import class_prompt
 from glip.data.transforms import padded_hw
 from glip.detector import Prepared

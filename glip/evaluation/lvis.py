@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from glip.data.formats.coco import DetectionData, ImageId
+from glip.data.records import DetectionData, ImageId
 from glip.errors import DataError
 from glip.evaluation.average_precision import (
     SIZES,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glip.config import differences
-from glip.data.formats.coco import ImageId
+from glip.data.records import ImageId
 from glip.errors import DataError
 from glip.files import failing_disk, whole_path
 

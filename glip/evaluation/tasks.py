@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from glip.data.formats.coco import DetectionData
 from glip.data.formats.flickr import read_flickr
-from glip.data.formats.recognise import Split, read_annotated
+from glip.data.formats.recognise import read_annotated
 from glip.data.packed import Packed
 from glip.data.pictures import pictures_for
+from glip.data.records import DetectionData, Split
 from glip.distributed import on_main, wait_for_all
 from glip.errors import ConfigError, DataError
 from glip.evaluation.average_precision import Backend

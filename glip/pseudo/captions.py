@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
-from glip.data.formats.mdetr import read_grounding
+from glip.data.formats.recognise import read_grounding
 from glip.data.pictures import PictureFolder, Pictures, decode, open_pictures, pictures_for
 from glip.errors import DataError
 from glip.images import list_images

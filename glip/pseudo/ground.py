@@ -2,7 +2,7 @@
 
     captions -> filters -> noun phrases -> teacher -> boxes -> journal -> ODVG parts and a report
 
-What comes out trains a student like any other grounding data (`glip.data.formats.mdetr`): a
+What comes out trains a student like any other grounding data (`glip.data.formats.odvg`): a
 caption, the spans of its phrases, boxes with the teacher's scores. Every input entry has one record
 in the journal, whatever became of it, so that a run that is stopped at any moment goes on where it
 was, and the counts of the report are those of the whole job.
@@ -26,7 +26,8 @@ from PIL import Image
 
 from glip import distributed
 from glip.boxes import file_boxes
-from glip.data.formats.mdetr import GroundingRecord, write_grounding
+from glip.data.formats.odvg import write_grounding
+from glip.data.records import GroundingRecord
 from glip.detector import Prepared
 from glip.errors import ConfigError, ImageError, PromptError
 from glip.files import failing_disk, whole_file

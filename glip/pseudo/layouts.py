@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from glip.data.formats.mdetr import GroundingRecord
+from glip.data.records import GroundingRecord
 from glip.errors import ConfigError
 from glip.files import whole_file
 

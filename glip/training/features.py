@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from glip.data.augment import AugmentConfig
 from glip.data.batch import Batch
-from glip.data.loader import DetectionSource, Draw, MixtureSampler, TrainingSet, collate
+from glip.data.loader import TrainingSet, collate
+from glip.data.mixture import Draw, MixtureSampler
 from glip.data.sampling import SamplingConfig
+from glip.data.sources import DetectionSource
 from glip.errors import ConfigError
 from glip.model.glip import GLIP, Fused, Pyramid
 from glip.model.text_encoder import Words

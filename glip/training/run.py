@@ -33,17 +33,12 @@ from glip.config import differences
 from glip.data.batch import Batch
 from glip.data.caption_packing import CaptionPacker
 from glip.data.doctor.examine import examine
-from glip.data.formats.coco import DetectionData
-from glip.data.formats.recognise import Annotated, read_annotated
-from glip.data.loader import (
-    DetectionSource,
-    GroundingSource,
-    MixtureSampler,
-    Source,
-    TrainingSet,
-    training_loader,
-)
+from glip.data.formats.recognise import read_annotated
+from glip.data.loader import TrainingSet, training_loader
+from glip.data.mixture import MixtureSampler
+from glip.data.records import Annotated, DetectionData
 from glip.data.sampling import class_prompt
+from glip.data.sources import DetectionSource, GroundingSource, Source
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, world_size
 from glip.errors import CheckpointError, ConfigError, DataError, NotFiniteError

@@ -22,7 +22,7 @@ import yaml
 from glip.config import Config, ModelConfig, from_dict
 from glip.data.augment import AugmentConfig
 from glip.data.caption_packing import PackingConfig
-from glip.data.formats.recognise import Split
+from glip.data.records import Split
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.tasks import METRICS, Task
@@ -71,7 +71,7 @@ class SourceConfig:
     """Also train on pictures without any box."""
     repeat_threshold: float = 0.0
     """For data with many rare classes: those in a smaller share of the pictures are shown more
-    often, see `glip.data.loader.repeat_factors`. LVIS has 0.001."""
+    often, see `glip.data.sources.repeat_factors`. LVIS has 0.001."""
     min_score: float = 0.5
     """For pseudo labels: only boxes above this are taken."""
     trust_scores: bool = False

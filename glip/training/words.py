@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from glip.data.loader import DetectionSource, Source
 from glip.data.sampling import class_prompt
+from glip.data.sources import DetectionSource, Source
 from glip.detector import Detector
 from glip.errors import ConfigError, DataError, PromptError
 from glip.model.text_encoder import Tokens

@@ -17,8 +17,9 @@ from random import Random
 from typing import Any
 
 from glip.data.augment import scene_boxes
-from glip.data.formats.coco import DetectionData, DetectionRecord, ImageId, to_coco
+from glip.data.formats.coco import to_coco
 from glip.data.packed import Packed
+from glip.data.records import DetectionData, DetectionRecord, ImageId
 from glip.errors import ConfigError, DataError
 from glip.files import whole_file
 

@@ -34,9 +34,10 @@ from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
 from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
-from glip.data.formats.coco import DetectionData, to_coco
-from glip.data.formats.recognise import Annotated, Part, read_annotated, train_and_val
+from glip.data.formats.coco import to_coco
+from glip.data.formats.recognise import Part, read_annotated, train_and_val
 from glip.data.pictures import Pictures
+from glip.data.records import Annotated, DetectionData
 from glip.data.sampling import SamplingConfig, class_prompt
 from glip.detector import Detector
 from glip.errors import ConfigError, DataError

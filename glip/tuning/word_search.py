@@ -22,8 +22,8 @@ from torch import Tensor
 
 from glip.boxes import iou_matrix
 from glip.data.augment import scene_boxes
-from glip.data.formats.coco import DetectionData, DetectionRecord
 from glip.data.pictures import Pictures
+from glip.data.records import DetectionData, DetectionRecord
 from glip.data.sampling import class_prompt
 from glip.detector import Detector, Prepared
 from glip.errors import DataError, PromptError

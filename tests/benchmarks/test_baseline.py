@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw
 from glip.checkpoint import Weights, save
 from glip.config import BackboneConfig, HeadConfig, ModelConfig, PixelConfig, TextConfig
 from glip.data.augment import AugmentConfig
-from glip.data.loader import Draw, TrainingSet, collate
+from glip.data.loader import TrainingSet, collate
+from glip.data.mixture import Draw
 from glip.errors import CheckpointError, ConfigError
 from glip.evaluation.evaluate import read_results
 from glip.model.presets import build

@@ -12,20 +12,14 @@ from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig
 from glip.data.caption_packing import CaptionPacker, PackingConfig
 from glip.data.formats.coco import parse_detection, read_detection
-from glip.data.formats.mdetr import GroundingData, parse_grounding
-from glip.data.loader import (
-    DetectionSource,
-    Draw,
-    GroundingSource,
-    MixtureSampler,
-    TrainingSet,
-    collate,
-    repeat_factors,
-    training_loader,
-)
+from glip.data.formats.mdetr import parse_grounding
+from glip.data.loader import TrainingSet, collate, training_loader
+from glip.data.mixture import Draw, MixtureSampler
 from glip.data.packed import Packed
 from glip.data.pictures import PictureFolder
+from glip.data.records import GroundingData
 from glip.data.sampling import SamplingConfig
+from glip.data.sources import DetectionSource, GroundingSource, repeat_factors
 from glip.errors import ConfigError, DataError, ImageError
 from glip.text.tokenizer import Tokenizer
 

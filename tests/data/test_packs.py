@@ -5,9 +5,11 @@ import pytest
 from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig
 from glip.data.formats.recognise import read_annotated
-from glip.data.loader import DetectionSource, MixtureSampler, TrainingSet, training_loader
+from glip.data.loader import TrainingSet, training_loader
+from glip.data.mixture import MixtureSampler
 from glip.data.pictures import PictureTar
 from glip.data.sampling import SamplingConfig
+from glip.data.sources import DetectionSource
 from glip.text.tokenizer import Tokenizer
 
 

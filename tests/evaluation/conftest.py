@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from glip.data.formats.coco import DetectionData, parse_detection
+from glip.data.formats.coco import parse_detection
+from glip.data.records import DetectionData
 from glip.detector import Prepared
 from glip.evaluation.predictions import Prediction, prediction
 from glip.structures import Detections

@@ -16,13 +16,14 @@ import yaml
 from PIL import ExifTags, Image
 
 from glip.data.doctor.examine import examine
-from glip.data.formats.mdetr import read_odvg_detection
+from glip.data.formats.layout import DataSet
+from glip.data.formats.odvg import read_odvg_detection
 from glip.data.formats.recognise import read_annotated, train_and_val
 from glip.data.labels import Label, Labelled, part_of
 from glip.errors import ConfigError, StorageError
 from glip.images import load_image
 from glip.labelling.corrected import read_corrected
-from glip.labelling.export import DataSet, Format, write_data_set
+from glip.labelling.export import Format, write_data_set
 
 NAMES = ("raccoon", "trash can", "Füchse & <Co>")
 PICTURES = (

@@ -19,9 +19,10 @@ from PIL import Image
 
 from glip import distributed
 from glip.cli.main import main
-from glip.data.formats.mdetr import GroundingData, to_odvg
+from glip.data.formats.odvg import to_odvg
 from glip.data.formats.recognise import read_annotated
-from glip.data.loader import GroundingSource
+from glip.data.records import GroundingData
+from glip.data.sources import GroundingSource
 from glip.detector import Prepared
 from glip.errors import ConfigError, StorageError
 from glip.pseudo import ground as module

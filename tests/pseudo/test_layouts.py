@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glip.data.formats.mdetr import GroundingRecord, write_grounding
+from glip.data.formats.odvg import write_grounding
+from glip.data.records import GroundingRecord
 from glip.errors import ConfigError
 from glip.pseudo.layouts import layout, write_layouts
 

@@ -5,9 +5,11 @@ import torch
 
 from glip.data.augment import AugmentConfig
 from glip.data.formats.coco import read_detection
-from glip.data.loader import DetectionSource, MixtureSampler, TrainingSet, collate
+from glip.data.loader import TrainingSet, collate
+from glip.data.mixture import MixtureSampler
 from glip.data.pictures import PictureFolder
 from glip.data.sampling import SamplingConfig
+from glip.data.sources import DetectionSource
 from glip.detector import load
 from glip.errors import ConfigError
 from glip.model.glip import Fused, Pyramid

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from glip.data.formats.coco import empty_categories, file_name_of, groups_of, is_box, size_of
-from glip.data.formats.mdetr import checked_phrase
+from glip.data.formats.spans import checked_phrase
 from glip.data.pictures import Pictures
 from glip.errors import ImageError, PromptError
 from glip.text.prompt import Prompt, clean_name

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glip.data.doctor.checks_file import CHECKS, Check, Kind, Level, Subject
-from glip.data.formats.coco import DetectionData, file_name_of, to_coco
-from glip.data.formats.mdetr import GroundingData
-from glip.data.formats.recognise import Split, annotations_in, read_annotated, recognise
+from glip.data.formats.coco import file_name_of, to_coco
+from glip.data.formats.recognise import annotations_in, read_annotated, recognise
 from glip.data.pictures import Pictures, pictures_for
+from glip.data.records import DetectionData, GroundingData, Split
 from glip.errors import DataError, GlipError
 from glip.text.tokenizer import Tokenizer
 

@@ -1,9 +1,4 @@
-"""COCO- and LVIS-style annotation files -> records of boxes and class rows.
-
-Three kinds of class stand beside the boxes of a picture (LVIS, arXiv 1908.03195): those known to be
-absent, those of which only some instances have a box, and those nobody looked for. Unknown is not
-negative: nothing here ever turns one into the other. A plain COCO file has all its classes looked
-for in all its pictures.
+"""COCO and LVIS: one JSON object with images, annotations and categories.
 
 Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture.
 """
@@ -11,98 +6,18 @@ Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from glip.data.formats.layout import DataSet, as_json, place_all, text_file, write_list
+from glip.data.labels import Part
 from glip.data.packed import Packed
+from glip.data.records import DetectionData, DetectionRecord, ImageId
 from glip.errors import DataError
-
-ImageId = int | str
-
-
-@dataclass(frozen=True, eq=False)
-class DetectionRecord:
-    """What a file says of one picture. Class rows count the names of its `DetectionData` from 0."""
-
-    image_id: ImageId
-    file_name: str
-    """As `glip.data.pictures` finds it."""
-    image_hw: tuple[int, int]
-    boxes: npt.NDArray[np.float64]
-    """(N, 4) xyxy, pixels, exactly as in the file: x2 is x + width, nothing is clipped or
-    dropped."""
-    labels: npt.NDArray[np.int64]
-    """(N,) class rows."""
-    crowd: npt.NDArray[np.bool_]
-    """(N,), True for a region of many instances: never a target, and ignored in evaluation."""
-    absent: tuple[int, ...] | None = None
-    """Class rows known not to be in the picture; None: all classes of its vocabulary without a
-    box."""
-    not_exhaustive: tuple[int, ...] = ()
-    """Class rows of which some instances may lack a box."""
-    areas: npt.NDArray[np.float64] | None = None
-    """(N,) square pixels by which evaluation sorts sizes, such as those of masks; None: of the
-    boxes."""
-    vocabulary: str | None = None
-    """Name of the list of classes the picture was labelled for, if the file has several."""
-
-
-@dataclass(frozen=True, eq=False)
-class DetectionData:
-    """A detection data set: class names, and a record for each picture."""
-
-    path: Path
-    names: tuple[str, ...]
-    """In the order of rising category id (official: so that prompts read the same)."""
-    category_ids: tuple[int, ...]
-    """Of each name, its id in the file."""
-    records: Packed[DetectionRecord]
-    vocabularies: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of each named vocabulary, its class rows; empty if all pictures share one."""
-    frequencies: tuple[str, ...] | None = None
-    """Of each name "r", "c" or "f" (rare, common, frequent), as LVIS has them."""
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def vocabulary(self, record: DetectionRecord) -> tuple[int, ...]:
-        """The class rows somebody may ask for in a picture: those of its vocabulary, or else
-        all.
-        """
-        if record.vocabulary is not None and record.vocabulary in self.vocabularies:
-            return self.vocabularies[record.vocabulary]
-        return tuple(range(len(self.names)))
-
-    def absent(self, record: DetectionRecord) -> tuple[int, ...]:
-        """The class rows that are surely not in a picture, rising; the only ones fit as
-        negatives.
-        """
-        rows = self.vocabulary(record) if record.absent is None else record.absent
-        doubtful = {*record.labels.tolist(), *record.not_exhaustive}
-        return tuple(sorted(row for row in rows if row not in doubtful))
-
-    def only(self, vocabulary: str) -> DetectionData:
-        """The pictures that were labelled for one vocabulary of several.
-
-        Raises:
-            DataError: There are none.
-        """
-        records = Packed(r for r in self.records if r.vocabulary == vocabulary)
-        if not len(records):
-            known = ", ".join(self.vocabularies) or "none"
-            raise DataError(
-                f"{self.path} has no picture of the vocabulary {vocabulary!r}; it has {known}"
-            )
-        return replace(self, records=records)
-
-    def file_names(self) -> list[str]:
-        """The pictures' names, in order."""
-        return [record.file_name for record in self.records]
 
 
 def read_detection(path: str | Path) -> DetectionData:
@@ -374,3 +289,50 @@ def size_of(image: Mapping[str, Any]) -> tuple[int, int] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return (height, width) if height > 0 and width > 0 else None
+
+
+def write_coco(data: DataSet, folder: Path) -> None:
+    """Write `annotations.json`, or `train.json` and `val.json`."""
+    numbers = {name: number for number, name in enumerate(data.names, start=1)}
+    for part in data.parts:
+        with text_file(folder / f"{part or 'annotations'}.json") as file:
+            file.write(f'{{"info": {as_json({"description": f"labelled by {data.source}"})},\n')
+            write_list(file, "categories", _categories(data, numbers))
+            write_list(file, "images", _images(data, part))
+            write_list(file, "annotations", _annotations(data, part, numbers), last=True)
+            file.write("}\n")
+    place_all(data, folder)
+
+
+def _categories(data: DataSet, numbers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    for name, number in numbers.items():
+        parent = data.parents.get(name)
+        above = {"supercategory": parent} if parent else {}
+        yield {"id": number, "name": name, **above}
+
+
+def _images(data: DataSet, part: Part | None) -> Iterator[dict[str, Any]]:
+    for number, picture in enumerate(data.of(part), start=1):
+        height, width = picture.image_hw
+        yield {"id": number, "file_name": picture.picture, "width": width, "height": height}
+
+
+def _annotations(
+    data: DataSet, part: Part | None, numbers: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    number = 0
+    for image_id, picture in enumerate(data.of(part), start=1):
+        for label in picture.labels:
+            number += 1
+            width, height = label.sides
+            annotation = {
+                "id": number,
+                "image_id": image_id,
+                "category_id": numbers[label.name],
+                "bbox": [label.box[0], label.box[1], round(width, 3), round(height, 3)],
+                "area": round(width * height, 3),
+                "iscrowd": 0,
+            }
+            if label.score is not None:
+                annotation["score"] = label.score
+            yield annotation

@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-from glip.data.formats.mdetr import GroundingData, GroundingRecord
 from glip.data.packed import Packed
+from glip.data.records import GroundingData, GroundingRecord
 from glip.errors import DataError
 
 _MARKUP = re.compile(r"\[/EN#(?P<number>\d+)(?P<kinds>(?:/[\w-]+)+) (?P<words>[^\]]*)\]")

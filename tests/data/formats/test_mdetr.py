@@ -6,16 +6,11 @@ import logging
 import numpy as np
 import pytest
 
-from glip.data.formats.mdetr import (
-    GroundingRecord,
-    checked_phrase,
-    parse_grounding,
-    read_grounding,
-    read_odvg_detection,
-    to_odvg,
-    write_grounding,
-)
-from glip.data.formats.recognise import read_annotated
+from glip.data.formats.mdetr import parse_grounding
+from glip.data.formats.odvg import read_odvg_detection, to_odvg, write_grounding
+from glip.data.formats.recognise import read_annotated, read_grounding
+from glip.data.formats.spans import checked_phrase
+from glip.data.records import GroundingRecord
 from glip.errors import DataError
 
 CAPTION = "a red box left of a blue box"

@@ -3,16 +3,10 @@
 import numpy as np
 import pytest
 
-from glip.data.formats.coco import DetectionData
-from glip.data.formats.mdetr import GroundingData
-from glip.data.formats.recognise import (
-    Part,
-    read_annotated,
-    read_voc,
-    read_yolo,
-    recognise,
-    train_and_val,
-)
+from glip.data.formats.recognise import Part, read_annotated, recognise, train_and_val
+from glip.data.formats.voc import read_voc
+from glip.data.formats.yolo import read_yolo
+from glip.data.records import DetectionData, GroundingData
 from glip.errors import DataError
 
 

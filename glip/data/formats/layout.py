@@ -1,0 +1,244 @@
+"""What is the same in all formats: pictures beside labels, text and XML, boxes that are turned.
+
+Knows no format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Literal
+from xml.sax.saxutils import XMLGenerator
+from xml.sax.xmlreader import AttributesImpl
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from glip.data.labels import Labelled, Part, part_of
+from glip.data.records import DetectionRecord
+from glip.errors import ConfigError
+from glip.images import load_image, save_image
+
+PictureMode = Literal["none", "link", "copy"]
+
+
+LABEL_STUDIO_PREFIX = "/data/local-files/?d="
+"""How Label Studio addresses files of the folder that it was told to serve."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What is to be written."""
+
+    pictures: Iterable[Labelled]
+    """Run through several times, in the same order each time."""
+    names: tuple[str, ...]
+    """Of all classes, in order."""
+    root: Path
+    """Folder that the pictures' names start from."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """Of classes that are a kind of something."""
+    source: str = "glip"
+    """What made the labels, such as a name of weights."""
+    val_share: float = 0.0
+    """Share of pictures that is for validation; 0 does not divide them."""
+    place: PictureMode = "none"
+    """Pictures stay where they are, or are linked or copied into the data set. Copies are upright:
+    those that EXIF would turn are encoded anew, the others are the same bytes."""
+    prefix: str = LABEL_STUDIO_PREFIX
+    """For Label Studio: what stands before a picture's name in its address."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_share < 1:
+            raise ConfigError(
+                f"the share for validation must lie in [0, 1), got {self.val_share}; 0.2 is a fifth"
+            )
+
+    @property
+    def parts(self) -> tuple[Part | None, ...]:
+        """The parts it is divided into; None alone is all of it."""
+        return ("train", "val") if self.val_share else (None,)
+
+    def of(self, part: Part | None) -> Iterator[Labelled]:
+        """The pictures of a part."""
+        for picture in self.pictures:
+            if part is None or part_of(picture.picture, self.val_share) == part:
+                yield picture
+
+
+def place_all(data: DataSet, folder: Path) -> None:
+    """Pictures for the formats that name them by their path below a picture folder."""
+    if data.place != "none":
+        for picture in data.pictures:
+            place_picture(data, picture.picture, folder / "images" / picture.picture)
+
+
+def place_picture(data: DataSet, picture: str, target: Path) -> None:
+    """Link or copy a picture into the data set, if it is to be there."""
+    if data.place == "none":
+        return
+    source = data.root / picture
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if data.place == "link":
+        try:
+            target.symlink_to(source.resolve())
+            return
+        except (OSError, NotImplementedError) as error:  # Windows asks for a right
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+    if data.place == "copy" and _is_turned(source):
+        save_image(load_image(source), target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _is_turned(picture: Path) -> bool:
+    """Whether EXIF asks to turn or mirror a picture."""
+    with Image.open(picture) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+
+
+def unused_name(name: PurePosixPath, file_of: Callable[[PurePosixPath], Path]) -> PurePosixPath:
+    """The name, or if its label file is taken, as that of a.jpg is for a.png, one close to it."""
+    tried = name
+    number = 1
+    while os.path.lexists(file_of(tried)):
+        number += 1
+        tried = name.with_name(f"{name.stem}_{number}{name.suffix}")
+    return tried
+
+
+@contextlib.contextmanager
+def text_file(path: Path, *, mode: Literal["w", "x"] = "w") -> Iterator[IO[str]]:
+    """A UTF-8 file to write to, with the same line ends everywhere."""
+    with path.open(mode, encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+def as_json(value: Any) -> str:
+    """A value in a line of JSON, with letters as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_list(
+    file: IO[str], key: str, entries: Iterable[dict[str, Any]], *, last: bool = False
+) -> None:
+    """One list of a JSON object, entry by entry."""
+    file.write(f"{as_json(key)}: ")
+    write_array(file, entries)
+    file.write("\n" if last else ",\n")
+
+
+def write_array(file: IO[str], entries: Iterable[dict[str, Any]]) -> None:
+    """A JSON array, entry by entry."""
+    file.write("[")
+    for number, entry in enumerate(entries):
+        file.write(",\n" if number else "\n")
+        file.write(as_json(entry))
+    file.write("\n]")
+
+
+class XmlFile:
+    """An indented XML file, written as its elements come.
+
+    Args:
+        file: To write to.
+        declaration: Whether it begins with one; some readers refuse it.
+    """
+
+    def __init__(self, file: IO[str], *, declaration: bool = True) -> None:
+        self._out = XMLGenerator(file, encoding="utf-8", short_empty_elements=True)
+        self._depth = 0
+        if declaration:
+            self._out.startDocument()
+
+    @contextlib.contextmanager
+    def element(self, tag: str, /, **attributes: object) -> Iterator[None]:
+        """An element around others."""
+        self._start(tag, attributes)
+        self._depth += 1
+        yield
+        self._depth -= 1
+        self._new_line()
+        self._out.endElement(tag)
+        if not self._depth:
+            self._out.ignorableWhitespace("\n")
+
+    def text(self, tag: str, content: object = "", /, **attributes: object) -> None:
+        """An element with text in it, or nothing."""
+        self._start(tag, attributes)
+        if content != "":
+            self._out.characters(str(content))
+        self._out.endElement(tag)
+
+    def _start(self, tag: str, attributes: Mapping[str, object]) -> None:
+        if self._depth:
+            self._new_line()
+        words = {key: str(value) for key, value in attributes.items()}
+        self._out.startElement(tag, AttributesImpl(words))
+
+    def _new_line(self) -> None:
+        self._out.ignorableWhitespace("\n" + "  " * self._depth)
+
+
+def hull(
+    corner: tuple[float, float],
+    sides: tuple[float, float],
+    degrees: float,
+    pivot: tuple[float, float],
+) -> tuple[float, float, float, float]:
+    """The upright box, xyxy, around one that is turned clockwise about a point."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    xs, ys = [], []
+    for right in (0, sides[0]):
+        for down in (0, sides[1]):
+            x, y = corner[0] + right - pivot[0], corner[1] + down - pivot[1]
+            xs.append(pivot[0] + x * cosine - y * sine)
+            ys.append(pivot[1] + x * sine + y * cosine)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def clipped(
+    box: tuple[float, float, float, float], image_hw: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Inside the picture, in thousandths of a pixel.
+
+    Raises:
+        ValueError: A corner is no number.
+    """
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f"corner in the box {box}")
+    height, width = image_hw
+    x1, y1, x2, y2 = box
+    return (
+        round(min(max(x1, 0), width), 3),
+        round(min(max(y1, 0), height), 3),
+        round(min(max(x2, 0), width), 3),
+        round(min(max(y2, 0), height), 3),
+    )
+
+
+def detection_record(
+    number: int,
+    file_name: str,
+    image_hw: tuple[int, int],
+    boxes: list[list[float]],
+    labels: list[int],
+    crowd: list[bool] | None = None,
+) -> DetectionRecord:
+    """A record of lists."""
+    return DetectionRecord(
+        image_id=number,
+        file_name=file_name,
+        image_hw=image_hw,
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        labels=np.array(labels, dtype=np.int64),
+        crowd=np.array(crowd or [False] * len(labels), dtype=np.bool_),
+    )
