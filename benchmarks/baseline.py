@@ -476,7 +476,7 @@ class ClosedSetPredictor:
         pixels = to_pixels(resize(image, self._pixels), self._pixels)
         return Prepared(number, pixels, (image.height, image.width))
 
-    def ground(
+    def detect(
         self,
         pictures: Sequence[Prepared],
         prompts: Sequence[Sequence[Prompt]],

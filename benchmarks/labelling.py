@@ -50,7 +50,7 @@ def bare_seconds(
     start = time.perf_counter()
     for first in range(0, len(pictures), batch_size):
         batch = pictures[first : first + batch_size]
-        detector.ground(batch, [[prompt]] * len(batch), options=options)
+        detector.detect(batch, [[prompt]] * len(batch), options=options)
     return time.perf_counter() - start
 
 

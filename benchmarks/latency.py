@@ -244,9 +244,12 @@ class Bench:
             tensors = [to_pixels(resize(picture, config), config) for picture in self.pictures]
             pixels = pad_batch(tensors).to(detector.device, detector.dtype)
         tokens = self.tokens(part)
-        seen, words = model.see(pixels), model.read(Tokens(tokens.ids[:1], tokens.mask[:1]))
+        seen, words = (
+            model.encode_image(pixels),
+            model.encode_text(Tokens(tokens.ids[:1], tokens.mask[:1])),
+        )
         with clock("head"):
-            (output,) = model.ground(seen, [words])
+            (output,) = model.predict_prompts(seen, [words])
         parts = ("fusion", "text layers", "dynamic head")
         for times in (clock.wall, clock.processor):  # what the tower leaves of the head
             times["heads"] = times.pop("head") - sum(times[name] for name in parts)

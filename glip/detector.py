@@ -168,7 +168,7 @@ class Detector:
         dtype: torch.dtype = torch.float32,
         task: TaskPrompt | None = None,
         fingerprint: str | None = None,
-        see: Callable[[Tensor], Pyramid] | None = None,
+        encode_image: Callable[[Tensor], Pyramid] | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.config = config
@@ -177,8 +177,8 @@ class Detector:
         self.dtype = dtype
         self.task = task
         self._fingerprint = fingerprint
-        # What makes features of pixels may remember them (`glip.training.features.SeenPyramids`).
-        self._see = see
+        # What makes features of pixels may remember them (`glip.training.features`).
+        self._encode_image = encode_image
         self._texts: OrderedDict[tuple[int, ...], Words] = OrderedDict()
         self._passes: OrderedDict[Prompt, tuple[PromptPass, ...]] = OrderedDict()
 
@@ -251,7 +251,7 @@ class Detector:
             dtype=self.dtype,
             task=task,
             fingerprint=self.fingerprint,
-            see=self._see,
+            encode_image=self._encode_image,
         )
 
     def predict(
@@ -390,7 +390,7 @@ class Detector:
         pixels = to_pixels(resize(image, self.config.pixels), self.config.pixels)
         return Prepared(number, pixels, (image.height, image.width))
 
-    def ground(
+    def detect(
         self,
         pictures: Sequence[Prepared],
         prompts: Sequence[Sequence[Prompt]],
@@ -471,7 +471,7 @@ class Detector:
         """Encoded text of one pass, (1, T, D); the text encoder runs once for each."""
         if token_ids not in self._texts:
             tokens = Tokens.pad([token_ids], self.tokenizer.pad_id).to(self.device)
-            self._texts[token_ids] = self.model.read(tokens)
+            self._texts[token_ids] = self.model.encode_text(tokens)
             if len(self._texts) > CACHED_TEXTS:
                 self._texts.popitem(last=False)
         self._texts.move_to_end(token_ids)
@@ -505,12 +505,13 @@ class Detector:
         found: list[list[list[Found]]] = [[[] for _ in asked] for asked in prompts]
         try:
             pixels = pad_batch([picture.pixels for picture in batch])
-            pyramid = (self._see or self.model.see)(pixels.to(self.device, self.dtype))
+            encode_image = self._encode_image or self.model.encode_image
+            pyramid = encode_image(pixels.to(self.device, self.dtype))
             for places, numbers in _rounds([len(own) for own in passes]):
                 seen = pyramid if len(places) == len(batch) else pyramid.of(places)
                 rows = [[passes[place][number] for place in places] for number in numbers]
-                words = (_stack([self._words(part.token_ids) for _, part in row]) for row in rows)
-                for row, output in zip(rows, self.model.ground(seen, words), strict=True):
+                words = [_stack([self._words(part.token_ids) for _, part in row]) for row in rows]
+                for row, output in zip(rows, self.model.predict_prompts(seen, words), strict=True):
                     if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
                         raise self._not_finite()
                     for index, (place, (which, part)) in enumerate(zip(places, row, strict=True)):

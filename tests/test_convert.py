@@ -45,7 +45,9 @@ def test_converted_weights_give_the_same_output(
     model = assemble(Weights(tiny_weights.config, convert(tiny_official_state)))
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert torch.equal(model.see(pixels).levels[0], make_tiny_model().see(pixels).levels[0])
+        assert torch.equal(
+            model.encode_image(pixels).levels[0], make_tiny_model().encode_image(pixels).levels[0]
+        )
 
 
 def test_prefix_of_parallel_training_is_taken_off(tiny_official_state: State) -> None:

@@ -259,7 +259,7 @@ def test_second_look_at_a_text_needs_no_text_encoder(
 ) -> None:
     detector = Detector(make_tiny_model(), tiny_detector.config, Tokenizer.bert_uncased())
     [first] = detector.predict(make_picture(), NAMES)
-    monkeypatch.setattr(detector.model, "read", None)
+    monkeypatch.setattr(detector.model, "encode_text", None)
     [second] = detector.predict(make_picture(), NAMES)
     torch.testing.assert_close(first.scores, second.scores)
 
@@ -431,7 +431,7 @@ def test_exhausted_gpu_says_what_to_do(
     def exhausted(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(tiny_detector.model, "see", exhausted)
+    monkeypatch.setattr(tiny_detector.model, "encode_image", exhausted)
     with pytest.raises(DeviceError, match="for 2 pictures at a time; lower batch_size"):
         tiny_detector.predict([make_picture()] * 2, NAMES, batch_size=2)
 
@@ -448,10 +448,12 @@ def test_captions_of_a_picture_share_it_and_give_what_each_gives_alone(
         [Prompt.of([f"thing number {n}" for n in range(90)]), Prompt.of("a dog"), Prompt.of("x")],
     ]
     seen = []
-    see = tiny_detector.model.see
-    monkeypatch.setattr(tiny_detector.model, "see", lambda x: seen.append(len(x)) or see(x))
+    encode = tiny_detector.model.encode_image
+    monkeypatch.setattr(
+        tiny_detector.model, "encode_image", lambda x: seen.append(len(x)) or encode(x)
+    )
     prepared = [tiny_detector.prepare(picture) for picture in pictures]
-    found = tiny_detector.ground(prepared, asked, options=PostprocessOptions(score=0.3))
+    found = tiny_detector.detect(prepared, asked, options=PostprocessOptions(score=0.3))
     assert seen == [2, 1]  # two pictures of one size, and one that no other fits
     monkeypatch.undo()
     assert [len(own) for own in found] == [2, 0, 3]

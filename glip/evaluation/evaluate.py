@@ -66,7 +66,7 @@ class Predictor(Protocol):
     def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
         """A picture as the model takes it."""
 
-    def ground(
+    def detect(
         self,
         pictures: Sequence[Prepared],
         prompts: Sequence[Sequence[Prompt]],
@@ -330,7 +330,7 @@ def _predict(
                 [asked.prompt for question in group[one.number] for asked in question.asked]
                 for one in batch
             ]
-            answers = detector.ground(batch, prompts, options=options)
+            answers = detector.detect(batch, prompts, options=options)
             found |= {one.number: iter(own) for one, own in zip(batch, answers, strict=True)}
         for place, sharing in enumerate(group):
             if place in errors:

@@ -45,7 +45,7 @@ def label_photos(
         batch_size, workers, progress: see `work_through`.
         without: a folder below the root that is left out.
     Raises:
-        GlipError: what `work_through`, `list_pictures` and `Detector.ground` say.
+        GlipError: what `work_through`, `list_pictures` and `Detector.detect` say.
     """
     base = Path(root)
     work_through(
@@ -72,7 +72,7 @@ def photo_answers(detector: Detector, ontology: Ontology, options: PostprocessOp
 
     def answer(batch: Sequence[Read]) -> list[tuple[str, Any]]:
         pictures = [read.picture for read in batch]
-        found = detector.ground(pictures, [[prompt]] * len(batch), options=options)
+        found = detector.detect(pictures, [[prompt]] * len(batch), options=options)
         return [
             (
                 "done",

@@ -7,7 +7,7 @@ or pixels of the original picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -79,59 +79,63 @@ class GLIP(nn.Module):
         self.text = text
         self.head = head
 
-    def forward(self, pixels: Tensor | Pyramid | Fused, tokens: Tokens | Words) -> HeadOutput:
+    def forward(self, pixels: Tensor, tokens: Tokens) -> HeadOutput:
         """Ground the tokens of each prompt in its picture.
 
         Args:
-            pixels: (B, 3, H, W), normalised, padded with zeros to multiples of 32. Or what was made
-                of them before: by `see`, or by `fuse`, which has seen the tokens already.
-            tokens: B prompts; a single one is used for all pictures. Or what `read` made of them.
+            pixels: (B, 3, H, W), normalised, padded with zeros to multiples of 32.
+            tokens: (B, T) of B prompts, or (1, T) of one for all pictures.
         """
-        if isinstance(pixels, Fused):
-            return self.conclude(pixels)
-        pyramid = pixels if isinstance(pixels, Pyramid) else self.see(pixels)
-        words = tokens if isinstance(tokens, Words) else self.read(tokens)
-        (output,) = self.ground(pyramid, [words])
-        return output
+        pyramid, words = self.encode_image(pixels), self.encode_text(tokens)
+        return self.predict_regions(self.fuse(pyramid, words))
 
-    def see(self, pixels: Tensor) -> Pyramid:
-        """The visual half up to the first meeting with words."""
+    def encode_image(self, pixels: Tensor) -> Pyramid:
+        """The visual half up to the first meeting with words: (B, 3, H, W) to (B, C, H_l, W_l)."""
         return Pyramid(tuple(self.neck(self.backbone(pixels))))
 
-    def read(self, tokens: Tokens) -> Words:
-        """The language half up to the first meeting with regions."""
+    def encode_text(self, tokens: Tokens) -> Words:
+        """The language half up to the first meeting with regions: (B, T) ids to (B, T, D)."""
         return cast(Words, self.text(tokens))
 
     def fuse(self, pyramid: Pyramid, words: Words) -> Fused:
-        """Everything up to the output layers."""
+        """Everything between the encoders and the output layers (Eq. 4 to 6).
+
+        Args:
+            pyramid: (B, C, H_l, W_l).
+            words: (B, T, D), or (1, T, D) for all pictures.
+        """
+        words = words.expand(pyramid.levels[0].shape[0])
         return Fused(self.head.tower(pyramid.levels, words), pyramid.shapes)
 
-    def conclude(self, fused: Fused) -> HeadOutput:
-        """The output layers; `conclude(fuse(pyramid, words))` is `ground` for one prompt."""
-        sizes = tuple(height * width for height, width in fused.shapes)
+    def predict_regions(self, fused: Fused) -> HeadOutput:
+        """The output layers: alignment with each word (Eq. 3), a box and a centerness a region."""
         regions, words = fused.tower
+        sizes = tuple(height * width for height, width in fused.shapes)
         anchors = grid_anchors(fused.shapes, LEVEL_STRIDES, regions.device)
         deltas, centerness = self.head.outputs.locate(regions, sizes)
-        return HeadOutput(
-            self.head.outputs.align(regions, words), deltas, centerness, anchors, sizes
-        )
+        logits = self.head.outputs.align(regions, words)
+        return HeadOutput(logits, deltas, centerness, anchors, sizes)
 
-    def ground(self, pyramid: Pyramid, prompts: Iterable[Words]) -> Iterator[HeadOutput]:
-        """One output for each of several prompts over the same pictures, as they are asked for.
+    def predict_prompts(self, pyramid: Pyramid, prompts: Sequence[Words]) -> Iterator[HeadOutput]:
+        """One output for each of several prompts over the same pictures, made as it is asked for.
 
-        Without fusion the words do not touch the tower, so it runs once for all prompts.
+        Args:
+            pyramid: (B, C, H_l, W_l).
+            prompts: (B, T, D) each, or (1, T, D) for all pictures; T may differ.
         """
-        sizes = tuple(height * width for height, width in pyramid.shapes)
-        anchors = grid_anchors(pyramid.shapes, LEVEL_STRIDES, pyramid.levels[0].device)
-        batch = pyramid.levels[0].shape[0]
-        outputs = self.head.outputs
-        shared: Tower | None = None
+        if self.head.fused:
+            return (self.predict_regions(self.fuse(pyramid, words)) for words in prompts)
+        return self._predict_unfused(pyramid, prompts)
+
+    def _predict_unfused(self, pyramid: Pyramid, prompts: Sequence[Words]) -> Iterator[HeadOutput]:
+        """Without fusion no word touches the tower, so it runs once for all prompts."""
+        shared: HeadOutput | None = None
         for words in prompts:
-            if words.mask.shape[0] != batch:
-                words = Words(words.states.expand(batch, -1, -1), words.mask.expand(batch, -1))
-            if shared is None or self.head.fused:
-                shared = self.head.tower(pyramid.levels, words)
-                deltas, centerness = outputs.locate(shared.regions, sizes)
-            final = shared.words if self.head.fused else words
-            logits = outputs.align(shared.regions, final)
-            yield HeadOutput(logits, deltas, centerness, anchors, sizes)
+            if shared is None:
+                fused = self.fuse(pyramid, words)
+                shared = self.predict_regions(fused)
+                yield shared
+                continue
+            regions = fused.tower.regions
+            logits = self.head.outputs.align(regions, words.expand(len(regions)))
+            yield shared._replace(logits=logits)

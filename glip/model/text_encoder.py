@@ -56,6 +56,12 @@ class Words(NamedTuple):
         """The same words on another device."""
         return Words(self.states.to(device), self.mask.to(device))
 
+    def expand(self, pictures: int) -> Words:
+        """(B, T, D) for B pictures, of as many prompts or of a single one."""
+        if len(self.mask) == pictures:
+            return self
+        return Words(self.states.expand(pictures, -1, -1), self.mask.expand(pictures, -1))
+
 
 class TextEncoder(nn.Module):
     """Last hidden states of a BERT-like encoder (arXiv 1810.04805) without its pooler.

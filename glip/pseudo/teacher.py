@@ -165,7 +165,7 @@ class GlipTeacher:
         self, pictures: Sequence[Prepared], prompts: Sequence[Sequence[Prompt]], boxes: BoxConfig
     ) -> list[list[Detections]]:
         """Boxes of the phrases of each caption."""
-        return self._detector.ground(pictures, prompts, options=boxes.options("mean"))
+        return self._detector.detect(pictures, prompts, options=boxes.options("mean"))
 
 
 class TransformersTeacher:

@@ -26,7 +26,8 @@ from glip.data.sampling import SamplingConfig
 from glip.data.sources import DetectionSource
 from glip.errors import ConfigError
 from glip.model.glip import GLIP, Fused, Pyramid
-from glip.model.text_encoder import Words
+from glip.model.head import HeadOutput
+from glip.model.text_encoder import Tokens, Words
 from glip.training.freezing import to_training
 
 Depth = Literal["pixels", "pyramid", "fused"]
@@ -97,6 +98,33 @@ def check_cacheable(augmentation: AugmentConfig, sampling: Sequence[SamplingConf
                 f"data.cache keeps features of pictures that stay the same: set {name} to {value}, "
                 "or data.cache to false"
             )
+
+
+class FromFeatures(nn.Module):
+    """A model that goes on from features that were kept: the rest of the way for each batch.
+
+    Args:
+        module: The model; its parameters are the only ones.
+    """
+
+    def __init__(self, module: GLIP) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, pixels: Tensor | Pyramid | Fused, tokens: Tokens | Words) -> HeadOutput:
+        """As `GLIP.forward`, from wherever the features of a batch stand.
+
+        Args:
+            pixels: (B, 3, H, W), or (B, C, H_l, W_l), or (B, A, C) behind the tower, which has
+                met the tokens already.
+            tokens: (B, T) ids, or (B, T, D) states.
+        """
+        model = self.module
+        if isinstance(pixels, Fused):
+            return model.predict_regions(pixels)
+        pyramid = pixels if isinstance(pixels, Pyramid) else model.encode_image(pixels)
+        words = tokens if isinstance(tokens, Words) else model.encode_text(tokens)
+        return model.predict_regions(model.fuse(pyramid, words))
 
 
 class FeatureCache:
@@ -181,8 +209,8 @@ class CachedBatches:
     def _compute(self, draw: Draw, mirrored: bool) -> Batch:
         batch = collate([self._sets[mirrored][draw]]).to(self._device)
         assert isinstance(batch.pixels, Tensor) and not isinstance(batch.tokens, Words)
-        pyramid = self._model.see(batch.pixels)
-        words = self._model.read(batch.tokens) if self._fixed_words else None
+        pyramid = self._model.encode_image(batch.pixels)
+        words = self._model.encode_text(batch.tokens) if self._fixed_words else None
         if words is not None:
             # The loop looks at the mask of a batch's tokens alone, which words have too.
             batch = replace(batch, tokens=words)
@@ -191,7 +219,7 @@ class CachedBatches:
         return replace(batch, pixels=pyramid)
 
 
-class SeenPyramids:
+class CachedPyramids:
     """Pyramids of pictures that are looked at again and again, as in evaluations of one run.
 
     Args:
@@ -200,15 +228,15 @@ class SeenPyramids:
     """
 
     def __init__(self, model: GLIP, cache: FeatureCache) -> None:
-        self._see, self._cache = model.see, cache
+        self._encode_image, self._cache = model.encode_image, cache
 
     def __call__(self, pixels: Tensor) -> Pyramid:
-        """As `GLIP.see`."""
+        """As `GLIP.encode_image`: (B, 3, H, W) to (B, C, H_l, W_l)."""
         data = pixels.to("cpu", torch.float32).contiguous().numpy().tobytes()
         key = (tuple(pixels.shape), hashlib.blake2b(data, digest_size=16).digest())
         pyramid = self._cache.get(key)
         if pyramid is None:
-            pyramid = self._see(pixels)
+            pyramid = self._encode_image(pixels)
             self._cache.keep(key, pyramid, sum(_bytes(level) for level in pyramid.levels))
         assert isinstance(pyramid, Pyramid)
         return pyramid

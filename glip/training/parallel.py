@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from glip.distributed import is_distributed, is_main
 from glip.errors import ConfigError
 from glip.model.glip import GLIP
+from glip.training.features import FromFeatures
 
 Strategy = Literal["ddp", "fsdp"]
 
@@ -39,7 +40,7 @@ def checkpoint_activations(model: GLIP) -> None:
         part.forward = partial(checkpoint, part.forward, use_reentrant=False)
 
 
-def parallelise(model: GLIP, strategy: Strategy = "ddp") -> nn.Module:
+def parallelise(model: GLIP | FromFeatures, strategy: Strategy = "ddp") -> nn.Module:
     """The model as each process calls it; itself when there is one process only.
 
     Args:
@@ -55,7 +56,8 @@ def parallelise(model: GLIP, strategy: Strategy = "ddp") -> nn.Module:
             raise ConfigError(
                 f"strategy 'fsdp' needs torch 2.6, this is {torch.__version__}; use 'ddp'"
             ) from error
-        for part in (model.backbone, model.text, *model.head.stages):
+        inner = cast(GLIP, unwrapped(model))
+        for part in (inner.backbone, inner.text, *inner.head.stages):
             fully_shard(part)
         return cast(nn.Module, fully_shard(model))
     device = next(model.parameters()).device
@@ -87,8 +89,10 @@ def gradients_stay_local(model: nn.Module, active: bool) -> Iterator[None]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model that `parallelise` was given."""
-    return cast(nn.Module, model.module) if isinstance(model, DistributedDataParallel) else model
+    """The model itself, without what `parallelise` and `FromFeatures` put around it."""
+    while isinstance(model, (DistributedDataParallel, FromFeatures)):
+        model = cast(nn.Module, model.module)
+    return model
 
 
 def is_sharded(tensor: Tensor) -> TypeGuard[Any]:

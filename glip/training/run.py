@@ -52,7 +52,12 @@ from glip.structures import Detections
 from glip.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
-from glip.training.features import CachedBatches, FeatureCache, SeenPyramids
+from glip.training.features import (
+    CachedBatches,
+    CachedPyramids,
+    FeatureCache,
+    FromFeatures,
+)
 from glip.training.freezing import TuneMode, freeze
 from glip.training.loop import DivergedError, LoopConfig, train
 from glip.training.lora import add_lora, merged
@@ -113,7 +118,7 @@ def run(
         checkpoint_activations(model)
     if config.freeze.batch_norm == "batch":
         model = synchronise_batch_norm(model)
-    wrapped = parallelise(model, config.strategy)
+    wrapped = parallelise(FromFeatures(model) if config.data.cache else model, config.strategy)
     plateau = config.schedule.plateau
     state = TrainState(
         wrapped,
@@ -170,13 +175,13 @@ def run(
         passes=None if detector.task is None else detector.task.passes,
     )
     loader: Iterable[Batch]
-    see: SeenPyramids | None = None
+    encode_image: CachedPyramids | None = None
     if config.data.cache:
         cache = FeatureCache(config.data.cache_gib)
         loader = CachedBatches(
             training_set, sampler(steps, state.step), model, resting, cache, device
         )
-        see = SeenPyramids(model, cache)
+        encode_image = CachedPyramids(model, cache)
     else:
         loader = training_loader(
             training_set,
@@ -200,7 +205,7 @@ def run(
     suffix = weights_suffix(config.tune)
 
     def evaluate(now: nn.Module) -> Mapping[str, float]:
-        seen = _plain_detector(now, detector, device, see)
+        seen = _plain_detector(now, detector, device, encode_image)
         folder = output / "evaluation" / FOLDER_OF_STEP.format(state.step)
         try:
             metrics = numbers(evaluate_on(config.evaluation, seen, folder))
@@ -470,7 +475,7 @@ def _plain_detector(
     model: nn.Module,
     detector: Detector,
     device: torch.device,
-    see: SeenPyramids | None = None,
+    encode_image: CachedPyramids | None = None,
 ) -> Detector:
     """A detector with the model's present weights.
 
@@ -484,7 +489,7 @@ def _plain_detector(
             detector.tokenizer,
             device=device,
             task=detector.task,
-            see=see,
+            encode_image=encode_image,
         )
     state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     weights = Weights(detector.config, state, _tokenizer_json(detector.tokenizer))

@@ -31,7 +31,7 @@ def as_table(detector: Detector, prompt: Prompt) -> TaskPrompt:
             "prompt has one; split the task into several with fewer classes each"
         )
     tokens = Tokens.pad([passes[0].token_ids], detector.tokenizer.pad_id).to(detector.device)
-    states = detector.model.read(tokens).states[0].float().cpu()
+    states = detector.model.encode_text(tokens).states[0].float().cpu()
     return TaskPrompt(
         prompt,
         passes[0].token_ids,

@@ -31,7 +31,7 @@ from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.predictions import prediction
 from glip.structures import Detections
 from glip.task_prompt import TaskPrompt
-from glip.training.features import FeatureCache, SeenPyramids
+from glip.training.features import CachedPyramids, FeatureCache
 from glip.tuning.wording import PLAIN, Said, Wordings, worded
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Photos:
             device=detector.device,
             dtype=detector.dtype,
             fingerprint=detector.fingerprint,
-            see=SeenPyramids(detector.model, FeatureCache(gib)),
+            encode_image=CachedPyramids(detector.model, FeatureCache(gib)),
         )
         self._pictures = [
             (record, self.detector.prepare(pictures.read(record.file_name)))
@@ -113,7 +113,7 @@ class Photos:
         prompt = class_prompt(self.data.names)
 
         def one(prepared: Prepared) -> Detections:
-            ((found,),) = detector.ground([prepared], [[prompt]])
+            ((found,),) = detector.detect([prepared], [[prompt]])
             return found
 
         return [(record, one(prepared)) for record, prepared in self._pictures]

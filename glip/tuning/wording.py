@@ -276,7 +276,7 @@ def _one_row_each(detector: Detector, said: Said) -> TaskPrompt:
             prompt = Prompt(piece.text, (((piece.start, piece.end),),))
             passes = prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
             tokens = Tokens.pad([passes[0].token_ids], detector.tokenizer.pad_id)
-            words = detector.model.read(tokens.to(detector.device)).states[0].float().cpu()
+            words = detector.model.encode_text(tokens.to(detector.device)).states[0].float().cpu()
             states.append(words[passes[0].token_map[0]].mean(0))
         rows.append(torch.stack(states).mean(0))
     table = torch.stack(rows)  # (P + M, D)

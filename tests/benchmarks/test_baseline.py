@@ -292,12 +292,12 @@ def test_names_of_a_prompt_are_found_in_its_own_rows(world):
     picture = predictor.prepare(world / "0.png", 7)
     assert picture.number == 7
     prompts = [Prompt.of(["right hand", "green"]), Prompt.of(["green"]), Prompt.of(["red"])]
-    [[two, one, none]] = predictor.ground([picture], [prompts])
+    [[two, one, none]] = predictor.detect([picture], [prompts])
     assert set(two.phrases) == {"green"} and set(two.phrase_ids.tolist()) == {1}
     torch.testing.assert_close(two.boxes, one.boxes)
     assert len(none) == 0
     with pytest.raises(ConfigError, match="class 'puppy'"):
-        predictor.ground([picture], [[Prompt.of(["puppy"])]])
+        predictor.detect([picture], [[Prompt.of(["puppy"])]])
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class ListedDetector:
         pixels = torch.full((3, source.height, source.width), float(source.getpixel((0, 0))[0]))
         return Prepared(number, pixels, (source.height, source.width))
 
-    def ground(self, pictures, prompts, *, options=None):
+    def detect(self, pictures, prompts, *, options=None):
         return [
             [self._answer(picture, prompt) for prompt in own]
             for picture, own in zip(pictures, prompts, strict=True)

@@ -132,8 +132,10 @@ def test_backbone_sees_a_picture_once_for_all_sentences(toy, tmp_path, tiny_dete
     sentences = ["[/EN#1/people A man] stands", "Trees and [/EN#1/people a tall man]"]
     root = write_flickr(tmp_path / "entities", sentences, toy[0].parent / "2.png")
     seen = []
-    see = tiny_detector.model.see
-    monkeypatch.setattr(tiny_detector.model, "see", lambda x: seen.append(len(x)) or see(x))
+    encode = tiny_detector.model.encode_image
+    monkeypatch.setattr(
+        tiny_detector.model, "encode_image", lambda x: seen.append(len(x)) or encode(x)
+    )
     run_task("flickr", tiny_detector, [root], tmp_path / "out")
     assert seen == [1]
     file = list(read_predictions(tmp_path / "out" / "predictions.jsonl"))
@@ -364,8 +366,10 @@ def test_chunks_share_the_limit_of_a_picture(toy, tmp_path):
 def test_backbone_sees_a_picture_once_for_all_chunks(toy, tmp_path, tiny_detector, monkeypatch):
     path, _ = toy
     seen = []
-    see = tiny_detector.model.see
-    monkeypatch.setattr(tiny_detector.model, "see", lambda x: seen.append(len(x)) or see(x))
+    encode = tiny_detector.model.encode_image
+    monkeypatch.setattr(
+        tiny_detector.model, "encode_image", lambda x: seen.append(len(x)) or encode(x)
+    )
     content = json.loads(path.read_text())
     for category in content["categories"]:
         category["frequency"] = "f"

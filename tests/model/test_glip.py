@@ -60,7 +60,11 @@ def test_shapes_and_types(model: GLIP) -> None:
 @torch.no_grad()
 def test_many_prompts_over_one_pyramid_equal_single_calls(model: GLIP) -> None:
     pixels, prompts = pictures(), [Tokens.pad([ids]) for ids in PROMPTS]
-    together = list(model.ground(model.see(pixels), [model.read(tokens) for tokens in prompts]))
+    together = list(
+        model.predict_prompts(
+            model.encode_image(pixels), [model.encode_text(tokens) for tokens in prompts]
+        )
+    )
     for found, tokens in zip(together, prompts, strict=True):
         close(found, model(pixels, tokens))
 
@@ -73,8 +77,8 @@ def test_tower_without_fusion_runs_once_for_all_prompts(
     model: GLIP = request.getfixturevalue(name)
     calls = []
     handle = model.head.stages[0].register_forward_hook(lambda *_: calls.append(1))
-    words = [model.read(Tokens.pad([ids])) for ids in PROMPTS]
-    list(model.ground(model.see(pictures()), words))
+    words = [model.encode_text(Tokens.pad([ids])) for ids in PROMPTS]
+    list(model.predict_prompts(model.encode_image(pictures()), words))
     handle.remove()
     assert len(calls) == runs
 

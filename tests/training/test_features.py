@@ -15,7 +15,14 @@ from glip.errors import ConfigError
 from glip.model.glip import Fused, Pyramid
 from glip.model.text_encoder import Words
 from glip.text.prompt import Prompt
-from glip.training.features import CachedBatches, FeatureCache, SeenPyramids, check_cacheable, depth
+from glip.training.features import (
+    CachedBatches,
+    CachedPyramids,
+    FeatureCache,
+    FromFeatures,
+    check_cacheable,
+    depth,
+)
 from glip.training.freezing import FreezeConfig, freeze
 from glip.training.lora import LoraConfig, add_lora
 from glip.training.losses import Criterion
@@ -77,7 +84,7 @@ def test_losses_and_gradients_are_those_of_pixels(calm_file, squares, mode):
     gradients = []
     for batch in (next(iter(cached)), collate([dataset[draw]])):
         model.zero_grad()
-        output = model(batch.pixels, batch.tokens)
+        output = FromFeatures(model)(batch.pixels, batch.tokens)
         losses = Criterion()(output, batch.targets, batch.token_maps, batch.tokens.mask)
         sum(losses.values()).backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
@@ -91,8 +98,10 @@ def test_features_are_computed_once_for_each_picture_and_mirror_image(
 ):
     detector, resting = prepared(calm_file, "linear_probe")
     seen = []
-    see = detector.model.see
-    monkeypatch.setattr(detector.model, "see", lambda pixels: seen.append(1) or see(pixels))
+    encode = detector.model.encode_image
+    monkeypatch.setattr(
+        detector.model, "encode_image", lambda pixels: seen.append(1) or encode(pixels)
+    )
     cache = FeatureCache(1)
     cached, _ = batches(squares, detector, resting, cache, steps=60)
     kinds = {(type(batch.pixels), type(batch.tokens)) for batch in cached}
@@ -145,10 +154,10 @@ def test_trained_backbone_leaves_nothing_to_keep(calm_file, squares):
 
 def test_pyramids_of_equal_pixels_are_remembered(tiny_detector):
     cache = FeatureCache(1)
-    see = SeenPyramids(tiny_detector.model, cache)
+    encode_image = CachedPyramids(tiny_detector.model, cache)
     pixels = torch.rand(1, 3, 96, 96)
     with torch.inference_mode():
-        first, again, other = see(pixels), see(pixels.clone()), see(pixels + 1)
+        first, again, other = (encode_image(p) for p in (pixels, pixels.clone(), pixels + 1))
     assert first is again
     assert len(cache) == 2
     assert not torch.equal(first.levels[0], other.levels[0])
