@@ -53,7 +53,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from glip.checkpoint import Weights, read
-from glip.config import BackboneConfig, ModelConfig, PixelConfig, from_dict
+from glip.config import BackboneConfig, ModelConfig, PixelConfig
 from glip.data.augment import AugmentConfig, Scene, augment
 from glip.data.batch import Batch, Target
 from glip.data.loader import Sample, TrainingSet, training_loader
@@ -71,6 +71,7 @@ from glip.model.fpn import LEVEL_STRIDES
 from glip.model.presets import build
 from glip.model.text_encoder import Tokens
 from glip.postprocess import PostprocessOptions, rescale
+from glip.settings import from_dict
 from glip.structures import Detections
 from glip.text.mirror import mirror_name
 from glip.text.prompt import Prompt, clean_name

@@ -20,13 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glip.config import ModelConfig, from_dict
+from glip.config import ModelConfig
 from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
 from glip.files import whole_path
 from glip.model.glip import GLIP
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.model.prompt_table import PromptTable
+from glip.settings import from_dict
 
 DEFAULT_MODEL = "glip_nano"
 FORMAT = 1

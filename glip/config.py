@@ -1,31 +1,20 @@
 """The numbers of a model, as small dataclasses that a checkpoint carries with it.
 
 A config is read at the door (`glip/model/presets.py`, `glip/checkpoint.py`) and goes no further:
-the modules of the model take plain numbers. This file imports nothing else of the package but its
-errors.
+the modules of the model take plain numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal
 
 from glip.errors import ConfigError
+from glip.settings import within
 
 ChannelOrder = Literal["rgb", "bgr"]
-
-
-def _check_chances(config: object, where: str, *names: str) -> None:
-    """Probabilities of dropping something must leave something."""
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ConfigError(f"{where}: {name} must lie in [0, 1), got {getattr(config, name)}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,7 @@ class BackboneConfig:
     """Further arguments of the timm model, such as sizes that differ from the named one's."""
 
     def __post_init__(self) -> None:
-        _check_chances(self, "backbone", "drop_path")
+        within("backbone: drop_path", self.drop_path, least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -115,15 +104,15 @@ class HeadConfig:
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "fusion_heads", "fusion_dim", "text_layer_heads",
                      "text_layer_dim", "group_norm_groups"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ConfigError(f"head: {name} must be at least 1, got {getattr(self, name)}")
+            within(f"head: {name}", getattr(self, name), least=1)
         for width, parts, names in (
             (self.fusion_dim, self.fusion_heads, "fusion_dim and fusion_heads"),
             (self.channels, self.group_norm_groups, "channels and group_norm_groups"),
         ):
             if width % parts:
                 raise ConfigError(f"head: {names} do not divide: {width} by {parts}")
-        _check_chances(self, "head", "fusion_dropout", "text_layer_dropout", "drop_block")
+        for name in ("fusion_dropout", "text_layer_dropout", "drop_block"):
+            within(f"head: {name}", getattr(self, name), least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -140,118 +129,8 @@ class ModelConfig:
     how it was trained."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold must lie in [0, 1], got {self.threshold}")
+        within("threshold", self.threshold, least=0, most=1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, ready for JSON or YAML."""
         return dataclasses.asdict(self)
-
-
-Config = TypeVar("Config")
-
-
-def from_dict(kind: type[Config], values: Mapping[str, Any], *, where: str = "config") -> Config:
-    """Build a config dataclass from plain dictionaries, strictly.
-
-    Args:
-        kind: The dataclass; nested dataclasses are built from nested dictionaries.
-        values: As `to_dict` or a YAML file gives them.
-        where: Prefix of error messages, such as the name of the file.
-    Raises:
-        ConfigError: An unknown key (with the nearest known one) or a value of another type.
-    """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: expected a mapping, got {values!r}")
-    hints = typing.get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = (
-                f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
-            )
-            raise ConfigError(f"{where}: unknown key '{key}'{hint}")
-        arguments[key] = _coerce(hints[key], value, f"{where}.{key}")
-    try:
-        return kind(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _coerce(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type: exact, but for the number and sequence types YAML mixes up."""
-    origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_dict(hint, value, where=where)
-    if origin in (Union, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
-            return None
-        (inner,) = (o for o in options if o is not type(None))
-        return _coerce(inner, value, where)
-    if origin is Literal:
-        if value not in typing.get_args(hint):
-            raise ConfigError(f"{where}: {value!r} is not one of {typing.get_args(hint)}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
-        parts = typing.get_args(hint)
-        inner_types = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
-        if len(inner_types) != len(value):
-            raise ConfigError(f"{where}: expected {len(inner_types)} values, got {value!r}")
-        return tuple(_coerce(t, v, where) for t, v in zip(inner_types, value, strict=True))
-    if origin is not None:  # Mapping[str, Any]
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is not Any and (
-        not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
-    ):
-        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
-    return value
-
-
-SHOWN = 80  # letters of a value in a message
-
-
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What differs between two nested settings, each by its dotted name: "a.b was 1, is 2".
-
-    Args:
-        old, new: Mappings, lists and values, as JSON and YAML give them.
-        name: Of what they are, for what lies below.
-    """
-    inner = [_members(value) for value in (old, new)]
-    if all(isinstance(value, dict) for value in inner):
-        before, now = inner
-        return [
-            difference
-            for key in dict.fromkeys([*before, *now])
-            for difference in differences(
-                before.get(key, _ABSENT),
-                now.get(key, _ABSENT),
-                f"{name}.{key}" if name else str(key),
-            )
-        ]
-    return [] if old == new else [f"{name} was {_shown(old)}, is {_shown(new)}"]
-
-
-_ABSENT = object()
-
-
-def _members(value: Any) -> Any:
-    """A list of mappings by number, so that what differs in one of them can be named."""
-    nested = isinstance(value, list) and any(isinstance(member, dict) for member in value)
-    return dict(enumerate(value)) if nested else value
-
-
-def _shown(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -25,7 +25,7 @@ from glip.pseudo.captions import CaptionSet
 from glip.pseudo.filters import CaptionFilters, Preset
 from glip.pseudo.ground import DATA, REJECTED, GroundingConfig, ground_captions
 from glip.pseudo.teacher import load_teacher
-from glip.training.run_config import read_config
+from glip.settings import read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

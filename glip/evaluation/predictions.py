@@ -17,10 +17,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glip.config import differences
 from glip.data.records import ImageId
 from glip.errors import DataError
 from glip.files import failing_disk, whole_path
+from glip.jobs.folder import check_same
 
 FORMAT = "glip predictions 1"
 
@@ -63,7 +63,7 @@ class PredictionWriter:
         path: Made with its folders if it is not there; what follows its last whole line is cut off.
         settings: For the first line; JSON values.
     Raises:
-        DataError: The file was made with other settings.
+        ConfigError: The file was made with other settings.
         StorageError: It cannot be written; likewise `write` and `close`.
     """
 
@@ -150,15 +150,9 @@ def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Whether a file was made with these settings.
 
     Raises:
-        DataError: It was not; the message names what differs.
+        ConfigError: It was not; the message names what differs.
     """
-    before = read_settings(path)
-    now = json.loads(json.dumps(settings))
-    if changed := differences(before, now):
-        raise DataError(
-            f"{path} was made with other settings: {'; '.join(changed)}. Choose another output "
-            "folder, or delete the file"
-        )
+    check_same(path, read_settings(path), settings)
 
 
 def write_predictions(

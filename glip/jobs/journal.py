@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from glip.config import differences
-from glip.errors import ConfigError, StorageError
+from glip.errors import StorageError
+from glip.jobs.folder import check_same, locked
 
 LAYOUT = 1
 """Number of the tables below, SQLite's `user_version` of each file; 0 is a file without tables."""
@@ -77,7 +77,8 @@ class Journal:
             reason = "it is a file" if self.folder.is_file() else error.strerror
             raise StorageError(f"folder {folder} cannot be made: {reason}") from error
         try:
-            self._lock()
+            # Other processes stay away from this rank's file.
+            self._open_files.enter_context(locked(self._path.with_suffix(".lock")))
             self._own = self._connect(self._path, "rwc")
             with _naming(self._path):
                 self._prepare()
@@ -189,24 +190,6 @@ class Journal:
         self._open_files.callback(connection.close)
         return connection
 
-    def _lock(self) -> None:
-        """Keep other processes from this rank's file until this one ends, however it ends.
-
-        SQLite's own lock on an empty file beside it: all systems have it, and a kill releases it.
-        """
-        path = self._path.with_suffix(".lock")
-        connection = self._connect(path, "rwc")
-        connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise StorageError(
-                    f"{self.folder} is in use by another run; wait for its end, or take another "
-                    "folder"
-                ) from error
-            raise StorageError(_failure(path, error)) from error
-
     def _prepare(self) -> None:
         """Make the tables of a new file, check the job of an old one."""
         # A rollback journal, not a write-ahead log: that one needs memory shared between the
@@ -230,16 +213,11 @@ class Journal:
                 "finish with that version, or start anew in another folder"
             )
         (settings,) = connection.execute("SELECT settings FROM job").fetchone()
-        changed = differences(json.loads(_decode(settings)), self.job)
-        if changed and not connection.execute("SELECT 1 FROM records LIMIT 1").fetchall():
-            # Nothing depends on them yet, as after an error at the start.
+        if connection.execute("SELECT 1 FROM records LIMIT 1").fetchall():
+            check_same(self.folder, json.loads(_decode(settings)), self.job)
+        else:  # nothing depends on them yet, as after an error at the start
             with _transaction(connection) as cursor:
                 cursor.execute("UPDATE job SET settings = ?", (_dumps(self.job),))
-        elif changed:
-            raise ConfigError(
-                f"{self.folder} holds another job: {'; '.join(changed)}. Take another folder, "
-                "or the old settings to continue there"
-            )
 
     def _refresh(self) -> None:
         """Take in the files of other processes that have come since."""

@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
-from glip.config import differences
 from glip.data.batch import Batch
 from glip.data.caption_packing import CaptionPacker
 from glip.data.doctor.examine import examine
@@ -48,6 +47,7 @@ from glip.evaluation.tasks import run_task
 from glip.files import whole_file
 from glip.model.presets import build, preset
 from glip.report.run import SamplePicture, write_report
+from glip.settings import differences, to_yaml
 from glip.structures import Detections
 from glip.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.text.tokenizer import Tokenizer
@@ -448,11 +448,11 @@ def _prepare_folder(output: Path, config: RunConfig, resume: bool) -> None:
         file = output / "config.yaml"
         if resume and file.exists():
             before = yaml.safe_load(file.read_text(encoding="utf-8"))
-            changed = differences(before, yaml.safe_load(config.to_yaml()))
+            changed = differences(before, yaml.safe_load(to_yaml(config)))
             if changed:
                 logger.warning("going on with other values: %s", "; ".join(changed))
         with whole_file(file) as writing:
-            writing.write(config.to_yaml())
+            writing.write(to_yaml(config))
 
     on_main(prepare)
 
@@ -546,7 +546,7 @@ def _report(output: Path, config: RunConfig, state: TrainState) -> None:
         metrics=metrics,
         per_class=per_class,
         pictures=pictures,
-        settings=config.to_yaml(),
+        settings=to_yaml(config),
     )
     logger.info("report: %s", output / "report.html")
 

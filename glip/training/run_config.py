@@ -1,50 +1,28 @@
-"""Everything a training run is told, as dataclasses: strict YAML and `a.b=value` overrides.
+"""Everything a training run is told, as dataclasses that `glip.settings` reads from YAML.
 
-A YAML file holds what differs from the defaults, which are the released recipe of GLIP-T. It may
-name another file as its `base`: mappings are merged, everything else is replaced. A list whose key
-ends in "+" (`sources+:`) goes behind that of the base, and a mapping of numbers (`sources: {0: …}`)
-changes single members of it or, with `null`, leaves them out. Paths of data are relative to the
-working folder.
+The defaults are the released recipe of GLIP-T. Paths of data are relative to the working folder.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-import yaml
-
-from glip.config import Config, ModelConfig, from_dict
+from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
 from glip.data.caption_packing import PackingConfig
 from glip.data.records import Split
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.tasks import METRICS, Task
+from glip.settings import read_config, within
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import Precision
 from glip.training.lora import LoraConfig
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.parallel import Strategy
-
-BASE = "base"
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as YAML 1.2 does; the older YAML of this library wants 1.0e-4."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
-    list("-+.0123456789"),
-)
 
 
 @dataclass(frozen=True)
@@ -123,8 +101,7 @@ class EvaluationConfig:
     """How many are drawn in the report."""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"evaluation.limit must be at least 1, got {self.limit}")
+        within("evaluation.limit", self.limit, least=1)
         known = METRICS.get(self.task)
         # Parts have metrics of their own, such as "people/R@1".
         name = None if self.metric is None else self.metric.rpartition("/")[2]
@@ -187,137 +164,17 @@ class RunConfig:
             raise ConfigError(
                 f"batch_size {self.batch_size} cannot be divided into {self.accumulate} batches"
             )
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ConfigError(f"ema must lie in [0, 1), got {self.ema}")
-        if self.keep_checkpoints < 1:
-            raise ConfigError(f"keep_checkpoints must be at least 1, got {self.keep_checkpoints}")
-
-    def to_yaml(self) -> str:
-        """All values, defaults too, as `read_run` reads them."""
-        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False, allow_unicode=True)
+        within("ema", self.ema, least=0, below=1)
+        within("keep_checkpoints", self.keep_checkpoints, least=1)
 
 
 def read_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run.
+    """Read a run, as `glip.settings.read_config` reads any settings.
 
-    Args:
-        path: YAML file.
-        overrides: `a.b=value`, the value as in YAML; a number in the name counts members of a list
-            (`data.sources.0.annotations=train.json`).
     Raises:
         ConfigError: An unreadable file, an unknown key (with the nearest known one), a wrong value.
     """
     return read_config(RunConfig, path, overrides)
-
-
-def read_config(
-    kind: type[Config],
-    path: str | os.PathLike[str] | None,
-    overrides: Sequence[str] = (),
-    *,
-    under: Mapping[str, Any] | None = None,
-) -> Config:
-    """Read any configuration that is a dataclass, as `read_run` does.
-
-    Args:
-        kind: The dataclass.
-        path: YAML file; None for nothing but defaults and overrides.
-        overrides: As for `read_run`.
-        under: Values that the file lies over.
-    Raises:
-        ConfigError: As for `read_run`.
-    """
-    values = _laid_over(under or {}, {} if path is None else _read_yaml(Path(path), ()))
-    for override in overrides:
-        _override(values, override)
-    return from_dict(kind, values, where="options" if path is None else os.fspath(path))
-
-
-def _read_yaml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """A file laid over its base."""
-    path = path.resolve()
-    if path in above:
-        raise ConfigError(f"{path}: is its own base")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys and values, got {values!r}")
-    base = values.pop(BASE, None)
-    if base is None:
-        return values
-    return _laid_over(_read_yaml(path.parent / str(base), (*above, path)), values)
-
-
-def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values over those of a base, as the head of this module says."""
-    result = dict(base)
-    for key, value in values.items():
-        if str(key).endswith("+") and isinstance(value, list):
-            result[key[:-1]] = [*(result.get(key[:-1]) or ()), *value]
-            continue
-        under = result.get(key)
-        if isinstance(under, list) and isinstance(value, Mapping):
-            under = dict(enumerate(under))
-            if not set(value) <= set(under):
-                raise ConfigError(
-                    f"{key}: {list(value)} are not numbers of its {len(under)} members, which "
-                    "count from 0"
-                )
-            members = _laid_over(under, value).values()
-            result[key] = [member for member in members if member is not None]
-        elif isinstance(under, Mapping) and isinstance(value, Mapping):
-            result[key] = _laid_over(under, value)
-        else:
-            result[key] = value
-    return result
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    name, sign, text = override.partition("=")
-    if not sign or not name:
-        raise ConfigError(f"override {override!r} is not of the form a.b=value")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {error}") from error
-    place: Any = values
-    parts = name.split(".")
-    for parent, child in pairwise(parts):
-        if isinstance(place, list):
-            place = place[_row(place, parent, override)]
-        else:
-            if place.get(parent) is None:
-                place[parent] = [{}] if child == "0" else {}
-            place = place[parent]
-        if not isinstance(place, (dict, list)):
-            raise ConfigError(f"override {override!r}: {parent!r} has no parts")
-    last = parts[-1]
-    if isinstance(place, list):
-        place[_row(place, last, override)] = value
-    else:
-        place[last] = value
-
-
-def _row(members: list[Any], name: str, override: str) -> int:
-    if not name.isdecimal() or int(name) >= len(members):
-        raise ConfigError(
-            f"override {override!r}: {name!r} is not one of the {len(members)} members, "
-            "counted from 0"
-        )
-    return int(name)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, which YAML has."""
-    if isinstance(value, Mapping):
-        return {key: _plain(member) for key, member in value.items()}
-    return [_plain(member) for member in value] if isinstance(value, (list, tuple)) else value
 
 
 def without_chance(config: ModelConfig) -> ModelConfig:

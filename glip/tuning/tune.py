@@ -41,7 +41,8 @@ from glip.data.records import Annotated, DetectionData
 from glip.data.sampling import SamplingConfig, class_prompt
 from glip.detector import Detector
 from glip.errors import ConfigError, DataError
-from glip.files import failing_disk, make_folder, whole_path, write_json
+from glip.files import make_folder, whole_path, write_json
+from glip.jobs.folder import check_same, is_begun
 from glip.task_prompt import SUFFIX, read_prompt, reads_as, save_prompt
 from glip.text.mirror import mirror_name
 from glip.training.freezing import FreezeConfig, TuneMode
@@ -492,25 +493,14 @@ def _begun(output: Path, options: TuneOptions) -> dict[str, Any] | None:
     Raises:
         ConfigError: Something else, or the same with other options.
     """
-    file = output / SETTINGS
-    with failing_disk(output):
-        if not file.exists():
-            if output.exists() and (not output.is_dir() or any(output.iterdir())):
-                raise ConfigError(
-                    f"{output} is a file or holds other files; choose an empty folder"
-                )
-            return None
-    before = _json(file, output)
+    if not is_begun(output, SETTINGS):
+        return None
+    before = _json(output / SETTINGS, output)
     asked = _plain(options)
     if not (output / RESULT).exists():  # what is only measured in the end may still change
         for name in MEASURED_LAST:
             before["options"][name] = asked[name]
-    for key, value in asked.items():
-        if before["options"].get(key) != value:
-            raise ConfigError(
-                f"{output} was begun with {key} {before['options'].get(key)!r} instead of "
-                f"{value!r}; choose another folder, or delete it"
-            )
+    check_same(output, before["options"], asked)
     return before
 
 
@@ -518,14 +508,13 @@ def _check_inputs(output: Path, begun: Mapping[str, Any], inputs: Inputs) -> Non
     """Refuse to go on with data or weights that are no longer the same.
 
     Raises:
-        ConfigError: The first of them.
+        ConfigError: They are not.
     """
-    for name, digest in inputs.digests.items():
-        if begun["inputs"].get(name) != digest:
-            raise ConfigError(
-                f"{output} was begun with other content of {name}; choose another folder, or "
-                "delete it"
-            )
+    before, now = (
+        {f"content of {name}": digest for name, digest in digests.items()}
+        for digests in (begun["inputs"], inputs.digests)
+    )
+    check_same(output, before, now)
 
 
 def _check_file(output: Path, done: Mapping[str, Any], options: TuneOptions) -> None:

@@ -18,16 +18,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import torch
-import yaml
 
-from glip.config import from_dict
 from glip.detector import Detector
 from glip.errors import ConfigError, PromptError
 from glip.model.text_encoder import Tokens
+from glip.settings import from_dict, read_yaml
 from glip.task_prompt import TaskPrompt, reads_as
 from glip.text.prompt import SEPARATOR, Prompt, clean_name
 from glip.training.words import as_table
@@ -112,12 +110,7 @@ def read_wordings(path: str | os.PathLike[str]) -> Wordings:
     Raises:
         ConfigError: It cannot be read, or has a key that is not known.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    content = read_yaml(path)
     if isinstance(content, dict):  # a key with nothing behind it is as good as none
         content = {key: value for key, value in content.items() if value is not None}
     try:

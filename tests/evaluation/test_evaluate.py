@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from glip.data.formats.coco import parse_detection, read_detection
 from glip.data.pictures import PictureFolder
-from glip.errors import DataError
+from glip.errors import ConfigError, DataError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.evaluate import detection_questions, evaluate, read_results, table
 from glip.evaluation.predictions import read_predictions
@@ -77,10 +77,10 @@ def test_finished_run_is_measured_again_without_a_model(toy, tmp_path):
 
 def test_run_with_other_settings_does_not_go_on(toy, tmp_path):
     run(toy, tmp_path / "out", settings={"weights": "a"})
-    with pytest.raises(DataError, match='weights was "a", is "b"'):
+    with pytest.raises(ConfigError, match='weights was "a", is "b"'):
         run(toy, tmp_path / "out", settings={"weights": "b"})
     options = PostprocessOptions(nms=0.5)
-    with pytest.raises(DataError, match=r"options\.nms was 0.6, is 0.5"):
+    with pytest.raises(ConfigError, match=r"options\.nms was 0.6, is 0.5"):
         run(toy, tmp_path / "out", settings={"weights": "a"}, options=options)
 
 

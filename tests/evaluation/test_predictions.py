@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from glip.errors import DataError
+from glip.errors import ConfigError, DataError
 from glip.evaluation.predictions import (
     PredictionWriter,
     prediction,
@@ -63,7 +63,7 @@ def test_unfinished_first_line_starts_anew(tmp_path):
 
 def test_other_settings_are_refused_by_name(tmp_path):
     path = write_predictions(some(), tmp_path / "p.jsonl", SETTINGS)
-    with pytest.raises(DataError, match=r'weights was "a.pth", is "b.pth". Choose another'):
+    with pytest.raises(ConfigError, match=r'weights was "a.pth", is "b.pth". Take another'):
         PredictionWriter(path, SETTINGS | {"weights": "b.pth"})
 
 

@@ -18,6 +18,7 @@ from glip.data.augment import AugmentConfig
 from glip.data.doctor.examine import examine
 from glip.data.sampling import SamplingConfig
 from glip.errors import CheckpointError, ConfigError, DataError
+from glip.settings import to_yaml
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.record import read_records
@@ -252,7 +253,7 @@ def test_evaluation_only(drawn, tmp_path):
     assert evaluate_only(config, tmp_path, CPU)["AP"] < 0.1
     other = tmp_path / "other.safetensors"
     save(other, Weights(without_chance(CONFIG), toy_model(seed=1).state_dict()))
-    with pytest.raises(DataError, match="made with other settings: weights_sha256 was"):
+    with pytest.raises(ConfigError, match="holds another job: weights_sha256 was"):
         evaluate_only(replace(config, weights=str(other)), tmp_path, CPU)
     with pytest.raises(CheckpointError, match="holds no weights yet"):
         evaluate_only(config, tmp_path, CPU, resume=True)
@@ -276,7 +277,7 @@ def tool(*arguments: object) -> subprocess.CompletedProcess[str]:
 )
 def test_tool_names_mistakes(drawn, tmp_path, monkeypatch, capsys, arguments, message):
     path = tmp_path / "run.yaml"
-    path.write_text(config_for(drawn, steps=1).to_yaml())
+    path.write_text(to_yaml(config_for(drawn, steps=1)))
     monkeypatch.setattr(sys, "argv", ["train_net.py", "--config-file", str(path), *arguments])
     assert runpy.run_path(str(TOOL))["main"]() == 2
     assert message in capsys.readouterr().err
@@ -284,7 +285,7 @@ def test_tool_names_mistakes(drawn, tmp_path, monkeypatch, capsys, arguments, me
 
 def test_tool_trains(drawn, tmp_path, monkeypatch, capsys):
     path = tmp_path / "run.yaml"
-    path.write_text(config_for(drawn, steps=1).to_yaml())
+    path.write_text(to_yaml(config_for(drawn, steps=1)))
     flags = ["--config-file", str(path), "--output", str(tmp_path / "run"), "log_every=1"]
     monkeypatch.setattr(sys, "argv", ["train_net.py", *flags])
     main = runpy.run_path(str(TOOL))["main"]
@@ -297,7 +298,7 @@ def test_tool_trains(drawn, tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_tool_on_two_processes(drawn, tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text(config_for(drawn, steps=2).to_yaml())
+    path.write_text(to_yaml(config_for(drawn, steps=2)))
     common = ("--config-file", path, "--num-gpus", 2)
     for strategy in ("ddp", "fsdp"):
         output = tmp_path / strategy

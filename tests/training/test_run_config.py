@@ -5,6 +5,7 @@ import pytest
 from glip.errors import ConfigError
 from glip.evaluation.tasks import METRICS
 from glip.model.presets import PRESETS, build_empty, preset
+from glip.settings import to_yaml
 from glip.training.freezing import freeze
 from glip.training.run_config import EvaluationConfig, RunConfig, read_run, without_chance
 
@@ -95,7 +96,7 @@ def test_written_config_reads_as_itself(tmp_path):
         write(tmp_path, "steps: 5\ndata: {sources: [{annotations: a}]}\n"),
         ["schedule.plateau.patience=1"],
     )
-    assert read_run(write(tmp_path, config.to_yaml(), "again.yaml")) == config
+    assert read_run(write(tmp_path, to_yaml(config), "again.yaml")) == config
     assert read_run(write(tmp_path, "", "empty.yaml")) == RunConfig()
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from glip.cli.main import COMMANDS
-from glip.config import from_dict
+from glip.settings import from_dict
 from glip.tuning.tune import RATES
 from glip.tuning.wording import Wordings
 

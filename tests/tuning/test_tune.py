@@ -111,7 +111,7 @@ def test_rerun_goes_on_or_is_done_and_refuses_other_settings(squares, calm_file,
     out, asked = tmp_path / "out", options(squares, calm_file)
     first = tune(asked, out, CPU)
     assert tune(asked, out, CPU) == first  # nothing is computed again
-    with pytest.raises(ConfigError, match="begun with steps 2 instead of 3"):
+    with pytest.raises(ConfigError, match="holds another job: steps was 2, is 3"):
         tune(replace(asked, steps=3), out, CPU)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").touch()
@@ -335,7 +335,7 @@ def test_result_of_data_that_has_changed_is_not_taken_for_the_present_one(calm_f
     with pytest.raises(ConfigError, match=r"its task.prompt.safetensors is gone; delete"):
         tune(asked, tmp_path / "out", CPU)
     write_set(tmp_path / "set" / "train.json", {1: "red"}, [(1, [1])])
-    with pytest.raises(ConfigError, match=r"begun with other content of .*train.json; choose"):
+    with pytest.raises(ConfigError, match=r"holds another job: content of .*train.json was"):
         tune(asked, tmp_path / "out", CPU)
 
 

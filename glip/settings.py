@@ -1,0 +1,404 @@
+"""Settings as dataclasses: read strictly from YAML, laid over one another, bounded, compared.
+
+A YAML file holds what differs from the defaults of its dataclass. It may name another file as its
+`base`: mappings are merged, everything else is replaced. A list whose key ends in "+" (`sources+:`)
+goes behind that of the base, and a mapping of numbers (`sources: {0: …}`) changes single members of
+it or, with `null`, leaves them out. `a.b=value` on a command line goes over all files.
+
+Every unknown key, value of another type and number out of bounds is refused with its place and the
+way out. Knows nothing about what the settings are for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from glip.errors import ConfigError
+
+BASE = "base"
+COMMAND_LINE = "<command line>"
+"""In place of a file, where an `a.b=value` is at fault."""
+MOST_VALUES = 1_000_000
+"""Values of a YAML file with all its aliases written out: few lines can stand for billions."""
+SHOWN = 80
+"""Letters of a value in a message."""
+
+Config = TypeVar("Config")
+
+
+# bounds
+
+
+def within(
+    name: str,
+    value: float | None,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+    way_out: str = "",
+) -> None:
+    """Refuse a number that is out of bounds, or none; None stands for "not given" and may be.
+
+    Args:
+        name: Of the setting, as the user wrote it.
+        value: What it was given.
+        least, most, above, below: The bounds; the latter two are out of bounds themselves.
+        whole: Only whole numbers.
+        way_out: Ends the message, after a semicolon.
+    Raises:
+        ConfigError: `name must lie in [0, 1), got 1.0`.
+    """
+    if value is None:
+        return
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if (
+        number
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+        and (above is None or value > above)
+        and (below is None or value < below)
+        and value == value
+    ):
+        return
+    start = ("[", least) if least is not None else ("(", above)
+    end = ("]", most) if most is not None else (")", below)
+    if start[1] is not None and end[1] is not None:
+        rule = f"lie in {start[0]}{start[1]:g}, {end[1]:g}{end[0]}"
+    elif least is not None:
+        rule = f"be a whole number from {least:g}" if whole else f"be at least {least:g}"
+    elif above is not None:
+        rule = f"be above {above:g}"
+    elif most is not None:
+        rule = f"be at most {most:g}"
+    else:
+        rule = "be a whole number" if whole else "be a number"
+    raise ConfigError(f"{name} must {rule}, got {value!r}" + (f"; {way_out}" if way_out else ""))
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: "did you mean 'lr'?", or all that are known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(word), known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+
+
+# dataclasses
+
+
+def from_dict(kind: type[Config], values: Mapping[str, Any], *, where: str = "config") -> Config:
+    """Build a dataclass from plain dictionaries, strictly.
+
+    Args:
+        kind: The dataclass; nested dataclasses are built from nested dictionaries.
+        values: As `dataclasses.asdict` or a YAML file gives them.
+        where: Begins error messages, such as the name of the file.
+    Raises:
+        ConfigError: An unknown key (with the nearest known one) or a value of another type.
+    """
+    return _build(kind, values, where, "")
+
+
+def _build(kind: type[Config], values: Mapping[str, Any], where: str, inside: str) -> Config:
+    place = f"{where}: {inside}" if inside else where
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{place}: expected a mapping, got {values!r}")
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"{place}: unknown key '{key}'; {nearest(key, known)}")
+        below = f"{inside}.{key}" if inside else str(key)
+        arguments[key] = _coerce(hints[key], value, where, below)
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _coerce(hint: Any, value: Any, where: str, inside: str) -> Any:
+    """`value` as the annotated type: exact, but for the number and sequence types YAML mixes up."""
+    place = f"{where}: {inside}"
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, where, inside)
+    if origin in (Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        (inner,) = (o for o in options if o is not type(None))
+        return _coerce(inner, value, where, inside)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise ConfigError(f"{place}: {value!r} is not one of {typing.get_args(hint)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{place}: expected a list, got {value!r}")
+        parts = typing.get_args(hint)
+        inner_types = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
+        if len(inner_types) != len(value):
+            raise ConfigError(f"{place}: expected {len(inner_types)} values, got {value!r}")
+        return tuple(_coerce(t, v, where, inside) for t, v in zip(inner_types, value, strict=True))
+    if origin is not None:  # Mapping[str, Any]
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{place}: expected a mapping, got {value!r}")
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is not Any and (
+        not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
+    ):
+        raise ConfigError(f"{place}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+# files and command lines
+
+
+def read_config(
+    kind: type[Config],
+    path: str | os.PathLike[str] | None,
+    overrides: Sequence[str] = (),
+    *,
+    under: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read any settings that are a dataclass.
+
+    Args:
+        kind: The dataclass.
+        path: YAML file; None for nothing but defaults and overrides.
+        overrides: `a.b=value`, the value as in YAML; a number in the name counts members of a list
+            (`data.sources.0.annotations=train.json`).
+        under: Values that the file lies over.
+    Raises:
+        ConfigError: An unreadable file, an unknown key (with the nearest known one), a wrong value.
+            The message blames the file, or `COMMAND_LINE` where an override is at fault.
+    """
+    file = "options" if path is None else os.fspath(path)
+
+    def build(overrides: Sequence[str], where: str) -> Config:
+        values = _laid_over(under or {}, {} if path is None else _read_file(Path(path), ()))
+        for override in overrides:
+            _override(values, override)
+        return from_dict(kind, values, where=where)
+
+    try:
+        return build(overrides, file)
+    except ConfigError as fault:
+        if not overrides or str(fault) == _fault(lambda: build((), file)):
+            raise
+    return build(overrides, COMMAND_LINE)
+
+
+def _fault(attempt: Callable[[], object]) -> str | None:
+    """What an attempt is refused with."""
+    try:
+        attempt()
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """The content of one YAML file, without its base.
+
+    Raises:
+        ConfigError: It cannot be read, is no YAML, or stands for more than `MOST_VALUES` values.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return parse_yaml(text, os.fspath(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Content of a text in YAML.
+
+    Raises:
+        ConfigError: As `read_yaml`; `where` begins the message.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if (count := _written_out(node, {})) > MOST_VALUES:
+            raise ConfigError(
+                f"{where}: aliases in it stand for {count:.0e} values; write out what it needs"
+            )
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError) as error:  # a date of the 31st of February is the latter
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{where} is no valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where} is no valid YAML: too many levels inside each other") from error
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as YAML 1.2 does; the older YAML of this library wants 1.0e-4."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    list("-+.0123456789"),
+)
+
+
+def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
+    """Values that a node stands for, aliases written out; infinitely many if it holds itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        mapping = isinstance(node, yaml.MappingNode)
+        members = [one for pair in node.value for one in pair] if mapping else node.value
+        known[id(node)] = 1 + sum(_written_out(one, known) for one in members)
+    return known[id(node)]
+
+
+def _read_file(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A file laid over its base."""
+    path = path.resolve()
+    if path in above:
+        raise ConfigError(f"{path}: is its own base")
+    values = read_yaml(path)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {_shown(values)}")
+    base = values.pop(BASE, None)
+    if base is None:
+        return values
+    return _laid_over(_read_file(path.parent / str(base), (*above, path)), values)
+
+
+def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values over those of a base, as the head of this module says."""
+    result = dict(base)
+    for key, value in values.items():
+        if str(key).endswith("+") and isinstance(value, list):
+            result[key[:-1]] = [*(result.get(key[:-1]) or ()), *value]
+            continue
+        under = result.get(key)
+        if isinstance(under, list) and isinstance(value, Mapping):
+            under = dict(enumerate(under))
+            if not set(value) <= set(under):
+                raise ConfigError(
+                    f"{key}: {list(value)} are not numbers of its {len(under)} members, which "
+                    "count from 0"
+                )
+            members = _laid_over(under, value).values()
+            result[key] = [member for member in members if member is not None]
+        elif isinstance(under, Mapping) and isinstance(value, Mapping):
+            result[key] = _laid_over(under, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Put the value of `a.b=value` in its place."""
+    name, sign, text = override.partition("=")
+    if not sign or not name:
+        raise ConfigError(f"override {override!r} is not of the form a.b=value")
+    value = parse_yaml(text, f"override {override!r}")
+    place: Any = values
+    parts = name.split(".")
+    for parent, child in pairwise(parts):
+        if isinstance(place, list):
+            place = place[_row(place, parent, override)]
+        else:
+            if place.get(parent) is None:
+                place[parent] = [{}] if child == "0" else {}
+            place = place[parent]
+        if not isinstance(place, (dict, list)):
+            raise ConfigError(f"override {override!r}: {parent!r} has no parts")
+    last = parts[-1]
+    if isinstance(place, list):
+        place[_row(place, last, override)] = value
+    else:
+        place[last] = value
+
+
+def _row(members: list[Any], name: str, override: str) -> int:
+    if not name.isdecimal() or int(name) >= len(members):
+        raise ConfigError(
+            f"override {override!r}: {name!r} is not one of the {len(members)} members, "
+            "counted from 0"
+        )
+    return int(name)
+
+
+def to_yaml(config: Any) -> str:
+    """All values of a dataclass, defaults too, as `read_config` reads them."""
+    values = plain(dataclasses.asdict(config))
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, which YAML and JSON have."""
+    if isinstance(value, Mapping):
+        return {key: plain(member) for key, member in value.items()}
+    return [plain(member) for member in value] if isinstance(value, (list, tuple)) else value
+
+
+# comparison
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What differs between two nested settings, each by its dotted name: "a.b was 1, is 2".
+
+    Args:
+        old, new: Mappings, lists and values, as JSON and YAML give them.
+        name: Of what they are, for what lies below.
+    """
+    inner = [_members(value) for value in (old, new)]
+    if all(isinstance(value, dict) for value in inner):
+        before, now = inner
+        return [
+            difference
+            for key in dict.fromkeys([*before, *now])
+            for difference in differences(
+                before.get(key, _ABSENT),
+                now.get(key, _ABSENT),
+                f"{name}.{key}" if name else str(key),
+            )
+        ]
+    return [] if old == new else [f"{name} was {_shown(old)}, is {_shown(new)}"]
+
+
+_ABSENT = object()
+
+
+def _members(value: Any) -> Any:
+    """A list of mappings by number, so that what differs in one of them can be named."""
+    nested = isinstance(value, list) and any(isinstance(member, dict) for member in value)
+    return dict(enumerate(value)) if nested else value
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
