@@ -37,7 +37,8 @@ from glip.model.fpn import FPN, LEVEL_STRIDES
 from glip.model.fusion import BiAttention
 from glip.model.glip import GLIP
 from glip.model.head import HeadOutput, Outputs
-from glip.model.swin import MASKED, SwinStages
+from glip.model.ops.windows import MASKED
+from glip.model.swin import SwinStages
 from glip.model.text_encoder import TextEncoder, TextLayer, Tokens
 from glip.postprocess import Found, PostprocessOptions
 

@@ -26,12 +26,13 @@ from glip.model.ops.deform import (
     sampled_matmul,
     sampling_plan,
 )
+from glip.model.ops.tiles import tile_length
 
 TAPS = 9  # of a 3x3 kernel
 OFFSETS = 2 * TAPS  # dy and dx of each
 
-# Cells in a tile of what follows the convolutions: 1 MB of float32 stays in a core's cache.
-CPU_ROWS = 1024
+# Of what follows the convolutions, numbers of each cell and channel that are in use at a time.
+LIVE = 8
 
 
 class DeformableConv(nn.Module):
@@ -81,6 +82,11 @@ def _as_map(rows: Tensor, shape: tuple[int, int]) -> Tensor:
     return rows.unflatten(1, shape).permute(0, 3, 1, 2)
 
 
+def _tile_length(raw: Tensor) -> int:
+    """Cells of (B, n, C) that are worked on at a time."""
+    return tile_length(LIVE * raw[:, 0].numel() * 4, raw.device)
+
+
 def _variance_and_mean(raw: Tensor) -> tuple[Tensor, Tensor]:
     """(B, C) each, over the cells of (B, n, C), in float32."""
     if raw.device.type != "cpu" or torch.is_grad_enabled():
@@ -89,7 +95,7 @@ def _variance_and_mean(raw: Tensor) -> tuple[Tensor, Tensor]:
     # cell's values rather than at zero, so nothing cancels where a mean is far from it.
     start = raw[:, :1].float()
     total = squares = torch.zeros_like(start[:, 0])
-    for tile in raw.split(CPU_ROWS, 1):
+    for tile in raw.split(_tile_length(raw), 1):
         difference = tile.float() - start
         total = total + difference.sum(1)
         squares = squares + difference.square().sum(1)
@@ -223,7 +229,7 @@ class DyHeadBlock(nn.Module):
         weights = [(g * c.factor)[:, None] for g, c in zip(gates, candidates, strict=True)]
 
         first = candidates[0].raw
-        rows = CPU_ROWS if first.device.type == "cpu" else first.shape[1]
+        rows = _tile_length(first)
         tiles = []
         for parts in zip(*(candidate.raw.split(rows, 1) for candidate in candidates), strict=True):
             y = parts[0].float() * weights[0]

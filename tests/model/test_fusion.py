@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glip.model import fusion
 from glip.model.fusion import BiAttention
+from glip.model.ops import exchange, tiles
 from glip.model.text_encoder import Words
 
 C, D, HEADS, WIDTH = 8, 12, 2, 16
@@ -61,12 +61,12 @@ def close(found: Tensor, expected: Tensor, name: str = "") -> None:
     )
 
 
-@pytest.fixture(params=[1, 1 << 20], ids=["small tiles", "one tile"])
-def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion, "CPU_TILE", request.param)  # 64 regions are the least
+@pytest.fixture(params=[64 * HEADS * 5 * 4, 1 << 20], ids=["small tiles", "one tile"])
+def tile_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "CPU_BYTES", request.param)
 
 
-@pytest.mark.usefixtures("tiles")
+@pytest.mark.usefixtures("tile_bytes")
 def test_values_and_gradients_equal_plain_attention() -> None:
     layer, (regions, words) = a_fusion(), inputs()
     regions.requires_grad_()
@@ -138,10 +138,10 @@ def every_other(_: object, weights: Tensor) -> Tensor:
     return (torch.arange(weights.shape[1]) % 2 * 2.0).to(weights)[:, None].expand_as(weights)
 
 
-@pytest.mark.usefixtures("tiles")
+@pytest.mark.usefixtures("tile_bytes")
 def test_values_and_gradients_with_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     # Weights after dropout do not sum to one, so neither does the bias of the values.
-    monkeypatch.setattr(fusion._Chance, "factor", every_other)
+    monkeypatch.setattr(exchange._Chance, "factor", every_other)
     layer, (regions, words) = a_fusion(0.5).train(), inputs(150)
     regions.requires_grad_()
     leaves = [regions, *layer.parameters()]

@@ -36,8 +36,9 @@ from glip.model.fusion import BiAttention
 from glip.model.glip import GLIP
 from glip.model.head import HeadOutput, HeadStage, Tower
 from glip.model.ops.deform import deform_conv2d
+from glip.model.ops.windows import relative_position_index, run_blocks
 from glip.model.presets import build_empty, preset
-from glip.model.swin import SwinStages, relative_position_index, run_blocks
+from glip.model.swin import SwinStages
 from glip.model.text_encoder import TextLayer, Tokens, Words
 from glip.postprocess import Found, PostprocessOptions, select_candidates, suppress
 from glip.text.prompt import Prompt

@@ -20,12 +20,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from glip.model.ops.linear import linear
-
-# How much of the (Q, K * C) matrix exists at a time. On a CPU it should stay in the last-level
-# cache until it is multiplied; smaller tiles are no faster, and on a busy machine each of them
-# waits for the slowest thread once more.
-_CPU_TILE_BYTES = 8 << 20
-_GPU_TILE_BYTES = 128 << 20
+from glip.model.ops.tiles import tiles
 
 
 class SamplingPlan(NamedTuple):
@@ -230,9 +225,7 @@ class _SampledMatmul(torch.autograd.Function):
 
 def _tiles(outputs: int, kernel: Tensor) -> Iterator[slice]:
     """Slices of the outputs, as long as a tile of columns may be."""
-    limit = _CPU_TILE_BYTES if kernel.device.type == "cpu" else _GPU_TILE_BYTES
-    length = max(1, limit // (kernel.shape[1] * kernel.element_size()))
-    return (slice(start, start + length) for start in range(0, outputs, length))
+    return tiles(outputs, kernel.shape[1] * kernel.element_size(), kernel.device)
 
 
 def _columns(table: Tensor, indices: Tensor, weights: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from glip.model.ops import deform
+from glip.model.ops import tiles
 from glip.model.ops.deform import (
     SamplingPlan,
     deform_conv2d,
@@ -56,7 +56,7 @@ def reference(
 
 @pytest.fixture(params=[1, 1 << 20], ids=["a tile per output", "one tile"])
 def tile_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deform, "_CPU_TILE_BYTES", request.param)
+    monkeypatch.setattr(tiles, "CPU_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("tile_bytes")
