@@ -63,7 +63,7 @@ from glip.data.transforms import pad_batch, resize, to_pixels
 from glip.detector import Detector, Prepared
 from glip.distributed import is_main, on_main, rank, start, stop, wait_for_all, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
-from glip.evaluation.evaluate import table
+from glip.evaluation.table import results_table
 from glip.evaluation.tasks import run_task
 from glip.images import ImageLike, load_image
 from glip.model.anchors import ANCHOR_STRIDES, grid_anchors
@@ -75,6 +75,7 @@ from glip.settings import from_dict
 from glip.structures import Detections
 from glip.text.mirror import mirror_name
 from glip.text.prompt import Prompt, clean_name
+from glip.training.build import starting_point, training_source
 from glip.training.ema import Ema
 from glip.training.freezing import FreezeConfig, freeze
 from glip.training.loop import LoopConfig, train
@@ -82,7 +83,6 @@ from glip.training.losses import Criterion
 from glip.training.optim import Schedule, build_optimizer
 from glip.training.parallel import parallelise, unwrapped
 from glip.training.record import Recorder
-from glip.training.run import starting_point, training_source
 from glip.training.run_config import RunConfig, read_run
 from glip.training.state import CheckpointFolder, TrainState, seed_generators
 
@@ -779,7 +779,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = {"detector": "closed-set baseline", "steps": config.steps}
             results = run_task("custom", predictor, [path], folder, settings=settings)
             if is_main():
-                print(f"{path}\n{table(results)}")
+                print(f"{path}\n{results_table(results)}")
         if is_main():
             print(f"written: {args.output}", file=sys.stderr)
         return 0

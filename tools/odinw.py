@@ -19,8 +19,8 @@ from glip.cli.options import add_out_option, number_of_shots
 from glip.detector import usable_device
 from glip.errors import DataError, GlipError
 from glip.training.freezing import TuneMode
-from glip.tuning.protocol import ALL, Plan, compare, finished, table, write_results
-from glip.tuning.tune import TuneOptions
+from glip.tuning.options import TuneOptions
+from glip.tuning.protocol import ALL, Plan, cells_table, compare, finished, write_results
 
 
 def parse() -> argparse.Namespace:
@@ -96,7 +96,7 @@ def main() -> int:
         print(f"interrupted: the same command goes on with {args.out}", file=sys.stderr)
         return 130
     if cells:
-        print(table(cells))
+        print(cells_table(cells))
         print(f"written: {args.out / 'results.md'}", file=sys.stderr)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

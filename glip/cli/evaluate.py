@@ -14,7 +14,7 @@ from glip.cli.options import add_batch_size_option, add_device_option, add_dtype
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     from glip.evaluation.average_precision import Backend
-    from glip.evaluation.tasks import Task
+    from glip.evaluation.config import Task
 
     parser.add_argument(
         "--weights", help="weights file or name of a model; by default the small one"
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from glip.detector import load
     from glip.distributed import is_main
     from glip.errors import ConfigError
-    from glip.evaluation.evaluate import table
+    from glip.evaluation.table import results_table
     from glip.evaluation.tasks import run_task
 
     detector, settings = None, {}
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         progress=_progress_bar,
     )
     if is_main():
-        print(table(results))
+        print(results_table(results))
         print(f"written: {Path(args.output) / 'results.json'}", file=sys.stderr)
     return SOME_FAILED if results.get("unreadable") else DONE
 

@@ -22,9 +22,10 @@ from glip.cli.options import add_device_option, add_dtype_option, add_out_option
 from glip.data.pictures import open_pictures
 from glip.jobs.pipeline import Tally
 from glip.pseudo.captions import CaptionSet
+from glip.pseudo.config import DATA, REJECTED, GroundingConfig
 from glip.pseudo.filters import CaptionFilters, Preset
-from glip.pseudo.ground import DATA, REJECTED, GroundingConfig, ground_captions
-from glip.pseudo.teacher import load_teacher
+from glip.pseudo.ground import ground_captions
+from glip.pseudo.teachers import load_teacher
 from glip.settings import read_config
 
 

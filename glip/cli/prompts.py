@@ -12,7 +12,7 @@ from glip.errors import ConfigError
 from glip.files import make_folder, write_json
 
 if TYPE_CHECKING:
-    from glip.tuning.word_search import Found
+    from glip.tuning.word_search import SearchResult
 
 EPILOG = """\
 a file of wordings:
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def trials_table(found: Found) -> str:
+def trials_table(found: SearchResult) -> str:
     """Each trial with its AP in per cent, what it changed, and whether it was kept."""
     width = max(len(trial.what) for trial in found.trials)
     lines = [f"{'words':<{width}}  {'AP':>5}  change"]

@@ -98,8 +98,7 @@ def work(order: Order) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from glip.distributed import is_main, start, stop
-    from glip.training.run import evaluate_only
-    from glip.training.run import run as train
+    from glip.training.run import evaluate_only, run_training
     from glip.training.run_config import read_run
 
     device = start()
@@ -109,7 +108,7 @@ def work(order: Order) -> int:
     )
     try:
         config = read_run(order.config, order.overrides)
-        action = evaluate_only if order.eval_only else train
+        action = evaluate_only if order.eval_only else run_training
         with logging_redirect_tqdm():  # log lines above the progress bar, not through it
             metrics = action(config, order.output, device, resume=order.resume)
         if is_main():

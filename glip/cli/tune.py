@@ -103,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from glip.detector import usable_device
+    from glip.tuning.options import TuneOptions
     from glip.tuning.result import in_words
-    from glip.tuning.tune import TuneOptions, tune
+    from glip.tuning.tune import tune
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     values = {field.name: getattr(args, field.name) for field in fields(TuneOptions)

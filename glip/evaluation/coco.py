@@ -42,7 +42,7 @@ _EVERYWHERE = (-1e6, -1e6, 2e6, 2e6)
 """A crowd region around any picture: what matches nothing else in it is neither right nor wrong."""
 
 
-class Part(NamedTuple):
+class VocabularyPart(NamedTuple):
     """The pictures of one vocabulary, with its classes in rows of their own."""
 
     name: str
@@ -118,7 +118,7 @@ class CocoEvaluator:
                     found["AP50"].append(mean_precision(own[:1]))
         return {metric: _mean(values) for metric, values in found.items()}
 
-    def _curves(self, part: Part) -> Curves:
+    def _curves(self, part: VocabularyPart) -> Curves:
         if part.name not in self._measured:
             truth = truth_of(part)
             detected = detected_of(part, self.data, self._predictions, plus_one=self.plus_one)
@@ -126,7 +126,7 @@ class CocoEvaluator:
         return self._measured[part.name]
 
 
-def distinct_names(data: DetectionData, part: Part) -> list[str]:
+def distinct_names(data: DetectionData, part: VocabularyPart) -> list[str]:
     """Names of the classes of a part; where two have the same, with their ids."""
     names = [data.names[row] for row in part.rows]
     counts = Counter(names)
@@ -136,7 +136,7 @@ def distinct_names(data: DetectionData, part: Part) -> list[str]:
     ]
 
 
-def parts_of(data: DetectionData) -> list[Part]:
+def parts_of(data: DetectionData) -> list[VocabularyPart]:
     """The pictures of each vocabulary, in the order of their ids as pycocotools has them."""
     names = list(data.vocabularies) or [""]
     records: dict[str, list[DetectionRecord]] = {name: [] for name in names}
@@ -146,13 +146,13 @@ def parts_of(data: DetectionData) -> list[Part]:
         )
     every = tuple(range(len(data.names)))
     return [
-        Part(name, sorted(own, key=_order), data.vocabularies.get(name, every))
+        VocabularyPart(name, sorted(own, key=_order), data.vocabularies.get(name, every))
         for name, own in records.items()
         if own
     ]
 
 
-def truth_of(part: Part) -> Truth:
+def truth_of(part: VocabularyPart) -> Truth:
     """The boxes of some pictures, and a region around each not exhaustively labelled class."""
     place = {row: number for number, row in enumerate(part.rows)}
     images, labels, boxes, areas, crowds = [], [], [], [], []
@@ -188,7 +188,11 @@ def truth_of(part: Part) -> Truth:
 
 
 def detected_of(
-    part: Part, data: DetectionData, predictions: dict[ImageId, Prediction], *, plus_one: bool
+    part: VocabularyPart,
+    data: DetectionData,
+    predictions: dict[ImageId, Prediction],
+    *,
+    plus_one: bool,
 ) -> Detected:
     """The detections of some pictures, those of classes that were not looked for left out.
 

@@ -11,29 +11,22 @@ Knows nothing about the truth (that is the evaluator's) or about how boxes are f
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import math
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby, islice
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from glip.data.formats.flickr import FlickrData
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, ImageId
-from glip.data.sampling import class_prompt
 from glip.data.transforms import padded_hw
 from glip.detector import Prepared
 from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
 from glip.errors import ImageError
 from glip.evaluation.causes import likely_causes
-from glip.evaluation.flickr import boxed_phrases, sentence_id
 from glip.evaluation.predictions import (
     Prediction,
     PredictionWriter,
@@ -43,12 +36,12 @@ from glip.evaluation.predictions import (
     read_settings,
     write_predictions,
 )
-from glip.files import write_json
+from glip.evaluation.questions import Asked, Question, by_picture
+from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
 from glip.postprocess import Found, PostprocessOptions, merge
 from glip.structures import Detections
 from glip.text.prompt import Prompt
-from glip.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +49,6 @@ MERGED = "predictions.jsonl"
 """In the folder of an evaluation; `predictions.part*.jsonl` while it goes on."""
 WRITTEN_PROMPTS = 50
 """Of data whose every caption is a prompt, results name this many; a digest stands for all."""
-
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
 
 
 class Predictor(Protocol):
@@ -91,72 +82,6 @@ class Evaluator(Protocol):
 
     def per_class(self) -> dict[str, float]:
         """A number for each class, or the like."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A prompt and what its phrases are called in predictions."""
-
-    prompt: Prompt
-    labels: tuple[int, ...]
-    """Of each phrase its category id, or its row in a sentence."""
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """One picture and all that is asked about it; prompts share nothing but the picture."""
-
-    image_id: ImageId
-    file_name: str
-    asked: tuple[Asked, ...]
-
-
-def detection_questions(
-    data: DetectionData,
-    *,
-    chunk: int | None = None,
-    decorations: Mapping[str, Sequence[str]] | None = None,
-    wordings: Mapping[str, str] | None = None,
-) -> list[Question]:
-    """Every picture with the names of its vocabulary, in the order of category ids (reference E.2).
-
-    Args:
-        data: Pictures and classes.
-        chunk: Ask for this many consecutive names at a time, each in a run of its own, as the
-            official evaluation of LVIS does with 40. By default all names are one prompt, which the
-            detector takes in as many passes as it has to.
-        decorations: Class name -> text before and after it, see `glip.data.sampling.class_prompt`.
-        wordings: Class name -> what to ask for instead.
-    """
-    words = [(wordings or {}).get(name, name) for name in data.names]
-    asked: dict[tuple[int, ...], tuple[Asked, ...]] = {}
-    questions = []
-    for record in data.records:
-        rows = data.vocabulary(record)
-        if rows not in asked:
-            size = chunk or len(rows)
-            groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-            asked[rows] = tuple(
-                Asked(
-                    class_prompt([words[row] for row in group], decorations),
-                    tuple(data.category_ids[row] for row in group),
-                )
-                for group in groups
-            )
-        questions.append(Question(record.image_id, record.file_name, asked[rows]))
-    return questions
-
-
-def flickr_questions(data: FlickrData) -> list[Question]:
-    """Every sentence that has a phrase with a box, with those phrases."""
-    questions = []
-    for sentence in data.sentences:
-        phrases = boxed_phrases(sentence)
-        if phrases:
-            prompt = Prompt(sentence.text, tuple((phrase.span,) for phrase in phrases))
-            asked = Asked(prompt, tuple(range(len(phrases))))
-            questions.append(Question(sentence_id(sentence), sentence.file_name, (asked,)))
-    return questions
 
 
 def evaluate(
@@ -207,7 +132,7 @@ def evaluate(
         assert done is not None
         own = [
             left
-            for sharing in _by_picture(questions)[rank() :: world_size()]
+            for sharing in by_picture(questions)[rank() :: world_size()]
             if (left := [q for q in sharing if q.image_id not in done])
         ]
         # Every picture done: no file is opened, so measuring again works in a folder that is
@@ -224,81 +149,6 @@ def evaluate(
     result = broadcast_object(numbers)
     assert result is not None
     return result
-
-
-def read_results(output: str | Path) -> dict[str, Any]:
-    """What `evaluate` wrote into a folder."""
-    results: dict[str, Any] = json.loads(
-        (Path(output) / "results.json").read_text(encoding="utf-8")
-    )
-    return results
-
-
-def write_results(output: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json`, whole or not at all."""
-    write_json(output / "results.json", results)
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """Results as text, numbers in [0, 1] in per cent, and likely causes of a zero.
-
-    A line for each number or, where some belong to a vocabulary or protocol ("coco/AP"), a line for
-    each of those with its numbers side by side.
-    """
-    metrics: Mapping[str, float | None] = results["metrics"]
-    lines = _grid(metrics) if any("/" in name for name in metrics) else _list(metrics)
-    if results.get("reworded"):
-        lines += ["", *_reworded(results["reworded"])]
-    if results.get("unreadable"):
-        lines.append(f"{len(results['unreadable'])} pictures could not be read, see results.json")
-    if results.get("likely_causes"):
-        lines.append("Nothing was right. Likely causes:")
-        lines += [f"- {cause}" for cause in results["likely_causes"]]
-    return "\n".join(lines)
-
-
-def _list(metrics: Mapping[str, float | None]) -> list[str]:
-    width = max(map(len, metrics))
-    return [f"{name:<{width}}  {_per_cent(value)}" for name, value in metrics.items()]
-
-
-def _grid(metrics: Mapping[str, float | None]) -> list[str]:
-    """A row for each part, the one of all parts last."""
-    rows: dict[str, dict[str, float | None]] = {}
-    for key, value in metrics.items():
-        part, _, name = key.rpartition("/")
-        rows.setdefault(part, {})[name] = value
-    rows["all"] = rows.pop("", {})
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    width = max(map(len, rows))
-    lines = [" " * width + "".join(f"  {name:>6}" for name in names)]
-    for part, row in rows.items():
-        cells = (f"  {_per_cent(row.get(name)):>{max(6, len(name))}}" for name in names)
-        lines.append(f"{part:<{width}}" + "".join(cells))
-    return lines
-
-
-def _reworded(reworded: Mapping[str, Any]) -> list[str]:
-    """The classes that were asked for in other words, by their names and by those words."""
-    before, after = reworded["by_name"], reworded["by_wording"]
-    title = f"other words for {len(reworded['wordings'])} class(es)"
-    lines = [title + "".join(f"  {name:>6}" for name in before)]
-    for what, row in (("by their names", before), ("by the other words", after)):
-        cells = "".join(f"  {_per_cent(value)}" for value in row.values())
-        lines.append(f"{what:<{len(title)}}{cells}")
-    kept = (
-        f"  {_per_cent(after[name] / before[name] if before[name] else None)}" for name in before
-    )
-    return [*lines, f"{'kept':<{len(title)}}" + "".join(kept)]
-
-
-def _per_cent(value: float | None) -> str:
-    return f"{'-' if value is None else f'{100 * value:.1f}':>6}"
-
-
-def _by_picture(questions: Sequence[Question]) -> list[list[Question]]:
-    """Questions in a row that are about one picture, such as the sentences of Flickr30k."""
-    return [list(sharing) for _, sharing in groupby(questions, key=lambda q: q.file_name)]
 
 
 def _predict(
@@ -445,19 +295,3 @@ def _measure(
     }
     write_results(output, results)
     return numbers
-
-
-def versions() -> dict[str, str]:
-    """Of glip, Python and the packages that numbers may depend on."""
-    found = {"glip": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def json_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {name: None if math.isnan(value) else value for name, value in numbers.items()}

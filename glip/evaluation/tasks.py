@@ -7,76 +7,44 @@ H).
 
 from __future__ import annotations
 
-import difflib
-import os
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, get_args
 
 from glip.data.formats.flickr import read_flickr
 from glip.data.formats.recognise import read_annotated
 from glip.data.packed import Packed
 from glip.data.pictures import pictures_for
 from glip.data.records import DetectionData, Split
-from glip.distributed import on_main, wait_for_all
+from glip.detector import Detector
+from glip.distributed import is_main, on_main, wait_for_all
 from glip.errors import ConfigError, DataError
 from glip.evaluation.average_precision import Backend
-from glip.evaluation.coco import COCO_METRICS, CocoEvaluator
-from glip.evaluation.evaluate import (
-    Evaluator,
-    Predictor,
+from glip.evaluation.coco import CocoEvaluator
+from glip.evaluation.config import EvaluationConfig, Task
+from glip.evaluation.evaluate import Evaluator, Predictor, evaluate
+from glip.evaluation.flickr import FlickrEvaluator
+from glip.evaluation.lvis import LvisEvaluator
+from glip.evaluation.odinw import evaluate_odinw
+from glip.evaluation.questions import (
     Question,
+    detection_only,
     detection_questions,
-    evaluate,
     flickr_questions,
-    json_numbers,
-    read_results,
-    write_results,
+    limited,
 )
-from glip.evaluation.flickr import FLICKR_METRICS, FlickrEvaluator
-from glip.evaluation.lvis import LVIS_METRICS, LvisEvaluator
+from glip.evaluation.results import read_results
+from glip.evaluation.reworded import REWORDED, add_reworded, reworded_part
+from glip.evaluation.table import results_table
 from glip.postprocess import PostprocessOptions
 
-Task = Literal["coco", "lvis", "flickr", "odinw", "custom"]
+logger = logging.getLogger(__name__)
 
-METRICS: Mapping[Task, tuple[str, ...]] = {
-    "coco": COCO_METRICS,
-    "custom": COCO_METRICS,
-    "lvis": LVIS_METRICS,
-    "flickr": FLICKR_METRICS,
-}
-"""What each task measures; "odinw" has AP and, by the name of each data set, that of the set."""
-
-REWORDED = "reworded"
-"""Folder of an evaluation in other words."""
 
 LVIS_CHUNK = 40
 """Class names of one run over a picture, and detections it may give (reference H.2)."""
 LVIS_DETECTIONS = 300
-
-ODINW_DECORATIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "Aquarium": {
-        "fish": (" ", ""),
-        "penguin": ("", " , which is black and white"),
-        "puffin": ("", " with orange beaks "),
-        "stingray": ("", " which is flat and round"),
-    },
-    "EgoHands_generic": {"hand": (" ", " of a person")},
-    "Packages_Raw": {"package": ("there is a ", " on the porch")},
-    "pothole": {"holes": ("there are some ", " on the road")},
-}
-"""Task -> words for a class -> text before and after them: the caption prompts of ODinW (reference
-N)."""
-ODINW_WORDINGS: Mapping[str, Mapping[str, str]] = {"pothole": {"pothole": "holes"}}
-"""Task -> class name -> what its caption prompt says instead."""
-
-ODINW_FILES = ("_annotations.coco.json", "val.json", "test.json")
-ODINW_SPLITS = ("", "valid", "val", "test")
-ODINW_PARTS = ("train", *ODINW_SPLITS[1:])
-"""Folders of the parts of a data set."""
-
-_V = TypeVar("_V")
 
 
 def run_task(
@@ -142,7 +110,7 @@ def run_task(
                 f"task odinw takes no {extra[0]}: each data set has its pictures beside it and is "
                 "asked for all classes; evaluate a single one as 'custom'"
             )
-        return _odinw(
+        return evaluate_odinw(
             detector, paths, Path(output), batch_size, limit, backend, described, progress
         )
     if len(paths) != 1:
@@ -167,7 +135,7 @@ def run_task(
     else:
         annotated = read_annotated(paths[0], images, split=split)
         pictures = annotated.pictures
-        detection = _limited(_detection(annotated.data, paths[0]), limit)
+        detection = limited(detection_only(annotated.data, paths[0]), limit)
         if task == "lvis":
             truth = LvisEvaluator(detection, backend=backend, fixed=fixed_ap)
             chunk = chunk or LVIS_CHUNK
@@ -200,155 +168,64 @@ def run_task(
         again = CocoEvaluator(changed, backend=backend)
         other_words = detection_questions(changed, chunk=chunk, wordings=wordings)
         measure(other_words, again, Path(output) / REWORDED, f"{paths[0].name}, reworded")
-        on_main(lambda: _add_reworded(Path(output), wordings, truth, again))
+        on_main(lambda: add_reworded(Path(output), wordings, truth, again))
         wait_for_all()
     return read_results(output)
 
 
-def reworded_part(data: DetectionData, wordings: Mapping[str, str]) -> DetectionData:
-    """The pictures whose vocabulary has a class that is to be asked for in other words.
-
-    Raises:
-        ConfigError: A name that is no class of the data.
-    """
-    for name in wordings:
-        if name not in data.names:
-            near = difflib.get_close_matches(name, data.names, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "leave it out"
-            raise ConfigError(f"wordings: '{name}' is no class of {data.path}; {hint}")
-    rows = {row for row, name in enumerate(data.names) if name in wordings}
-    return replace(
-        data, records=Packed(r for r in data.records if not rows.isdisjoint(data.vocabulary(r)))
-    )
-
-
-def _add_reworded(
-    output: Path, wordings: Mapping[str, str], named: CocoEvaluator, worded: CocoEvaluator
-) -> None:
-    """Both numbers of the classes concerned, into the results of the first evaluation."""
-    other = read_results(output / REWORDED)
-    results = {
-        **read_results(output),
-        "reworded": {
-            "wordings": dict(wordings),
-            "by_name": json_numbers(named.of_classes(wordings)),
-            "by_wording": json_numbers(worded.of_classes(wordings)),
-            "metrics": other["metrics"],
-            "results": f"{REWORDED}/results.json",
-        },
-    }
-    write_results(output, results)
-
-
-def odinw_sets(paths: Sequence[Path]) -> dict[str, Path]:
-    """Name and annotations of each data set; a folder of data sets is opened.
-
-    Raises:
-        DataError: A path holds none, or two have the same name.
-    """
-    found: dict[str, Path] = {}
-    for path in paths:
-        here = _sets_of(path)
-        if not here:
-            raise DataError(
-                f"{path} holds no ODinW data set: no {' or '.join(ODINW_FILES)} in it, below it, "
-                f"or in a folder {', '.join(filter(None, ODINW_SPLITS))} of those"
-            )
-        for name, file in here:
-            if name in found:
-                raise DataError(
-                    f"{found[name]} and {file} are both of a data set named '{name}'; rename a "
-                    "folder, or evaluate them one by one"
-                )
-            found[name] = file
-    return found
-
-
-def _sets_of(path: Path) -> list[tuple[str, Path]]:
-    """Name and annotations of the data sets of one path: itself, or what lies in it."""
-    place = Path(os.path.abspath(path))  # "." has a name then
-    if path.is_file():
-        # A data set's parts lie in folders of their own, which do not name it.
-        folder = place.parent.parent if place.parent.name in ODINW_PARTS else place.parent
-        return [(folder.name or path.stem, path)]
-    own = _annotations(path)
-    if own is not None:
-        return [(place.name, own)]
-    below = [(p.name, _annotations(p)) for p in sorted(path.glob("*")) if p.is_dir()]
-    return [(name, file) for name, file in below if file is not None]
-
-
-def _odinw(
-    detector: Predictor | None,
-    paths: Sequence[Path],
-    output: Path,
-    batch_size: int,
-    limit: int | None,
-    backend: Backend | None,
-    settings: Mapping[str, Any],
-    progress: Callable[[str, int], Callable[[int], object]] | None,
+def evaluate_on(
+    config: EvaluationConfig,
+    detector: Detector,
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Average precision of each data set and their mean, the ODinW score."""
-    metrics: dict[str, float | None] = {}
-    causes: list[str] = []
-    unreadable: dict[str, str] = {}
-    for name, path in odinw_sets(paths).items():
-        annotated = read_annotated(path)
-        detection = _limited(_detection(annotated.data, path), limit)
-        questions = detection_questions(
-            detection,
-            decorations=_of_task(ODINW_DECORATIONS, name),
-            wordings=_of_task(ODINW_WORDINGS, name),
-        )
-        evaluate(
-            detector,
-            questions,
-            annotated.pictures,
-            CocoEvaluator(detection, backend=backend),
-            output / name,
-            batch_size=batch_size,
-            settings={**settings, "data": str(path)},
-            progress=None if progress is None else progress(name, len(questions)),
-        )
-        results = read_results(output / name)
-        metrics[name] = results["metrics"]["AP"]
-        causes += [f"{name}: {cause}" for cause in results["likely_causes"]]
-        unreadable |= {f"{name}/{key}": error for key, error in results["unreadable"].items()}
-    values = [value for value in metrics.values() if value is not None]
-    together = {
-        "metrics": {"AP": sum(values) / len(values) if values else None, **metrics},
-        "settings": dict(settings),
-        "unreadable": unreadable,
-        "likely_causes": causes,
-    }
-    on_main(lambda: write_results(output, together))
-    return together
+    """Results of a detector by the protocol of the config, as `glip.evaluation.tasks.run_task`.
+
+    Args:
+        config: What to evaluate on.
+        detector: The detector.
+        folder: Of this evaluation; one that was stopped there goes on.
+        settings: What tells this detector from others that may be evaluated into the same folder.
+    Raises:
+        DataError: The folder holds predictions of other settings.
+    """
+    assert config.annotations is not None
+    results = run_task(
+        config.task,
+        detector,
+        [config.annotations],
+        folder,
+        images=config.images,
+        split=config.split,
+        batch_size=config.batch_size,
+        limit=config.limit,
+        settings=settings,
+    )
+    if is_main():
+        logger.info("%s\n%s", folder, results_table(results))
+    return results
 
 
-def _annotations(folder: Path) -> Path | None:
-    for split in ODINW_SPLITS:
-        for name in ODINW_FILES:
-            if (folder / split / name).is_file():
-                return folder / split / name
-    return None
+def numbers(results: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics of results; those without a value are left out."""
+    return {name: value for name, value in results["metrics"].items() if value is not None}
 
 
-def _of_task(table: Mapping[str, Mapping[str, _V]], name: str) -> Mapping[str, _V]:
-    """What a table has for a data set; folders often have a longer name than the task."""
-    for task, own in table.items():
-        if name.casefold().startswith(task.casefold()):
-            return own
-    return {}
+def check_evaluation(config: EvaluationConfig) -> None:
+    """Refuse, before anything is trained, what no evaluation could decide on.
 
-
-def _detection(data: object, path: Path) -> DetectionData:
+    Raises:
+        DataError: No box to measure on.
+    """
+    if config.annotations is None or config.task not in ("coco", "lvis", "custom"):
+        return
+    data = read_annotated(config.annotations, config.images, split=config.split).data
     if not isinstance(data, DetectionData):
-        raise ConfigError(f"{path} holds captions; average precision needs boxes with classes")
-    return data
-
-
-def _limited(data: DetectionData, limit: int | None) -> DetectionData:
-    """The first pictures of a data set."""
-    if limit is None:
-        return data
-    return replace(data, records=Packed(data.records[row] for row in range(min(limit, len(data)))))
+        return  # the evaluation says what is wrong
+    count = len(data) if config.limit is None else min(config.limit, len(data))
+    if not any((~data.records[row].crowd).any() for row in range(count)):
+        which = "" if config.limit is None else f" in its first {config.limit} pictures"
+        raise DataError(
+            f"evaluation: {config.annotations} has no box{which}, so nothing can be measured on "
+            "it; name other annotations, or none (evaluation.annotations=null)"
+        )

@@ -15,13 +15,12 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from glip import distributed
@@ -29,71 +28,32 @@ from glip.boxes import file_boxes
 from glip.data.formats.odvg import write_grounding
 from glip.data.records import GroundingRecord
 from glip.detector import Prepared
-from glip.errors import ConfigError, ImageError, PromptError
+from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, Settled, Tally, unusable_name, work_through
 from glip.pseudo.captions import Captioned, CaptionSet
-from glip.pseudo.filters import FILTERS, CaptionFilters, Survey, refuse_picture, survey
-from glip.pseudo.teacher import BoxConfig, Teacher, View, teach, views
-from glip.report.page import picture, table, write_page
+from glip.pseudo.config import (
+    DATA,
+    DONE,
+    HEADER,
+    JOURNAL,
+    PART,
+    REFUSED,
+    REJECTED,
+    SURVEY,
+    GroundingConfig,
+)
+from glip.pseudo.filters import Survey, refuse_picture, survey
+from glip.pseudo.summary import Summary, summarise, write_summary_page
+from glip.pseudo.teacher import Teacher
+from glip.pseudo.views import View, teach, views
 from glip.structures import Detections
-from glip.text.nouns import Chunker, noun_phrases
+from glip.text.nouns import noun_phrases
 from glip.text.prompt import Prompt
 from glip.version import __version__
-from glip.visualize import draw
 
 logger = logging.getLogger(__name__)
-
-JOURNAL, SURVEY, DATA, HEADER = "journal", "survey", "data", "header.json"
-PART = "pseudo-{:05d}.jsonl"
-DONE, REFUSED, REJECTED = "done", "refused", "rejected"
-"""Status of an entry: asked the teacher; no caption passed the filters; picture or line is bad."""
-CONFIDENT = 0.5
-"""Boxes above this are sure ones, as the paper counts them; the others are educated guesses."""
-BINS = 10
-"""Of the histogram of scores."""
-OTHER_REFUSALS = {
-    "no_phrase": "no noun phrase",
-    "unreadable": "a phrase that the teacher cannot read",
-    "repeated": "the same text as another caption of the picture",
-}
-
-
-@dataclass(frozen=True)
-class GroundingConfig:
-    """How captions become pseudo-grounding."""
-
-    filters: CaptionFilters = field(default_factory=CaptionFilters)
-    boxes: BoxConfig = field(default_factory=BoxConfig)
-    chunker: Chunker = "builtin"
-    """Who finds noun phrases; see `glip.text.nouns`. "auto" can give others on another machine."""
-    batch_size: int = 1
-    """Pictures that go through the model together; more than one helps on a GPU."""
-    workers: int = 2
-    """Threads that read pictures and find phrases ahead of the model."""
-    captions_per_part: int = 100_000
-    """Lines of each file that is written."""
-    sample_pictures: int = 24
-    """How many captions are drawn in the report."""
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("batch_size", 1),
-            ("workers", 1),
-            ("captions_per_part", 1),
-            ("sample_pictures", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
-
-    def job(self) -> dict[str, Any]:
-        """What the records depend on."""
-        return {
-            "filters": asdict(self.filters),
-            "boxes": asdict(self.boxes),
-            "chunker": self.chunker,
-        }
 
 
 def ground_captions(
@@ -108,7 +68,7 @@ def ground_captions(
     load_left_out: Callable[[], Iterator[Image.Image]] = lambda: iter(()),
     surveying: Callable[[int], object] = lambda done: None,
     progress: Callable[[Tally, int | None], object] = lambda tally, total: None,
-) -> Report | None:
+) -> Summary | None:
     """Ground the phrases of all captions, and write data and report.
 
     In a job of several processes each calls this with the same arguments; the first one surveys and
@@ -309,67 +269,13 @@ def records_of(journal: Journal) -> Iterator[GroundingRecord]:
 # The end of a run.
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a job has done, all its runs together."""
-
-    entries: dict[str, int]
-    """Number of each status."""
-    captions: int
-    """That were asked for."""
-    refused: dict[str, int]
-    """Captions that each filter refused."""
-    phrases: int
-    grounded_phrases: int
-    """With a box at all."""
-    confident_phrases: int
-    """With a box above 0.5."""
-    boxes: int
-    confident_boxes: int
-    scores: list[int]
-    """Boxes by score, in ten equal steps from 0 to 1."""
-    rejected: list[str]
-    """The first bad pictures and lines."""
-
-    def text(self) -> str:
-        """One page."""
-        done, refused = self.entries.get(DONE, 0), self.entries.get(REFUSED, 0)
-        lines = [
-            f"pictures   {done:>10,} grounded, {refused:,} refused by the filters, "
-            f"{self.entries.get(REJECTED, 0):,} bad",
-            f"captions   {self.captions:>10,} grounded, {sum(self.refused.values()):,} refused",
-            *(
-                f"             {count:>8,} {name}: {_why(name)}"
-                for name, count in self.refused.items()
-            ),
-            f"phrases    {self.phrases:>10,}, {_share(self.grounded_phrases, self.phrases)} with a "
-            f"box, {_share(self.confident_phrases, self.phrases)} with one above {CONFIDENT:g}",
-            f"boxes      {self.boxes:>10,}, {_share(self.confident_boxes, self.boxes)} above "
-            f"{CONFIDENT:g}",
-        ]
-        for step, count in enumerate(self.scores):
-            if count:
-                lines.append(f"  score {step / BINS:.1f} to {(step + 1) / BINS:.1f} {count:>10,}")
-        if self.rejected:
-            lines += ["bad, for example", *(f"  {line}" for line in self.rejected)]
-        return "\n".join(lines)
-
-
-def _why(name: str) -> str:
-    return {**FILTERS, **OTHER_REFUSALS}[name]
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part:,} ({part / whole:.1%})" if whole else "0"
-
-
 def _finish(
     captions: CaptionSet,
     config: GroundingConfig,
     job: dict[str, Any],
     journal: Journal,
     output: Path,
-) -> Report:
+) -> Summary:
     """Write the data and the report."""
     parts = _write_data(journal, output, config.captions_per_part)
     report = summarise(journal)
@@ -391,7 +297,7 @@ def _finish(
         )
     with whole_file(output / "report.txt") as file:
         file.write(report.text() + "\n")
-    _write_page(captions, config, job, journal, report, output / "report.html")
+    write_summary_page(captions, config, job, journal, report, output / "report.html")
     return report
 
 
@@ -425,116 +331,3 @@ def _write_part(records: Iterator[GroundingRecord], path: Path) -> int:
 
     write_grounding(counted(), path)
     return written
-
-
-def summarise(journal: Journal, examples: int = 20) -> Report:
-    """Count over all records of a job.
-
-    Args:
-        journal: Of the job.
-        examples: Of bad pictures and lines, how many are named.
-    """
-    entries: Counter[str] = Counter()
-    refused: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    scores = np.zeros(BINS, dtype=np.int64)
-    rejected: list[str] = []
-    for _, status, record in journal.read():
-        entries[status] += 1
-        if status == REJECTED:
-            rejected += [str(record)] if len(rejected) < examples else []
-            continue
-        refused.update(record["refused"])
-        for caption in record.get("captions", ()):
-            found = np.array(caption["scores"])
-            sure = found > CONFIDENT
-            owners = np.array(caption["owners"], dtype=np.int64)
-            counts["captions"] += 1
-            counts["phrases"] += len(caption["phrases"])
-            counts["grounded_phrases"] += len(set(owners.tolist()))
-            counts["confident_phrases"] += len(set(owners[sure].tolist()))
-            counts["boxes"] += len(found)
-            counts["confident_boxes"] += int(sure.sum())
-            scores += np.histogram(found, bins=BINS, range=(0, 1))[0]
-    order = [name for name in (*FILTERS, *OTHER_REFUSALS) if refused[name]]
-    return Report(
-        entries=dict(entries),
-        refused={name: refused[name] for name in order},
-        scores=scores.tolist(),
-        rejected=rejected,
-        **{
-            name: counts[name]
-            for name in (
-                "captions", "phrases", "grounded_phrases", "confident_phrases", "boxes",
-                "confident_boxes",
-            )
-        },
-    )  # fmt: skip
-
-
-def _write_page(
-    captions: CaptionSet,
-    config: GroundingConfig,
-    job: dict[str, Any],
-    journal: Journal,
-    report: Report,
-    path: Path,
-) -> None:
-    """The report as HTML, with captions from all over the input drawn."""
-    counts = {
-        "pictures grounded": f"{report.entries.get(DONE, 0):,}",
-        "pictures refused by the filters": f"{report.entries.get(REFUSED, 0):,}",
-        "bad pictures or lines": f"{report.entries.get(REJECTED, 0):,}",
-        "captions": f"{report.captions:,}",
-        "phrases": f"{report.phrases:,}",
-        "with a box": _share(report.grounded_phrases, report.phrases),
-        f"with a box above {CONFIDENT:g}": _share(report.confident_phrases, report.phrases),
-        "boxes": f"{report.boxes:,}",
-        f"boxes above {CONFIDENT:g}": _share(report.confident_boxes, report.boxes),
-    }
-    body = [table(counts)]
-    if report.refused:
-        body.append("<h2>Captions refused</h2>")
-        body.append(table({_why(name): f"{n:,}" for name, n in report.refused.items()}))
-    body.append("<h2>Boxes by score</h2>")
-    steps = (f"{step / BINS:.1f} to {(step + 1) / BINS:.1f}" for step in range(BINS))
-    body.append(table(dict(zip(steps, (f"{n:,}" for n in report.scores), strict=True))))
-    body.append("<h2>Captions from all over the input</h2>")
-    body += list(_samples(captions, journal, report.captions, config.sample_pictures))
-    if report.rejected:
-        body += [
-            "<h2>Bad pictures and lines</h2>",
-            table({str(n): line for n, line in enumerate(report.rejected, 1)}),
-        ]
-    body += ["<h2>Settings</h2>", table({key: json.dumps(job[key]) for key in job})]
-    write_page(path, "Captions grounded by a teacher", body)
-
-
-def _samples(captions: CaptionSet, journal: Journal, total: int, count: int) -> Iterator[str]:
-    """Figures of every n-th caption with its sure boxes and the best one of each phrase."""
-    if not count or not total:
-        return
-    step, place, shown = max(1, total // count), 0, 0
-    for _, _, record in journal.read(DONE):
-        for caption in record["captions"]:
-            place += 1
-            if (place - 1) % step or shown == count:
-                continue
-            shown += 1
-            try:
-                image = captions.picture(record["picture"])
-            except ImageError as error:
-                logger.warning("no sample picture: %s", error)
-                continue
-            prompt = Prompt(caption["caption"], tuple((tuple(s),) for s in caption["phrases"]))
-            found = Detections(
-                torch.tensor(caption["boxes"]).reshape(-1, 4),
-                torch.tensor(caption["scores"]),
-                torch.tensor(caption["owners"], dtype=torch.int64),
-                prompt,
-                (image.height, image.width),
-            )
-            owners = found.phrase_ids.tolist()
-            best = torch.tensor([owners.index(row) == n for n, row in enumerate(owners)])
-            found = found[best.bool() | (found.scores > CONFIDENT)]
-            yield picture(draw(image, found), f"{caption['caption']} ({record['picture']})")

@@ -96,13 +96,18 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def table(rows: Mapping[str, Any]) -> str:
+def html_table(rows: Mapping[str, Any]) -> str:
     """An HTML table of names and values, both plain text."""
     cells = "".join(
         f"<tr><td>{escape(str(name))}</td><td>{escape(str(value))}</td></tr>"
         for name, value in rows.items()
     )
     return f"<table>{cells}</table>"
+
+
+def per_cent(value: float | None) -> str:
+    """A share in per cent, "-" for one that is not known."""
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def jpeg_url(image: Image.Image, quality: int = 85) -> str:

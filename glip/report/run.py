@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from glip.report.page import curve, picture, table, write_page
+from glip.report.page import curve, html_table, per_cent, picture, write_page
 
 
 class SamplePicture(NamedTuple):
@@ -46,9 +46,9 @@ def write_report(
         pictures: May be empty.
         settings: The configuration, as text.
     """
-    parts = [table(summary)]
+    parts = [html_table(summary)]
     if metrics:
-        parts += ["<h2>Evaluation</h2>", table({k: _per_cent(v) for k, v in metrics.items()})]
+        parts += ["<h2>Evaluation</h2>", html_table({k: per_cent(v) for k, v in metrics.items()})]
     names = list(dict.fromkeys(name for row in records for name in row if name != "step"))
     for heading, prefix in (("Losses", "loss/"), ("Evaluations", "evaluation/"), ("Steps", "")):
         figures = []
@@ -60,7 +60,7 @@ def write_report(
             parts += [f"<h2>{heading}</h2>", f'<div class="curves">{"".join(figures)}</div>']
     if per_class:
         ordered = sorted(per_class.items(), key=lambda pair: -(pair[1] or 0.0))
-        parts += ["<h2>AP of each class</h2>", table({n: _per_cent(v) for n, v in ordered})]
+        parts += ["<h2>AP of each class</h2>", html_table({n: per_cent(v) for n, v in ordered})]
     if pictures:
         parts.append("<h2>Pictures: the truth, and what was found</h2>")
     for sample in pictures:
@@ -68,7 +68,3 @@ def write_report(
         parts.append(f"<div>{truth}{picture(sample.found, f'{sample.name}: found')}</div>")
     parts += ["<h2>Settings</h2>", f"<pre>{escape(settings)}</pre>"]
     write_page(path, title, parts)
-
-
-def _per_cent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

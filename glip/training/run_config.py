@@ -15,7 +15,7 @@ from glip.data.caption_packing import PackingConfig
 from glip.data.records import Split
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
-from glip.evaluation.tasks import METRICS, Task
+from glip.evaluation.config import EvaluationConfig
 from glip.settings import read_config, within
 from glip.training.freezing import FreezeConfig, TuneMode
 from glip.training.loop import Precision
@@ -76,39 +76,6 @@ class DataConfig:
     and prompts that stay the same but for flips; see `glip.training.features`."""
     cache_gib: float = 2.0
     """Memory for that; what does not fit is computed each time."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What to evaluate on, while training and at its end."""
-
-    annotations: str | None = None
-    """None: no evaluation."""
-    images: str | None = None
-    split: Split | None = None
-    task: Task = "coco"
-    """The protocol."""
-    every_epochs: float | None = 1.0
-    """None: only at the end."""
-    every_steps: int | None = None
-    """Instead of `every_epochs`, where data sets are of any size."""
-    metric: str | None = None
-    """The one that decides about the best weights; by default the first of the protocol."""
-    batch_size: int = 1
-    limit: int | None = None
-    """Only the first pictures."""
-    sample_pictures: int = 8
-    """How many are drawn in the report."""
-
-    def __post_init__(self) -> None:
-        within("evaluation.limit", self.limit, least=1)
-        known = METRICS.get(self.task)
-        # Parts have metrics of their own, such as "people/R@1".
-        name = None if self.metric is None else self.metric.rpartition("/")[2]
-        if known is not None and name is not None and name not in known:
-            raise ConfigError(
-                f"evaluation.metric: {self.task} has no {self.metric!r}; it has {', '.join(known)}"
-            )
 
 
 @dataclass(frozen=True)

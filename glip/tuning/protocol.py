@@ -25,7 +25,8 @@ from glip.errors import ConfigError, DataError, GlipError, StorageError
 from glip.files import make_folder, whole_file, write_json
 from glip.report.chart import Line, write_chart
 from glip.training.freezing import TuneMode
-from glip.tuning.tune import RESULT, TuneOptions, read_result, tune
+from glip.tuning.options import TuneOptions
+from glip.tuning.tune import RESULT, read_result, tune
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ def _runs(plan: Plan) -> Iterator[tuple[str, Path, TuneMode, int, int]]:
                 yield name, folder, mode, shots, seed
 
 
-def table(cells: Sequence[Cell]) -> str:
+def cells_table(cells: Sequence[Cell]) -> str:
     """AP in per cent by mode and shots, mean and deviation over seeds, as Markdown."""
     names = list(dict.fromkeys(cell.name for cell in cells))
     header = [*names, MEAN] if len(names) > 1 else names
@@ -214,7 +215,7 @@ def table(cells: Sequence[Cell]) -> str:
 def write_results(cells: Sequence[Cell], output: Path) -> None:
     """The table, the numbers, and a chart for each data set and for their mean."""
     with whole_file(output / "results.md") as file:
-        file.write(table(cells) + "\n")
+        file.write(cells_table(cells) + "\n")
     rows = [cell._asdict() for cell in cells]
     write_json(output / "results.json", rows)
     names = list(dict.fromkeys(cell.name for cell in cells))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from glip.report.page import per_cent
 from glip.report.run import SamplePicture, write_report
 from glip.training.record import read_records
 
@@ -26,14 +27,14 @@ def in_words(result: Mapping[str, Any]) -> dict[str, str]:
                 "the base model is better on these pictures: keep it, or try other rates"
             )
     if len(result["lr"]["tried"]) > 1:
-        tried = (f"{rate}: {_per_cent(ap)}" for rate, ap in result["lr"]["tried"].items())
+        tried = (f"{rate}: {per_cent(ap)}" for rate, ap in result["lr"]["tried"].items())
         words["rates"] = f"{', '.join(tried)}; {result['lr']['chosen']:g} is kept"
     if "retention" in result:
         words["other words"] = _change(result["retention"]["base"], result["retention"]["tuned"])
     for row in result["interpolated"]:
         kept = row.get("retention")
-        other = f", other words {_per_cent(kept['AP'])}" if kept else ""
-        tuned = "-" if row["tuned"] is None else _per_cent(row["tuned"]["AP"])
+        other = f", other words {per_cent(kept['AP'])}" if kept else ""
+        tuned = "-" if row["tuned"] is None else per_cent(row["tuned"]["AP"])
         words[f"share {row['share']:g}"] = tuned + other
     return words
 
@@ -63,9 +64,5 @@ def write_page(output: Path, result: Mapping[str, Any], pictures: Sequence[Sampl
 def _change(
     before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, metric: str = "AP"
 ) -> str:
-    values = (_per_cent(None if one is None else one[metric]) for one in (before, after))
+    values = (per_cent(None if one is None else one[metric]) for one in (before, after))
     return "{} before, {} after".format(*values)
-
-
-def _per_cent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

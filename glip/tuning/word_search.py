@@ -53,7 +53,7 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What a search came to."""
 
     trials: tuple[Trial, ...]
@@ -136,7 +136,7 @@ class Photos:
 
 def search(
     photos: Photos, wordings: Wordings, *, progress: Callable[[int], object] | None = None
-) -> Found:
+) -> SearchResult:
     """The words that find most on some photos.
 
     Args:
@@ -189,7 +189,7 @@ def search(
         best = attempt(f"not {negative!r}", replace(best, negatives=negatives))
     task = worded(photos.detector, best)
     task = replace(task, thresholds=fit_thresholds(photos.detections(task), len(names)))
-    return Found(tuple(trials), best, task)
+    return SearchResult(tuple(trials), best, task)
 
 
 def count_trials(wordings: Wordings, names: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ from glip.data.augment import AugmentConfig
 from glip.data.loader import TrainingSet, collate
 from glip.data.mixture import Draw
 from glip.errors import CheckpointError, ConfigError
-from glip.evaluation.evaluate import read_results
+from glip.evaluation.results import read_results
 from glip.model.presets import build
 from glip.model.text_encoder import Tokens
 from glip.text.prompt import Prompt

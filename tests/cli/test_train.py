@@ -103,7 +103,7 @@ def test_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupt(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glip.training.run.run", interrupt)
+    monkeypatch.setattr("glip.training.run.run_training", interrupt)
     (tmp_path / "run.yaml").write_text("steps: 1\n")
     argv = ["train", "--config-file", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "out")]
     assert main(argv) == 130

@@ -10,8 +10,11 @@ from glip.data.formats.coco import parse_detection, read_detection
 from glip.data.pictures import PictureFolder
 from glip.errors import ConfigError, DataError
 from glip.evaluation.coco import CocoEvaluator
-from glip.evaluation.evaluate import detection_questions, evaluate, read_results, table
+from glip.evaluation.evaluate import evaluate
 from glip.evaluation.predictions import read_predictions
+from glip.evaluation.questions import detection_questions
+from glip.evaluation.results import read_results
+from glip.evaluation.table import results_table
 from glip.postprocess import PostprocessOptions
 
 
@@ -100,7 +103,7 @@ def test_unreadable_picture_counts_as_empty_and_is_tried_again(toy, tmp_path):
     assert run(toy, tmp_path / "out")["AP"] < 1
     results = read_results(tmp_path / "out")
     assert list(results["unreadable"]) == ["3"]
-    assert "1 pictures could not be read" in table(results)
+    assert "1 pictures could not be read" in results_table(results)
     picture.write_bytes(content)
     assert run(toy, tmp_path / "out")["AP"] == pytest.approx(1.0)
     assert read_results(tmp_path / "out")["unreadable"] == {}
@@ -140,7 +143,7 @@ def test_zero_comes_with_likely_causes(toy, tmp_path):
     run(toy, tmp_path / "out")
     results = read_results(tmp_path / "out")
     assert "nothing was found in any picture" in results["likely_causes"][0]
-    assert "Likely causes:\n- nothing was found" in table(results)
+    assert "Likely causes:\n- nothing was found" in results_table(results)
 
 
 def _process(rank, toy, output, results):

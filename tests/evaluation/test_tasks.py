@@ -11,9 +11,11 @@ from PIL import Image
 
 from glip.cli.evaluate import read_other_words
 from glip.errors import ConfigError, DataError, GlipError
-from glip.evaluation.evaluate import table
+from glip.evaluation.config import METRICS
+from glip.evaluation.odinw import odinw_sets
 from glip.evaluation.predictions import read_predictions
-from glip.evaluation.tasks import METRICS, odinw_sets, run_task
+from glip.evaluation.table import results_table
+from glip.evaluation.tasks import run_task
 from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt
 
@@ -266,7 +268,7 @@ def test_each_vocabulary_has_its_row(federated, tmp_path):
     found = results["metrics"]["b/AP50"]
     assert found == pytest.approx(2 / 3, abs=0.01)
     assert results["metrics"]["AP50"] == pytest.approx((1 + found) / 2)
-    header, a, b, mean = table(results).splitlines()
+    header, a, b, mean = results_table(results).splitlines()
     assert header.split()[:3] == ["AP", "AP50", "AP75"]
     assert a.split()[:3] == ["a", "100.0", "100.0"] and b.split()[2] == f"{100 * found:.1f}"
     assert mean.split()[2] == f"{100 * results['metrics']['AP50']:.1f}"
@@ -297,7 +299,7 @@ def test_classes_are_measured_by_other_words_as_well(federated, tmp_path):
     assert reworded["by_name"] == pytest.approx({"AP": 1.0, "AP50": 1.0})
     assert reworded["by_wording"] == {"AP": 0.0, "AP50": 0.0}
     assert results["metrics"]["AP50"] == pytest.approx(1.0)  # by the names, as without wordings
-    assert [line.split() for line in table(results).splitlines()[-4:]] == [
+    assert [line.split() for line in results_table(results).splitlines()[-4:]] == [
         ["other", "words", "for", "1", "class(es)", "AP", "AP50"],
         ["by", "their", "names", "100.0", "100.0"],
         ["by", "the", "other", "words", "0.0", "0.0"],

@@ -27,8 +27,10 @@ from glip.detector import Prepared
 from glip.errors import ConfigError, StorageError
 from glip.pseudo import ground as module
 from glip.pseudo.captions import CaptionSet
+from glip.pseudo.config import GroundingConfig
 from glip.pseudo.filters import CaptionFilters
-from glip.pseudo.ground import GroundingConfig, Report, ground_captions
+from glip.pseudo.ground import ground_captions
+from glip.pseudo.summary import Summary
 from glip.pseudo.teacher import BoxConfig
 from glip.structures import Detections
 from glip.text.prompt import Prompt
@@ -106,7 +108,7 @@ def some(count: int) -> list[tuple[str, str]]:
 
 def run(
     captions: CaptionSet, output: Path, teacher: Words | None = None, **options: Any
-) -> tuple[Report, GroundingData]:
+) -> tuple[Summary, GroundingData]:
     """The report, and the data as training reads it."""
     config = replace(CONFIG, **options)
     report = ground_captions(captions, teacher or Words(), config, output)

@@ -16,17 +16,10 @@ from PIL import Image, ImageOps
 from glip.checkpoint import file_sha256
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError, PromptError
-from glip.pseudo.teacher import (
-    BoxConfig,
-    GlipTeacher,
-    Teacher,
-    TransformersTeacher,
-    agreed,
-    load_teacher,
-    mirrored_prompt,
-    teach,
-    views,
-)
+from glip.pseudo.teacher import BoxConfig, Teacher
+from glip.pseudo.teachers import GlipTeacher, load_teacher
+from glip.pseudo.transformers_teacher import TransformersTeacher
+from glip.pseudo.views import agreed, mirrored_prompt, teach, views
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from glip.errors import StorageError
-from glip.report.page import LONG_SIDE, curve, picture, table, write_page
+from glip.report.page import LONG_SIDE, curve, html_table, picture, write_page
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    write_page(page, "a < b", iter(["<p>one</p>", table({"x & y": "<2>"})]))
+    write_page(page, "a < b", iter(["<p>one</p>", html_table({"x & y": "<2>"})]))
     text = page.read_text()
     assert "<title>a &lt; b</title>" in text and "<h1>a &lt; b</h1>" in text
     assert text.index("<p>one</p>") < text.index("<td>x &amp; y</td><td>&lt;2&gt;</td>")

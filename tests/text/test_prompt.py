@@ -14,16 +14,8 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors
 
 from glip.errors import ConfigError, PromptError
-from glip.text.prompt import (
-    Prompt,
-    PromptPass,
-    Span,
-    clean_name,
-    first_token,
-    mean_weights,
-    token_map,
-)
-from glip.text.tokenizer import Tokenizer
+from glip.text.prompt import Prompt, PromptPass, clean_name, first_token, mean_weights, token_map
+from glip.text.tokenizer import Span, Tokenizer
 
 TOKENIZER = Tokenizer.bert_uncased()
 OFFICIAL = json.loads(Path(__file__).with_name("official_prompts.json").read_text(encoding="utf-8"))

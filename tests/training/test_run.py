@@ -18,18 +18,13 @@ from glip.data.augment import AugmentConfig
 from glip.data.doctor.examine import examine
 from glip.data.sampling import SamplingConfig
 from glip.errors import CheckpointError, ConfigError, DataError
+from glip.evaluation.config import EvaluationConfig
 from glip.settings import to_yaml
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.record import read_records
-from glip.training.run import evaluate_only, run
-from glip.training.run_config import (
-    DataConfig,
-    EvaluationConfig,
-    RunConfig,
-    SourceConfig,
-    without_chance,
-)
+from glip.training.run import evaluate_only, run_training
+from glip.training.run_config import DataConfig, RunConfig, SourceConfig, without_chance
 from tests.training.toy import COLOURS, CONFIG, SIDE, picture, toy_model
 
 CPU = torch.device("cpu")
@@ -91,7 +86,7 @@ def config_for(drawn: Path, steps: int, **changes: object) -> RunConfig:
 
 
 def test_run_leaves_weights_logs_and_a_report(drawn, tmp_path):
-    metrics = run(config_for(drawn, steps=3), tmp_path / "run", CPU)
+    metrics = run_training(config_for(drawn, steps=3), tmp_path / "run", CPU)
     assert {"AP", "AP50"} <= metrics.keys()
     assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard"} == {
         "config.yaml",
@@ -113,12 +108,12 @@ def test_run_leaves_weights_logs_and_a_report(drawn, tmp_path):
 
 def test_resumed_run_equals_one_that_never_stopped(drawn, tmp_path):
     config = config_for(drawn, steps=4, ema=0.5)
-    run(config, tmp_path / "whole", CPU)
+    run_training(config, tmp_path / "whole", CPU)
     # As if killed after the checkpoint of the second step: nothing later is left.
-    run(config, tmp_path / "parts", CPU)
+    run_training(config, tmp_path / "parts", CPU)
     (tmp_path / "parts" / "checkpoints" / "step_00000004.pt").unlink()
     (tmp_path / "parts" / "model_final.safetensors").unlink()
-    run(config, tmp_path / "parts", CPU, resume=True)
+    run_training(config, tmp_path / "parts", CPU, resume=True)
     one, two = (
         read(tmp_path / name / "model_final.safetensors").state for name in ("whole", "parts")
     )
@@ -132,8 +127,8 @@ def test_resumed_run_equals_one_that_never_stopped(drawn, tmp_path):
 
 def test_weights_of_the_losses_are_those_of_the_configuration(drawn, tmp_path):
     config = config_for(drawn, steps=1, evaluation=EvaluationConfig())
-    run(config, tmp_path / "usual", CPU)
-    run(replace(config, losses=Criterion(box_weight=0.5)), tmp_path / "words", CPU)
+    run_training(config, tmp_path / "usual", CPU)
+    run_training(replace(config, losses=Criterion(box_weight=0.5)), tmp_path / "words", CPU)
     [usual], [words] = (read_records(tmp_path / name) for name in ("usual", "words"))
     assert words["loss/box"] == pytest.approx(usual["loss/box"] / 4)
     assert words["loss/alignment"] == pytest.approx(usual["loss/alignment"])
@@ -141,14 +136,14 @@ def test_weights_of_the_losses_are_those_of_the_configuration(drawn, tmp_path):
 
 def test_accumulated_run_takes_as_many_steps(drawn, tmp_path):
     config = config_for(drawn, None, epochs=2.0, batch_size=2, accumulate=2)
-    run(replace(config, evaluation=EvaluationConfig()), tmp_path, CPU)
+    run_training(replace(config, evaluation=EvaluationConfig()), tmp_path, CPU)
     assert read_records(tmp_path)[-1]["step"] == 4
 
 
 def test_folder_with_a_run_is_not_overwritten(drawn, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match="already holds a run"):
-        run(config_for(drawn, steps=1), tmp_path, CPU)
+        run_training(config_for(drawn, steps=1), tmp_path, CPU)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +155,7 @@ def test_folder_with_a_run_is_not_overwritten(drawn, tmp_path):
 )
 def test_incomplete_run_is_refused(drawn, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
-        run(replace(config_for(drawn, steps=1), **changes), tmp_path, CPU)
+        run_training(replace(config_for(drawn, steps=1), **changes), tmp_path, CPU)
 
 
 def test_broken_data_is_refused_in_the_doctors_words(drawn, tmp_path):
@@ -172,7 +167,7 @@ def test_broken_data_is_refused_in_the_doctors_words(drawn, tmp_path):
     source = SourceConfig(str(path), str(drawn))
     config = config_for(drawn, steps=1, data=DataConfig(sources=(source,), workers=0))
     with pytest.raises(DataError) as caught:
-        run(config, tmp_path / "run", CPU)
+        run_training(config, tmp_path / "run", CPU)
     message = str(caught.value)
     assert "broken.json cannot be trained on" in message
     assert examine(path, drawn, quick=True).errors[0].message in message
@@ -181,7 +176,7 @@ def test_broken_data_is_refused_in_the_doctors_words(drawn, tmp_path):
 def test_evaluates_every_few_steps(drawn, tmp_path):
     config = config_for(drawn, steps=3)
     evaluation = replace(config.evaluation, every_steps=2, limit=1)
-    run(replace(config, evaluation=evaluation), tmp_path, CPU)
+    run_training(replace(config, evaluation=evaluation), tmp_path, CPU)
     rows = [row["step"] for row in read_records(tmp_path) if "evaluation/AP" in row]
     assert rows == [2, 3]
 
@@ -192,13 +187,13 @@ def test_evaluations_of_a_run_that_died_are_not_those_of_the_one_that_goes_on(
     config = config_for(drawn, steps=4)
     every = replace(config.evaluation, every_steps=2)
     config = replace(config, evaluation=every)
-    run(config, tmp_path, CPU)
+    run_training(config, tmp_path, CPU)
     folders = sorted((tmp_path / "evaluation").iterdir())
     assert [folder.name for folder in folders] == ["step_00000002", "step_00000004"]
     for folder in folders:
         (folder / "mark").touch()
     (tmp_path / "checkpoints" / "step_00000004.pt").unlink()
-    run(replace(config, optimizer=OptimizerConfig(lr=1e-5)), tmp_path, CPU, resume=True)
+    run_training(replace(config, optimizer=OptimizerConfig(lr=1e-5)), tmp_path, CPU, resume=True)
     assert "with other values: optimizer.lr was 0.003, is 1e-05; optimizer.text_lr" in caplog.text
     assert [(folder / "mark").exists() for folder in folders] == [True, False]
 
@@ -210,7 +205,7 @@ def test_evaluation_that_can_decide_nothing_is_refused_before_the_first_step(dra
     evaluation = EvaluationConfig(str(tmp_path / "few.json"), images=str(drawn), limit=1)
     config = config_for(drawn, steps=1, evaluation=evaluation)
     with pytest.raises(DataError, match=r"few.json has no box in its first 1 pictures"):
-        run(config, tmp_path / "out", CPU)
+        run_training(config, tmp_path / "out", CPU)
     assert not read_records(tmp_path / "out")
 
 
@@ -319,7 +314,7 @@ def test_tool_on_two_processes(drawn, tmp_path):
 def test_four_pictures_are_learned_by_heart(drawn, tmp_path):
     config = config_for(drawn, steps=120, save_every=1000)
     augment = replace(config.data.augment, flip=0.0)
-    metrics = run(
+    metrics = run_training(
         replace(config, data=replace(config.data, augment=augment)), tmp_path / "run", CPU
     )
     assert metrics["AP"] > 0.9

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from glip.errors import ConfigError
-from glip.evaluation.tasks import METRICS
+from glip.evaluation.config import METRICS, EvaluationConfig
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.settings import to_yaml
 from glip.training.freezing import freeze
-from glip.training.run_config import EvaluationConfig, RunConfig, read_run, without_chance
+from glip.training.run_config import RunConfig, read_run, without_chance
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 

@@ -12,7 +12,7 @@ import yaml
 
 from glip.cli.main import COMMANDS
 from glip.settings import from_dict
-from glip.tuning.tune import RATES
+from glip.tuning.options import RATES
 from glip.tuning.wording import Wordings
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import torch
 
 from glip.errors import ConfigError, DataError
 from glip.report.chart import Line, write_chart
-from glip.tuning.protocol import ALL, Cell, Plan, compare, curves, data_sets, finished, table
-from glip.tuning.tune import TuneOptions
+from glip.tuning.options import TuneOptions
+from glip.tuning.protocol import ALL, Cell, Plan, cells_table, compare, curves, data_sets, finished
 from tests.tuning.squares import write_set
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ CELLS = [
 
 
 def test_table_has_means_and_deviations_over_seeds():
-    lines = table(CELLS).splitlines()
+    lines = cells_table(CELLS).splitlines()
     assert lines[0] == "| mode | shots | a | b | mean over sets | other words | seconds |"
     assert lines[2:] == [
         "| zero_shot | - | 10.0 | 30.0 | 20.0 | - | 0 |",
@@ -115,7 +115,7 @@ def test_results_resume_and_grow(two_sets, calm_file, tmp_path, monkeypatch):
         assert (tmp_path / "out" / name).exists()
     from glip.tuning import tune as module
 
-    monkeypatch.setattr(module, "run", lambda *args, **more: pytest.fail("ran again"))
+    monkeypatch.setattr(module, "run_training", lambda *args, **more: pytest.fail("ran again"))
     assert compare(plan, tmp_path / "out", CPU) == cells
     # Less is asked for, and all that is there is told.
     assert (

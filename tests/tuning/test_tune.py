@@ -24,12 +24,13 @@ from glip.errors import (
     PromptError,
     StorageError,
 )
-from glip.evaluation.evaluate import read_results
+from glip.evaluation.results import read_results
 from glip.task_prompt import read_prompt, save_prompt
 from glip.training.loop import DivergedError
 from glip.training.record import read_records
 from glip.tuning.interpolate import interpolate, interpolate_prompt
-from glip.tuning.tune import GRID, RATES, TuneOptions, tune
+from glip.tuning.options import GRID, RATES, TuneOptions
+from glip.tuning.tune import tune
 from glip.tuning.wording import Said, worded
 from tests.tuning.squares import write_set
 

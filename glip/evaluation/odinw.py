@@ -1,0 +1,142 @@
+"""ODinW (Object Detection in the Wild): many small data sets, each with its words, and their mean.
+
+Caption prompts are those of the official code (reference N). Knows nothing about other protocols.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from glip.data.formats.recognise import read_annotated
+from glip.distributed import on_main
+from glip.errors import DataError
+from glip.evaluation.average_precision import Backend
+from glip.evaluation.coco import CocoEvaluator
+from glip.evaluation.evaluate import Predictor, evaluate
+from glip.evaluation.questions import detection_only, detection_questions, limited
+from glip.evaluation.results import read_results, write_results
+
+ODINW_DECORATIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Aquarium": {
+        "fish": (" ", ""),
+        "penguin": ("", " , which is black and white"),
+        "puffin": ("", " with orange beaks "),
+        "stingray": ("", " which is flat and round"),
+    },
+    "EgoHands_generic": {"hand": (" ", " of a person")},
+    "Packages_Raw": {"package": ("there is a ", " on the porch")},
+    "pothole": {"holes": ("there are some ", " on the road")},
+}
+"""Task -> words for a class -> text before and after them: the caption prompts of ODinW (reference
+N)."""
+ODINW_WORDINGS: Mapping[str, Mapping[str, str]] = {"pothole": {"pothole": "holes"}}
+"""Task -> class name -> what its caption prompt says instead."""
+ODINW_FILES = ("_annotations.coco.json", "val.json", "test.json")
+ODINW_SPLITS = ("", "valid", "val", "test")
+ODINW_PARTS = ("train", *ODINW_SPLITS[1:])
+"""Folders of the parts of a data set."""
+_V = TypeVar("_V")
+
+
+def odinw_sets(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name and annotations of each data set; a folder of data sets is opened.
+
+    Raises:
+        DataError: A path holds none, or two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        here = _sets_of(path)
+        if not here:
+            raise DataError(
+                f"{path} holds no ODinW data set: no {' or '.join(ODINW_FILES)} in it, below it, "
+                f"or in a folder {', '.join(filter(None, ODINW_SPLITS))} of those"
+            )
+        for name, file in here:
+            if name in found:
+                raise DataError(
+                    f"{found[name]} and {file} are both of a data set named '{name}'; rename a "
+                    "folder, or evaluate them one by one"
+                )
+            found[name] = file
+    return found
+
+
+def _sets_of(path: Path) -> list[tuple[str, Path]]:
+    """Name and annotations of the data sets of one path: itself, or what lies in it."""
+    place = Path(os.path.abspath(path))  # "." has a name then
+    if path.is_file():
+        # A data set's parts lie in folders of their own, which do not name it.
+        folder = place.parent.parent if place.parent.name in ODINW_PARTS else place.parent
+        return [(folder.name or path.stem, path)]
+    own = _annotations(path)
+    if own is not None:
+        return [(place.name, own)]
+    below = [(p.name, _annotations(p)) for p in sorted(path.glob("*")) if p.is_dir()]
+    return [(name, file) for name, file in below if file is not None]
+
+
+def evaluate_odinw(
+    detector: Predictor | None,
+    paths: Sequence[Path],
+    output: Path,
+    batch_size: int,
+    limit: int | None,
+    backend: Backend | None,
+    settings: Mapping[str, Any],
+    progress: Callable[[str, int], Callable[[int], object]] | None,
+) -> dict[str, Any]:
+    """Average precision of each data set and their mean, the ODinW score."""
+    metrics: dict[str, float | None] = {}
+    causes: list[str] = []
+    unreadable: dict[str, str] = {}
+    for name, path in odinw_sets(paths).items():
+        annotated = read_annotated(path)
+        detection = limited(detection_only(annotated.data, path), limit)
+        questions = detection_questions(
+            detection,
+            decorations=_of_task(ODINW_DECORATIONS, name),
+            wordings=_of_task(ODINW_WORDINGS, name),
+        )
+        evaluate(
+            detector,
+            questions,
+            annotated.pictures,
+            CocoEvaluator(detection, backend=backend),
+            output / name,
+            batch_size=batch_size,
+            settings={**settings, "data": str(path)},
+            progress=None if progress is None else progress(name, len(questions)),
+        )
+        results = read_results(output / name)
+        metrics[name] = results["metrics"]["AP"]
+        causes += [f"{name}: {cause}" for cause in results["likely_causes"]]
+        unreadable |= {f"{name}/{key}": error for key, error in results["unreadable"].items()}
+    values = [value for value in metrics.values() if value is not None]
+    together = {
+        "metrics": {"AP": sum(values) / len(values) if values else None, **metrics},
+        "settings": dict(settings),
+        "unreadable": unreadable,
+        "likely_causes": causes,
+    }
+    on_main(lambda: write_results(output, together))
+    return together
+
+
+def _annotations(folder: Path) -> Path | None:
+    for split in ODINW_SPLITS:
+        for name in ODINW_FILES:
+            if (folder / split / name).is_file():
+                return folder / split / name
+    return None
+
+
+def _of_task(table: Mapping[str, Mapping[str, _V]], name: str) -> Mapping[str, _V]:
+    """What a table has for a data set; folders often have a longer name than the task."""
+    for task, own in table.items():
+        if name.casefold().startswith(task.casefold()):
+            return own
+    return {}

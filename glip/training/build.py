@@ -1,0 +1,175 @@
+"""What a run is built of: the detector it starts from, its data, its length.
+
+Where the configuration of a run meets constructors. Knows nothing about steps or files that a run
+leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from glip.checkpoint import Weights, find, read
+from glip.data.caption_packing import CaptionPacker
+from glip.data.doctor.examine import examine
+from glip.data.formats.recognise import read_annotated
+from glip.data.records import DetectionData
+from glip.data.sources import DetectionSource, GroundingSource, Source
+from glip.detector import Detector
+from glip.distributed import world_size
+from glip.errors import ConfigError
+from glip.evaluation.config import EvaluationConfig
+from glip.model.presets import build, preset
+from glip.task_prompt import read_prompt
+from glip.text.tokenizer import Tokenizer
+from glip.training.features import CachedPyramids
+from glip.training.lora import add_lora
+from glip.training.parallel import is_sharded, whole
+from glip.training.run_config import RunConfig, SourceConfig
+from glip.training.words import as_table, prompt_of
+
+logger = logging.getLogger(__name__)
+
+
+def starting_point(config: RunConfig, device: torch.device) -> Detector:
+    """Model, tokenizer and model config that a run starts from; the same on every process."""
+    if config.weights is not None:
+        weights = read(find(config.weights))
+    else:
+        torch.manual_seed(config.seed)
+        chosen = preset(config.model)
+        weights = Weights(chosen, build(chosen).state_dict())
+    return Detector.from_weights(weights, device=device)
+
+
+def training_source(config: SourceConfig, detector: Detector) -> Source:
+    """A data set as training draws from it."""
+    annotated = read_annotated(
+        config.annotations, config.images, split=config.split, label_map=config.label_map
+    )
+    data, pictures = annotated.data, annotated.pictures
+    if isinstance(data, DetectionData):
+        if config.vocabulary is not None:
+            data = data.only(config.vocabulary)
+        return DetectionSource(
+            data,
+            pictures,
+            detector.tokenizer,
+            config.sampling,
+            max_tokens=detector.config.text.max_tokens,
+            keep_empty=config.keep_empty,
+            repeat_threshold=config.repeat_threshold,
+        )
+    return GroundingSource(
+        data,
+        pictures,
+        min_score=config.min_score,
+        trust_scores=config.trust_scores,
+        ignore_unsure=config.ignore_unsure,
+        packer=CaptionPacker(
+            detector.tokenizer, config.packing, max_tokens=detector.config.text.max_tokens
+        ),
+    )
+
+
+def with_learned_part(detector: Detector, config: RunConfig, sources: Sequence[Source]) -> Detector:
+    """The detector with what the way of tuning puts into the model, which predicts as before."""
+    if config.tune not in ("prompt", "lora"):
+        return detector
+    if config.strategy == "fsdp" and world_size() > 1:
+        raise ConfigError(f"tune: {config.tune} trains too little to be divided; use strategy: ddp")
+    if config.tune == "prompt":
+        prompt = prompt_of(sources, config.data.augment.flip)
+        if config.prompt is None:
+            return detector.with_prompt(as_table(detector, prompt))
+        # Thresholds that were fitted to these words will not fit the learned ones.
+        task = replace(read_prompt(config.prompt), thresholds=())
+        if len(task.names) != len(prompt):
+            raise ConfigError(
+                f"prompt: {config.prompt} has the classes {', '.join(task.names[:10])}, the data "
+                f"{', '.join(prompt.names[:10])}"
+            )
+        task.answer(prompt)  # all of them by name
+        return detector.with_prompt(task)
+    torch.manual_seed(config.seed)  # the same factors on all processes
+    add_lora(detector.model, config.lora)
+    return detector
+
+
+def examine_sources(sources: Sequence[SourceConfig], detector: Detector) -> None:
+    """The quick part of `glip doctor`, each data set once.
+
+    Raises:
+        DataError: One cannot be trained on.
+    """
+    # Class labels of ODVG lines are no data set without their label map, which the doctor does not
+    # know; their reader checks each line.
+    data_sets = [(s.annotations, s.images, s.split) for s in sources if s.label_map is None]
+    for path, images, split in dict.fromkeys(data_sets):
+        report = examine(
+            path,
+            images,
+            quick=True,
+            split=split,
+            tokenizer=detector.tokenizer,
+            max_tokens=detector.config.text.max_tokens,
+        )
+        report.refuse_if_broken()
+        for finding in report.findings:
+            if finding.level == "warning":
+                logger.warning("%s: %s", path, finding)
+
+
+def steps_of(config: RunConfig, epoch: float) -> int:
+    """Length of the run, given that of an epoch."""
+    if config.steps is not None:
+        return config.steps
+    if config.epochs is None:
+        raise ConfigError("the run has no length: set epochs or steps")
+    return max(1, math.floor(config.epochs * epoch))
+
+
+def steps_between_evaluations(config: EvaluationConfig, epoch: float) -> int | None:
+    """Steps from one evaluation to the next, given those of an epoch; None for one at the end."""
+    if config.every_steps is not None:
+        return config.every_steps
+    return None if config.every_epochs is None else max(1, round(config.every_epochs * epoch))
+
+
+def plain_detector(
+    model: nn.Module,
+    detector: Detector,
+    device: torch.device,
+    encode_image: CachedPyramids | None = None,
+) -> Detector:
+    """A detector with the model's present weights.
+
+    Processes see different numbers of pictures, so a sharded model, whose parts have to be called
+    by all processes together, is put together first.
+    """
+    if model is detector.model and not _is_sharded(model):
+        return Detector(
+            detector.model,
+            detector.config,
+            detector.tokenizer,
+            device=device,
+            task=detector.task,
+            encode_image=encode_image,
+        )
+    state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    weights = Weights(detector.config, state, tokenizer_json(detector.tokenizer))
+    return Detector.from_weights(weights, device=device)
+
+
+def _is_sharded(model: nn.Module) -> bool:
+    return any(is_sharded(parameter) for parameter in model.parameters())
+
+
+def tokenizer_json(tokenizer: Tokenizer) -> str | None:
+    """What a file of weights has to say of its tokenizer; None for the one of the package."""
+    return None if tokenizer.is_builtin else tokenizer.to_json()

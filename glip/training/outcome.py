@@ -1,0 +1,137 @@
+"""What a run leaves: weights, a report, pictures with their truth.
+
+Knows nothing about training.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from glip.checkpoint import Weights
+from glip.checkpoint import save as save_weights
+from glip.data.formats.recognise import read_annotated
+from glip.data.records import Annotated, DetectionData
+from glip.data.sampling import class_prompt
+from glip.detector import Detector
+from glip.distributed import on_main
+from glip.evaluation.config import EvaluationConfig
+from glip.evaluation.predictions import read_predictions
+from glip.evaluation.results import read_results
+from glip.report.run import SamplePicture, write_report
+from glip.settings import to_yaml
+from glip.structures import Detections
+from glip.task_prompt import SUFFIX, save_prompt
+from glip.training.build import tokenizer_json
+from glip.training.freezing import TuneMode
+from glip.training.lora import merged
+from glip.training.parallel import unwrapped, whole
+from glip.training.record import read_records
+from glip.training.run_config import RunConfig
+from glip.training.state import TrainState
+from glip.visualize import draw
+
+logger = logging.getLogger(__name__)
+DRAWN_SCORE = 0.3  # detections of the report's pictures score at least this
+FOLDER_OF_STEP = "step_{:08d}"
+
+
+def weights_suffix(tune: TuneMode) -> str:
+    """How the files end that a run leaves: weights, or a learned prompt."""
+    return SUFFIX if tune == "prompt" else ".safetensors"
+
+
+def save_outcome(path: Path, state: TrainState, detector: Detector, config: RunConfig) -> None:
+    """What is evaluated, as a file that `glip.load` or `with_prompt` reads; a collective call."""
+    tensors: Mapping[str, Tensor] = unwrapped(state.model).state_dict()
+    if state.ema is not None:
+        tensors = state.ema.average
+    gathered = {name: whole(tensor, everywhere=False) for name, tensor in tensors.items()}
+
+    def write() -> None:
+        if config.tune == "prompt":
+            assert detector.task is not None
+            notes = {"tune": "prompt", "step": state.step, "seed": config.seed}
+            task = detector.task.learned(gathered["text.offsets"])
+            save_prompt(path, replace(task, notes=notes))
+            return
+        plain = merged(gathered, config.lora) if config.tune == "lora" else gathered
+        save_weights(path, Weights(detector.config, plain, tokenizer_json(detector.tokenizer)))
+
+    on_main(write)
+
+
+def write_run_report(output: Path, config: RunConfig, state: TrainState) -> None:
+    """Write `report.html`: curves, AP of each class, pictures of the last evaluation."""
+    metrics: dict[str, float | None] = {}
+    per_class: dict[str, float | None] = {}
+    pictures: list[SamplePicture] = []
+    if state.history:
+        folder = output / "evaluation" / FOLDER_OF_STEP.format(int(state.history[-1]["step"]))
+        results = read_results(folder)
+        metrics, per_class = results["metrics"], results.get("per_class", {})
+        pictures = sample_pictures(config.evaluation, folder)
+    summary: dict[str, Any] = {"steps": state.step}
+    if state.stopped:
+        summary["ended"] = "as the evaluations no longer rose"
+    if state.best_step >= 0:
+        summary["best"] = f"{state.best:.4f} at step {state.best_step}"
+    write_report(
+        output / "report.html",
+        read_records(output),
+        title=f"Run {output.resolve().name}",
+        summary=summary,
+        metrics=metrics,
+        per_class=per_class,
+        pictures=pictures,
+        settings=to_yaml(config),
+    )
+    logger.info("report: %s", output / "report.html")
+
+
+def sample_pictures(config: EvaluationConfig, folder: Path) -> list[SamplePicture]:
+    """The first pictures of detection data with boxes, each with its truth and its detections."""
+    if config.task not in ("coco", "lvis", "custom") or config.annotations is None:
+        return []
+    annotated: Annotated = read_annotated(config.annotations, config.images, split=config.split)
+    data = cast(DetectionData, annotated.data)
+    prompt = class_prompt(data.names)
+    rows = {category: row for row, category in enumerate(data.category_ids)}
+    found = {one.image_id: one for one in read_predictions(folder / "predictions.jsonl")}
+    pictures: list[SamplePicture] = []
+    for record in data.records:
+        if len(pictures) >= config.sample_pictures:
+            break
+        one = found.get(record.image_id)
+        if one is None or one.error is not None or not len(record.boxes):
+            continue
+        image = annotated.pictures.read(record.file_name)
+        truth = Detections(
+            torch.as_tensor(record.boxes, dtype=torch.float32),
+            torch.ones(len(record.boxes)),
+            torch.as_tensor(record.labels, dtype=torch.int64),
+            prompt,
+            record.image_hw,
+        )
+        labels = torch.tensor([rows[int(label)] for label in one.labels], dtype=torch.int64)
+        detected = Detections(
+            torch.as_tensor(one.boxes, dtype=torch.float32),
+            torch.as_tensor(one.scores, dtype=torch.float32),
+            labels,
+            prompt,
+            record.image_hw,
+        )
+        pictures.append(
+            SamplePicture(
+                record.file_name,
+                draw(image, truth, scores=False),
+                draw(image, detected[detected.scores >= DRAWN_SCORE]),
+            )
+        )
+    return pictures
