@@ -29,9 +29,9 @@ from tqdm import tqdm
 from glip.data.formats.layout import DataSet
 from glip.data.labels import Label, Labelled
 from glip.detector import Detector, Prepared, load
-from glip.images import ImageLike
+from glip.images import ImageLike, list_pictures
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, list_pictures, work_through
+from glip.jobs.pipeline import Read, work_through
 from glip.labelling.export import write_data_set
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glip.checkpoint import Weights, assemble, find, naming, read
+from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
 from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, padded_hw, resize, to_pixels
 from glip.errors import (
@@ -46,7 +46,7 @@ from glip.postprocess import (
     without_negatives,
 )
 from glip.structures import Detections
-from glip.task_prompt import TaskPrompt, fingerprint, read_prompt, rows_of
+from glip.task_prompt import TaskPrompt, read_prompt, rows_of
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
 

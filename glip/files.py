@@ -13,6 +13,9 @@ from typing import IO, Any
 
 from glip.errors import GlipError, StorageError
 
+RESULT_SUFFIX = ".glip.jpg"
+"""Ends the names of annotated pictures, which are no pictures to look at again."""
+
 
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -23,7 +24,7 @@ from PIL import ExifTags, Image, ImageFile
 from torch import Tensor
 
 from glip.errors import ConfigError, ImageError
-from glip.files import whole_path
+from glip.files import RESULT_SUFFIX, whole_path
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,54 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
             f"folder {folder} holds no picture: no {', '.join(sorted(suffixes))} {where}"
         )
     return sorted(found, key=_natural_order)
+
+
+def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) -> Iterator[str]:
+    """Names of the pictures below a folder, "/" between the parts, in the order of the disk.
+
+    As `list_images` finds them, but one at a time, so that memory does not grow with
+    their number.
+
+    Args:
+        root: the folder.
+        without: a folder below it that is left out, such as that of the results.
+    Raises:
+        ConfigError: the folder does not exist or cannot be read.
+    """
+    base = Path(root)
+    if not base.is_dir():
+        reason = "is a file, not a folder" if base.exists() else "does not exist"
+        raise ConfigError(f"picture folder {base} {reason}")
+    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in FORMATS}
+    left_out = None if without is None else os.path.realpath(without)
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(base / folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    name = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        if os.path.realpath(entry.path) != left_out:
+                            folders.append(name)
+                    elif entry.name.endswith(RESULT_SUFFIX):
+                        continue  # what `glip predict` has drawn
+                    elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                        yield name
+        except OSError as error:
+            raise ConfigError(f"folder {base / folder} cannot be read: {error.strerror}") from error
+
+
+def unusable_name(name: str) -> str | None:
+    """Why no file of labels could name a picture, or None."""
+    kinds = {unicodedata.category(letter) for letter in name}
+    if "Cs" in kinds:
+        return f"{os.fsencode(name)!r}: its name is not Unicode; rename it"
+    if "Cc" in kinds:
+        return f"{name!r}: its name has control characters; rename it"
+    return None
 
 
 def expand_sources(images: ImageLikes) -> list[ImageLike]:

@@ -224,7 +224,7 @@ class Detections:
         Raises:
             ImageError: the picture cannot be read or has another size.
         """
-        # Drawing lives upstairs and imports this module, so it is fetched when a user asks for it.
+        # Drawing needs fonts and prediction does not: they are fetched when a user asks for them.
         from glip.visualize import draw
 
         return draw(image, self, **style)

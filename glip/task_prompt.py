@@ -10,7 +10,6 @@ Knows nothing about training. Letters: P classes, T tokens, D text width.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -26,12 +25,11 @@ from torch import Tensor
 from glip.errors import CheckpointError, PromptError
 from glip.files import whole_path
 from glip.model.prompt_table import PromptTable
-from glip.text.prompt import Prompt, PromptPass, clean_name
+from glip.text.prompt import Prompt, PromptPass, reads_as
 
 SUFFIX = ".prompt.safetensors"
 FORMAT = 1
 METADATA = "glip_prompt"  # key of the safetensors header
-SAMPLED = 4096  # values of each tensor that go into a fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ class TaskPrompt:
     base: str
     """Name of the base model, for messages."""
     fingerprint: str
-    """Of the base model, see `fingerprint`."""
+    """Of the base model, see `glip.checkpoint.fingerprint`."""
     thresholds: tuple[float, ...] = ()
     """Of each class the score that detections should exceed; empty if none were fitted."""
     negatives: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
@@ -159,34 +157,6 @@ def rows_of(asked: Sequence[str], names: Sequence[str]) -> list[int]:
             raise PromptError(f"{name!r} is asked for twice; name each class once")
         rows += found
     return rows
-
-
-def reads_as(name: str) -> str:
-    """What is left of a name when everything is gone that the text encoder cannot see."""
-    return " ".join(clean_name(name).casefold().split()) or name
-
-
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """What tells a model from all others, but for its text encoder, which a prompt replaces.
-
-    Up to 4096 values of each tensor count, evenly spaced: training changes all of them, and a look
-    at each would take longer than loading.
-
-    Args:
-        state: Tensors by our names, at the precision of their file.
-    Returns:
-        16 hexadecimal digits; the same for float32 and float16 files of equal values.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        if name.startswith("text."):
-            continue
-        values = state[name].detach().flatten()
-        step = max(1, len(values) // SAMPLED)
-        kept = values[::step].to("cpu", torch.float32).contiguous()
-        digest.update(f"{name} {tuple(state[name].shape)}\n".encode())
-        digest.update(kept.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def save_prompt(path: str | os.PathLike[str], task: TaskPrompt) -> None:

@@ -1,8 +1,10 @@
-"""Draw Detections on a picture: one colour for each phrase, labels that stay readable.
+"""Draw detections on a picture: one colour for each phrase, labels that stay readable.
 
 Sizes follow the picture, so that a thumbnail and a poster look alike. Knows nothing about models;
 the boxes come in pixels of the very picture that is drawn on.
 """
+
+from __future__ import annotations
 
 import colorsys
 import functools
@@ -11,13 +13,12 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
 from glip.errors import ConfigError, ImageError
 from glip.images import ImageLike, load_image
-from glip.structures import Detections
 
 Colour: TypeAlias = tuple[int, int, int]
 """Red, green, blue, 0 ... 255."""
@@ -47,6 +48,30 @@ FALLBACK_FONTS = (
 """Fonts to look for when a label has letters that Pillow's own lacks: it knows little but ASCII."""
 
 
+class Drawable(Protocol):
+    """Boxes with a score and a phrase each, as `glip.Detections` has them. Letters: N boxes."""
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the picture, pixels."""
+
+    @property
+    def boxes(self) -> Any:
+        """(N, 4) xyxy, pixels."""
+
+    @property
+    def scores(self) -> Any:
+        """(N,) in [0, 1]."""
+
+    @property
+    def phrase_ids(self) -> Any:
+        """(N,) row of the prompt, which chooses the colour."""
+
+    @property
+    def phrases(self) -> Sequence[str]:
+        """N names."""
+
+
 class Rectangle(NamedTuple):
     """Whole pixels; right and bottom are the first ones outside."""
 
@@ -58,7 +83,7 @@ class Rectangle(NamedTuple):
 
 def draw(
     image: ImageLike,
-    detections: Detections,
+    detections: Drawable,
     *,
     labels: bool = True,
     scores: bool = True,
@@ -97,15 +122,19 @@ def draw(
     line_width = _at_least_one("line_width", line_width, default=max(1, round(size / 240)))
     font_size = _at_least_one("font_size", font_size, default=max(10, round(size / 36)))
 
-    best_first = detections.top(len(detections))
-    boxes = [_pixels(box, width, height) for box in best_first.boxes.tolist()]
-    colours = [phrase_colour(row) for row in best_first.phrase_ids.tolist()]
+    scored = detections.scores.tolist()
+    best_first = sorted(range(len(scored)), key=lambda row: -scored[row])
+    corners, rows = detections.boxes.tolist(), detections.phrase_ids.tolist()
+    boxes = [_pixels(corners[place], width, height) for place in best_first]
+    colours = [phrase_colour(rows[place]) for place in best_first]
     canvas = ImageDraw.Draw(picture)
     for box, colour in reversed(list(zip(boxes, colours, strict=True))):
         _draw_box(canvas, box, colour, line_width)
     if labels:
-        endings = [f"  {score:.2f}" if scores else "" for score in best_first.scores.tolist()]
-        texts = list(zip(best_first.phrases, endings, strict=True))
+        phrases = detections.phrases
+        texts = [
+            (phrases[place], f"  {scored[place]:.2f}" if scores else "") for place in best_first
+        ]
         _draw_labels(canvas, boxes, texts, colours, font_size=font_size, font=font)
     return picture
 

@@ -22,8 +22,10 @@ from glip.images import (
     MAX_PIXELS,
     expand_sources,
     list_images,
+    list_pictures,
     load_image,
     save_image,
+    unusable_name,
 )
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -644,3 +646,28 @@ def test_threads_that_save_to_one_path_leave_one_whole_picture(tmp_path: Path) -
         thread.join()
     assert corners(load_image(tmp_path / "x.png")) in ([RED, RED], [BLUE, BLUE])
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_folders_are_walked_without_results_and_hidden_files(tmp_path: Path) -> None:
+    for name in ("a.png", "straße/01 é.png", "labelled/copy.png", ".hidden/a.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "00.glip.jpg").touch()  # drawn by glip predict
+    names = set(list_pictures(tmp_path, without=tmp_path / "labelled"))
+    assert names == {"a.png", "straße/01 é.png"}
+    with pytest.raises(ConfigError, match=r"notes.txt is a file, not a folder"):
+        next(list_pictures(tmp_path / "notes.txt"))
+    with pytest.raises(ConfigError, match="none does not exist"):
+        next(list_pictures(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("straße/🦝\N{ZERO WIDTH JOINER}.jpg", None),
+        ("a\nb.jpg", r"'a\nb.jpg': its name has control characters; rename it"),
+        (os.fsdecode(b"\xff.jpg"), r"b'\xff.jpg': its name is not Unicode; rename it"),
+    ],
+)
+def test_names_that_no_label_file_can_hold(name: str, reason: str | None) -> None:
+    assert unusable_name(name) == reason

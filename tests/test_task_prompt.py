@@ -6,19 +6,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from glip.checkpoint import Weights
+from glip.checkpoint import Weights, fingerprint
 from glip.cli.main import main
 from glip.detector import Detector, load
 from glip.errors import CheckpointError, PromptError
 from glip.task_prompt import (
     METADATA,
-    fingerprint,
     read_prompt,
-    reads_as,
     rows_of,
     save_prompt,
 )
-from glip.text.prompt import Prompt
+from glip.text.prompt import Prompt, reads_as
 from glip.training.words import as_table
 
 NAMES = ["cat", "traffic light", "dog"]

@@ -275,7 +275,7 @@ def _frames(video: Path, folder: Path, every: int) -> Path:
 
 def _counts(root: Path, out: Path, journal: Journal) -> tuple[int, int]:
     """How many pictures are done and how many are left; the same on each process."""
-    from glip.jobs.pipeline import list_pictures
+    from glip.images import list_pictures
 
     def count() -> tuple[int, int]:
         done = left = 0

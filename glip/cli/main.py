@@ -21,13 +21,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glip.cli.options import (
-    RESULT_SUFFIX,
     add_batch_size_option,
     add_detection_options,
     add_device_option,
     add_dtype_option,
 )
 from glip.errors import ConfigError, GlipError, ImageError
+from glip.files import RESULT_SUFFIX
 from glip.version import __version__
 
 if TYPE_CHECKING:

@@ -9,9 +9,6 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any, Protocol
 
-RESULT_SUFFIX = ".glip.jpg"
-"""Ends the names of annotated pictures, which are no pictures to look at again."""
-
 
 class Options(Protocol):
     """A parser, or a group of its options."""

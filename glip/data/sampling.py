@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple, get_args
 
 from glip.errors import ConfigError, PromptError
 from glip.text.mirror import mirror_name
-from glip.text.prompt import SEPARATOR, Prompt, clean_name
+from glip.text.pack import SEPARATOR
+from glip.text.prompt import Prompt, clean_name
 from glip.text.tokenizer import Tokenizer
 
 Negatives = Literal["sampled", "all"]

@@ -7,25 +7,19 @@ what is looked for: the caller turns pictures into records.
 
 from __future__ import annotations
 
-import os
 import time
-import unicodedata
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from PIL import Image
-
 from glip import distributed
-from glip.cli.options import RESULT_SUFFIX
 from glip.data.transforms import padded_hw
 from glip.detector import Prepared
 from glip.errors import ConfigError, ImageError, StorageError
-from glip.images import FORMATS
+from glip.images import unusable_name
 from glip.jobs.journal import Journal
 
 ROUND_SECONDS = 30.0
@@ -57,54 +51,6 @@ Answer = Callable[[Sequence[Read]], Sequence[tuple[str, Any]]]
 
 Source = TypeVar("Source")
 """What an item is read from: a picture, or whatever `prepare` understands."""
-
-
-def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) -> Iterator[str]:
-    """Names of the pictures below a folder, "/" between the parts, in the order of the disk.
-
-    As `glip.images.list_images` finds them, but one at a time, so that memory does not grow with
-    their number.
-
-    Args:
-        root: the folder.
-        without: a folder below it that is left out, such as that of the results.
-    Raises:
-        ConfigError: the folder does not exist or cannot be read.
-    """
-    base = Path(root)
-    if not base.is_dir():
-        reason = "is a file, not a folder" if base.exists() else "does not exist"
-        raise ConfigError(f"picture folder {base} {reason}")
-    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in FORMATS}
-    left_out = None if without is None else os.path.realpath(without)
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(base / folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    name = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        if os.path.realpath(entry.path) != left_out:
-                            folders.append(name)
-                    elif entry.name.endswith(RESULT_SUFFIX):
-                        continue  # what `glip predict` has drawn
-                    elif os.path.splitext(entry.name)[1].lower() in suffixes:
-                        yield name
-        except OSError as error:
-            raise ConfigError(f"folder {base / folder} cannot be read: {error.strerror}") from error
-
-
-def unusable_name(name: str) -> str | None:
-    """Why no file of labels could name a picture, or None."""
-    kinds = {unicodedata.category(letter) for letter in name}
-    if "Cs" in kinds:
-        return f"{os.fsencode(name)!r}: its name is not Unicode; rename it"
-    if "Cc" in kinds:
-        return f"{name!r}: its name has control characters; rename it"
-    return None
 
 
 def work_through(

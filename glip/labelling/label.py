@@ -14,8 +14,9 @@ from typing import Any
 
 from glip.data.labels import Labelled
 from glip.detector import Detector
+from glip.images import list_pictures
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Answer, Read, Tally, list_pictures, work_through
+from glip.jobs.pipeline import Answer, Read, Tally, work_through
 from glip.labelling.ontology import Ontology
 from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt

@@ -21,8 +21,9 @@ from glip import errors
 from glip.checkpoint import read_config
 from glip.detector import DType, load
 from glip.errors import ConfigError, DeviceError, GlipError
+from glip.images import list_pictures, unusable_name
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Tally, answers, list_pictures, unusable_name
+from glip.jobs.pipeline import Tally, answers
 from glip.labelling.label import photo_answers
 from glip.labelling.ontology import Ontology
 from glip.postprocess import PostprocessOptions

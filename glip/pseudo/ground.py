@@ -30,8 +30,9 @@ from glip.data.records import GroundingRecord
 from glip.detector import Prepared
 from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
+from glip.images import unusable_name
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, Settled, Tally, unusable_name, work_through
+from glip.jobs.pipeline import Read, Settled, Tally, work_through
 from glip.pseudo.captions import Captioned, CaptionSet
 from glip.pseudo.config import (
     DATA,

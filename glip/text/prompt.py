@@ -9,26 +9,24 @@ Letters: P phrases, T tokens, S spans.
 """
 
 import re
-import unicodedata
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from operator import index
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from glip.errors import ConfigError, PromptError
-from glip.text.nouns import NO_SPACE_SCRIPTS, Chunker, Tag, noun_phrases, tag_words
+from glip.text.characters import WORD, core, has_word, is_visible, shown
+from glip.text.nouns import Chunker, noun_phrases
+from glip.text.pack import SEPARATOR, join, split_caption, split_names
+from glip.text.sentences import are_names, pieces_of
 from glip.text.tokenizer import Encoding, Span, Tokenizer
 
 PhraseLike: TypeAlias = str | Span | Sequence[Span]
 """A phrase of a caption as a user gives it: its words, its [start, end), or several of those."""
-
-SEPARATOR = ". "
-"""Between two class names, as in every released configuration."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Prompt:
             raise PromptError(f"prompt text must be a string, got {type(text).__name__}")
         if not self.phrases:
             raise PromptError(
-                f"prompt {_shown(text)} has no phrases; name at least one thing to look for"
+                f"prompt {shown(text)} has no phrases; name at least one thing to look for"
             )
         phrases = tuple(_checked_phrase(text, row, spans) for row, spans in enumerate(self.phrases))
         names = tuple(self.names) or tuple(_words_of(text, spans) for spans in phrases)
@@ -64,9 +62,9 @@ class Prompt:
             raise PromptError(
                 f"prompt has {len(phrases)} phrases but {len(names)} names; give one each"
             )
-        if not any(_has_word(text[a:b]) for spans in phrases for a, b in spans):
+        if not any(has_word(text[a:b]) for spans in phrases for a, b in spans):
             raise PromptError(
-                f"prompt {_shown(text)} is only punctuation; name at least one thing to look for"
+                f"prompt {shown(text)} is only punctuation; name at least one thing to look for"
             )
         object.__setattr__(self, "phrases", phrases)
         object.__setattr__(self, "names", names)
@@ -122,15 +120,15 @@ class Prompt:
         for row, name in enumerate(names):
             if not isinstance(name, str):
                 raise PromptError(f"class name {row} must be a string, got {name!r}")
-            if not _is_visible(name):
+            if not is_visible(name):
                 raise PromptError(f"class name {row} is empty: {name!r}; remove it from the list")
             cleaned = clean_name(name) if clean else name
-            pieces.append(cleaned if _is_visible(cleaned) else name)
+            pieces.append(cleaned if is_visible(cleaned) else name)
         if not pieces:
             raise PromptError(
                 "the list of class names is empty; name at least one thing to look for"
             )
-        text, phrases = _join(pieces, separator)
+        text, phrases = join(pieces, separator)
         return cls(text + (separator if trailing else ""), phrases, tuple(names))
 
     @classmethod
@@ -156,10 +154,10 @@ class Prompt:
         """
         if not isinstance(caption, str):
             raise PromptError(f"a caption must be a string, got {type(caption).__name__}")
-        if not _has_word(caption):
-            raise PromptError(f"caption {_shown(caption)} has no words; name something to look for")
+        if not has_word(caption):
+            raise PromptError(f"caption {shown(caption)} has no words; name something to look for")
         if phrases is None:
-            found = noun_phrases(caption, chunker) or [_core(caption, 0, len(caption))]
+            found = noun_phrases(caption, chunker) or [core(caption, 0, len(caption))]
             return cls(caption, tuple((span,) for span in found))
         if isinstance(phrases, str):
             raise PromptError(
@@ -196,8 +194,8 @@ class Prompt:
         """
         if not isinstance(text, str):
             raise PromptError(f"a prompt must be a string, got {type(text).__name__}")
-        pieces = _pieces(text)
-        if pieces and _are_names([text[a:b] for a, b in pieces]):
+        pieces = pieces_of(text)
+        if pieces and are_names([text[a:b] for a, b in pieces]):
             return cls(text, tuple((span,) for span in pieces))
         return cls.from_caption(text, chunker=chunker)
 
@@ -237,9 +235,11 @@ class Prompt:
         # A text may need a token more where its first word has lost its neighbours (not with BERT,
         # which reads words one by one): then the next way is to pack for one token less.
         for parts in (
-            _split_names(self, tokenizer, max_tokens, max_classes)
+            split_names(
+                [self.text[a:b] for ((a, b),) in self.phrases], tokenizer, max_tokens, max_classes
+            )
             if is_list
-            else _split_caption(self, encoding, max_tokens)
+            else split_caption(self.text, self.phrases, encoding, max_tokens)
         ):
             encodings = [tokenizer.encode(part.text) for part in parts]
             if all(len(encoded) <= max_tokens for encoded in encodings):
@@ -253,10 +253,10 @@ class Prompt:
         """Whether the phrases follow one another with nothing but punctuation around them."""
         end = 0
         for spans in self.phrases:
-            if len(spans) > 1 or spans[0][0] < end or _has_word(self.text[end : spans[0][0]]):
+            if len(spans) > 1 or spans[0][0] < end or has_word(self.text[end : spans[0][0]]):
                 return False
             end = spans[0][1]
-        return not _has_word(self.text[end:])
+        return not has_word(self.text[end:])
 
     def _pass(
         self,
@@ -304,6 +304,11 @@ def clean_name(name: str) -> str:
     return re.sub(r"\(.*\)", "", name).replace("_", " ").replace("  ", " ")
 
 
+def reads_as(name: str) -> str:
+    """What is left of a name when everything is gone that the text encoder cannot see."""
+    return " ".join(clean_name(name).casefold().split()) or name
+
+
 def token_map(phrases: Sequence[Sequence[Span]], offsets: Sequence[Span] | Tensor) -> Tensor:
     """Does token t lie in phrase p? Tokens that touch a span do, so blanks around it are harmless.
 
@@ -347,42 +352,6 @@ def first_token(token_map: Tensor) -> Tensor:
     return (token_map & (token_map.cumsum(dim=-1) == 1)).float()
 
 
-# Characters and words.
-
-# A letter or digit of a script that puts blanks between words.
-_WORD = re.compile(f"[^\\W{NO_SPACE_SCRIPTS}]")
-
-
-def _shown(text: str) -> str:
-    """The text as an error message shows it."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
-def _is_visible(text: str) -> bool:
-    """Whether any character survives BERT's normalisation: no blank, control or combining mark."""
-    return any(
-        not (category[0] in "ZC" or category == "Mn")
-        for category in map(unicodedata.category, text)
-    )
-
-
-def _has_word(text: str) -> bool:
-    """Whether any visible character is not punctuation (for BERT that is all ASCII symbols)."""
-    for character in text:
-        category = unicodedata.category(character)
-        symbol = category[0] == "P" or (category[0] == "S" and character.isascii())
-        if not (symbol or category[0] in "ZC" or category == "Mn"):
-            return True
-    return False
-
-
-def _core(text: str, start: int, end: int) -> Span:
-    """The span without blanks around it, bullets before it or periods and commas after it."""
-    piece = text[start:end].rstrip(" \t\r\n.,;:!?。！？、，")
-    end = start + len(piece)
-    return end - len(piece.lstrip(" \t\r\n-*\u2022")), end
-
-
 def _words_of(text: str, spans: Sequence[Span]) -> str:
     return " ".join(text[a:b] for a, b in spans)
 
@@ -410,7 +379,7 @@ def _checked_phrase(text: str, row: int, spans: Sequence[Span]) -> tuple[Span, .
                 f"phrase {row}: spans ({a}, {b}) and ({c}, {d}) overlap; spans of one phrase must "
                 "not (two phrases may)"
             )
-    if not any(_is_visible(text[a:b]) for a, b in checked):
+    if not any(is_visible(text[a:b]) for a, b in checked):
         raise PromptError(f"phrase {row} is blank: {_words_of(text, checked)!r}; move or remove it")
     return checked
 
@@ -429,269 +398,22 @@ def _as_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
 def _occurrence(caption: str, phrase: str, number: int) -> Span:
     """The span of the `number`-th occurrence (from 1) of a phrase in a caption."""
     words = phrase.split()
-    if not _has_word(phrase):
+    if not has_word(phrase):
         raise PromptError(f"phrase {phrase!r} has no words; name something in the caption")
     pattern = r"\s+".join(re.escape(word) for word in words)
-    if _WORD.match(words[0]):
-        pattern = f"(?<!{_WORD.pattern}){pattern}"
-    if _WORD.match(words[-1][-1]):
-        pattern = f"{pattern}(?!{_WORD.pattern})"
+    if WORD.match(words[0]):
+        pattern = f"(?<!{WORD.pattern}){pattern}"
+    if WORD.match(words[-1][-1]):
+        pattern = f"{pattern}(?!{WORD.pattern})"
     found = [match.span() for match in re.finditer(pattern, caption, re.IGNORECASE)]
     if not found:
         raise PromptError(
-            f"phrase {phrase!r} is not in the caption {_shown(caption)}; write it as it stands "
+            f"phrase {phrase!r} is not in the caption {shown(caption)}; write it as it stands "
             "there or give its (start, end)"
         )
     if len(found) < number:
         raise PromptError(
             f"phrase {phrase!r} is asked for {number} times but occurs {len(found)} times in "
-            f"{_shown(caption)}; give (start, end) to mark one place twice"
+            f"{shown(caption)}; give (start, end) to mark one place twice"
         )
     return found[number - 1]
-
-
-# Names or sentences?
-
-_TITLES = frozenset(("mr", "mrs", "ms", "dr", "st", "mt"))
-_INITIALS = re.compile(r"(?:^|\s)(?:[^\W\d_]\.)+[^\W\d_]$")  # "a.c" at the end of a piece
-_SEPARATORS = re.compile(r"\.+(?=\s|$)|[。\n\r;]")
-
-
-def _pieces(text: str) -> list[Span]:
-    """The spans between ending periods, line ends and semicolons; blank ones left out."""
-    pieces: list[Span] = []
-    start = 0
-    for match in _SEPARATORS.finditer(text):
-        piece = text[start : match.start()]
-        last = piece.split()[-1:]
-        abbreviated = match.group() == "." and (
-            _INITIALS.search(piece) is not None or (last and last[0].lower() in _TITLES)
-        )
-        if not (abbreviated and text[match.end() :].strip()):
-            pieces.append((start, match.start()))
-            start = match.end()
-    pieces.append((start, len(text)))
-    trimmed = [_core(text, a, b) for a, b in pieces]
-    return [(a, b) for a, b in trimmed if _is_visible(text[a:b])]
-
-
-_OF_NAMES = {Tag.NOUN, Tag.ADJECTIVE, Tag.ADVERB, Tag.QUANTIFIER}
-
-
-def _are_names(pieces: Sequence[str]) -> bool:
-    """Whether the pieces of a text are class names rather than sentences."""
-    tags = [[word.tag for word in tag_words(piece)] for piece in pieces]
-    if len(pieces) == 1:
-        return Tag.NOUN in tags[0] and _OF_NAMES.issuperset(tags[0])
-    if any(len(t) > 1 and ({Tag.BE, Tag.PRONOUN} & {*t} or Tag.ARTICLE in t[1:]) for t in tags):
-        return False
-    return 2 * sum(len(t) < 2 or Tag.VERB not in t for t in tags) > len(pieces)
-
-
-# Packing.
-
-_PASS = 10**9  # of a caption: the cost of one more pass, above any sum of the two below
-_LEFT_OUT = 10  # of a token that no pass reads
-_CUT_AT_SENTENCE, _CUT_AT_CLAUSE, _CUT_AT_BLANK, _CUT_ELSEWHERE = 0, 1, 2, 4
-
-
-class _Part(NamedTuple):
-    """A text to encode, the rows of the phrases in it and where they stand in it."""
-
-    text: str
-    rows: Sequence[int]
-    phrases: Sequence[Sequence[Span]]
-
-
-def _join(pieces: Sequence[str], separator: str) -> tuple[str, tuple[tuple[Span, ...], ...]]:
-    """The pieces with separators between them, and the span of each."""
-    phrases: list[tuple[Span, ...]] = []
-    start = 0
-    for piece in pieces:
-        phrases.append(((start, start + len(piece)),))
-        start += len(piece) + len(separator)
-    return separator.join(pieces), tuple(phrases)
-
-
-def _too_long(prompt: Prompt, row: int, tokens: int, max_tokens: int) -> PromptError:
-    return PromptError(
-        f"phrase {row} ({_shown(prompt.names[row])}) needs {tokens} tokens besides [CLS] and "
-        f"[SEP], the text encoder takes {max_tokens} with them; shorten it"
-    )
-
-
-def _sizes(encoding: Encoding, spans: Sequence[Span]) -> list[int]:
-    """Number of tokens that touch each span."""
-    starts = [a for a, _ in encoding.offsets[1:-1]]
-    ends = [b for _, b in encoding.offsets[1:-1]]
-    return [bisect_left(starts, b) - bisect_right(ends, a) for a, b in spans]
-
-
-def _split_names(
-    prompt: Prompt, tokenizer: Tokenizer, max_tokens: int, max_classes: int | None
-) -> Iterator[list[_Part]]:
-    """Ways to pack a class list, the best first, each part the official prompt of its names."""
-    pieces = [prompt.text[a:b] for ((a, b),) in prompt.phrases]
-    text, phrases = _join(pieces, SEPARATOR)
-    sizes = _sizes(tokenizer.encode(text), [spans[0] for spans in phrases])
-    gap = len(tokenizer.encode(SEPARATOR)) - 2
-    longest = max(range(len(sizes)), key=sizes.__getitem__)
-    for room in range(max_tokens - 2, sizes[longest] - 1, -1):
-        parts = []
-        for rows in _group(sizes, gap, room, max_classes):
-            text, phrases = _join([pieces[row] for row in rows], SEPARATOR)
-            parts.append(_Part(text, rows, phrases))
-        yield parts
-    raise _too_long(prompt, longest, sizes[longest], max_tokens)
-
-
-def _group(
-    sizes: Sequence[int], gap: int, room: int, max_classes: int | None
-) -> Sequence[Sequence[int]]:
-    """Rows in as few groups as we can, `gap` tokens between neighbours, `room` tokens a group.
-
-    Neighbours stay together where that costs no group more; with `max_classes` always.
-    """
-    block = max_classes or len(sizes)
-    runs = [
-        run
-        for first in range(0, len(sizes), block)
-        for run in _runs(sizes, gap, room, range(first, min(first + block, len(sizes))))
-    ]
-    fewest = -(-sum(size + gap for size in sizes) // (room + gap))
-    if max_classes is not None or len(runs) == fewest:
-        return runs
-    return min(runs, _best_fit(sizes, gap, room), key=len)
-
-
-def _runs(sizes: Sequence[int], gap: int, room: int, rows: Iterable[int]) -> list[list[int]]:
-    """Consecutive groups, each filled until the next row does not fit."""
-    groups: list[list[int]] = []
-    free = 0
-    for row in rows:
-        free -= gap + sizes[row]
-        if free < 0 or not groups:
-            groups.append([])
-            free = room - sizes[row]
-        groups[-1].append(row)
-    return groups
-
-
-def _best_fit(sizes: Sequence[int], gap: int, room: int) -> list[list[int]]:
-    """Groups by best fit decreasing: the largest row first, each where it leaves the least free."""
-    groups: list[list[int]] = []
-    spaces: list[tuple[int, int]] = []  # (free tokens, group), sorted
-    for row in sorted(range(len(sizes)), key=lambda row: -sizes[row]):
-        fit = bisect_left(spaces, (sizes[row] + gap, -1))
-        if fit < len(spaces):
-            free, group = spaces.pop(fit)
-            free -= gap + sizes[row]
-        else:
-            free, group = room - sizes[row], len(groups)
-            groups.append([])
-        groups[group].append(row)
-        insort(spaces, (free, group))
-    return sorted(sorted(group) for group in groups)
-
-
-def _split_caption(prompt: Prompt, encoding: Encoding, max_tokens: int) -> Iterator[list[_Part]]:
-    """Ways to cut a caption into consecutive parts, the best first."""
-    text = prompt.text
-    hulls = [(min(spans)[0], max(spans)[1]) for spans in prompt.phrases]
-    cuts, ranks = _cuts(text, encoding, hulls)
-    token_starts = [a for a, _ in encoding.offsets[1:-1]]
-    phrase_starts = sorted(a for a, _ in hulls)
-    tokens = [bisect_left(token_starts, cut) for cut in cuts]  # before each cut
-    begun = [0] + [bisect_left(phrase_starts, cut) for cut in cuts[1:]]
-    for room in range(max_tokens - 2, 0, -1):
-        segments = _segment(tokens, begun, ranks, room)
-        if segments is None:
-            break
-        parts = []
-        for first, last in segments:
-            start, end = cuts[first], cuts[last]
-            rows = [
-                row for row, (a, _) in enumerate(hulls) if a < end and (first == 0 or a >= start)
-            ]
-            # A span may begin on blanks before the first token.
-            phrases = [[(max(a - start, 0), b - start) for a, b in prompt.phrases[r]] for r in rows]
-            parts.append(_Part(text[start:end].rstrip(), rows, phrases))
-        yield parts
-    sizes = _sizes(encoding, hulls)
-    longest = max(range(len(sizes)), key=sizes.__getitem__)
-    if sizes[longest] > max_tokens - 2:
-        raise _too_long(prompt, longest, sizes[longest], max_tokens)
-    raise PromptError(
-        f"phrases of {_shown(text)} overlap in a run of more than the {max_tokens} tokens that the "
-        "text encoder takes; shorten them or make a prompt of each"
-    )
-
-
-def _cuts(text: str, encoding: Encoding, hulls: Sequence[Span]) -> tuple[list[int], list[int]]:
-    """Where a caption may be cut: before tokens that begin a word, outside every phrase.
-
-    Returns:
-        Positions in the text, its two ends included, and how much we dislike each.
-    """
-    inside = [0] * (len(text) + 1)  # +1 where a phrase can no longer be cut off, -1 after it
-    for a, b in hulls:
-        inside[a + 1] += 1
-        inside[b] -= 1
-    depth = list(accumulate(inside))
-    starts = sorted({a for a, _ in encoding.offsets[1:-1]})
-    cuts, ranks = [starts[0]], [0]
-    for start in starts[1:]:
-        in_word = bool(_WORD.match(text[start - 1]) and _WORD.match(text[start]))
-        if depth[start] == 0 and not in_word:
-            before = text[:start].rstrip()[-1:] if text[start - 1].isspace() else ""
-            if not before or not text[start].isalnum():
-                rank = _CUT_ELSEWHERE
-            elif before in ".!?。！？":
-                rank = _CUT_AT_SENTENCE
-            else:
-                rank = _CUT_AT_CLAUSE if before in ",;:" else _CUT_AT_BLANK
-            cuts.append(start)
-            ranks.append(rank)
-    return [*cuts, len(text)], [*ranks, 0]
-
-
-def _segment(
-    tokens: Sequence[int], begun: Sequence[int], ranks: Sequence[int], room: int
-) -> list[tuple[int, int]] | None:
-    """The cheapest way from the first cut to the last: fewest passes, most text, nicest cuts.
-
-    Args:
-        tokens: tokens before each cut.
-        begun: phrases begun before each cut.
-        ranks: cost of each cut.
-        room: most tokens of a segment.
-    Returns:
-        Pairs of cuts around every pass, in order; None if some phrase does not fit.
-    """
-    last = len(tokens) - 1
-    cost = [0] + [_PASS * _PASS] * last
-    came: list[tuple[int, bool]] = [(0, False)] * (
-        last + 1
-    )  # from which cut, as a pass or left out
-    for i in range(last):
-        if begun[i + 1] == begun[i]:
-            steps = [(i + 1, _LEFT_OUT * (tokens[i + 1] - tokens[i]), False)]
-        else:
-            steps = []
-        for j in range(i + 1, last + 1):
-            if tokens[j] - tokens[i] > room:
-                break
-            if begun[j] > begun[i]:
-                steps.append((j, _PASS + ranks[j], True))
-        for j, step, is_pass in steps:
-            if cost[i] + step < cost[j]:
-                cost[j], came[j] = cost[i] + step, (i, is_pass)
-    if cost[last] >= _PASS * _PASS:
-        return None
-    segments = []
-    while last > 0:
-        i, is_pass = came[last]
-        if is_pass:
-            segments.append((i, last))
-        last = i
-    return segments[::-1]

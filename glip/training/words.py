@@ -12,9 +12,9 @@ from glip.data.sources import DetectionSource, Source
 from glip.detector import Detector
 from glip.errors import ConfigError, DataError, PromptError
 from glip.model.text_encoder import Tokens
-from glip.task_prompt import TaskPrompt, reads_as
+from glip.task_prompt import TaskPrompt
 from glip.text.mirror import mirror_name
-from glip.text.prompt import Prompt
+from glip.text.prompt import Prompt, reads_as
 
 
 @torch.no_grad()

@@ -19,7 +19,8 @@ from glip.data.pictures import Pictures
 from glip.data.records import Annotated, DetectionData
 from glip.errors import DataError
 from glip.evaluation.config import EvaluationConfig
-from glip.task_prompt import read_prompt, reads_as
+from glip.task_prompt import read_prompt
+from glip.text.prompt import reads_as
 from glip.training.words import check_names
 from glip.tuning.few_shot import Selection, select
 from glip.tuning.options import TuneOptions

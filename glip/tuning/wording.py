@@ -26,8 +26,9 @@ from glip.detector import Detector
 from glip.errors import ConfigError, PromptError
 from glip.model.text_encoder import Tokens
 from glip.settings import from_dict, read_yaml
-from glip.task_prompt import TaskPrompt, reads_as
-from glip.text.prompt import SEPARATOR, Prompt, clean_name
+from glip.task_prompt import TaskPrompt
+from glip.text.pack import SEPARATOR
+from glip.text.prompt import Prompt, clean_name, reads_as
 from glip.training.words import as_table
 
 Ensemble = Literal["scores", "features"]

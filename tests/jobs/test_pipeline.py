@@ -20,9 +20,10 @@ from glip import distributed
 from glip.data.labels import Labelled
 from glip.detector import Detector, Prepared
 from glip.errors import ConfigError, StorageError
+from glip.images import list_pictures
 from glip.jobs import pipeline as run
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, list_pictures, unusable_name, work_through
+from glip.jobs.pipeline import Read, work_through
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
 from glip.postprocess import PostprocessOptions
@@ -211,33 +212,6 @@ def test_options_out_of_range(option: str, tmp_path: Path) -> None:
         pytest.raises(ConfigError, match=f"{option} must be a whole number from 1, got 0"),
     ):
         work_through((), lambda batch: [], _prepared, journal, **{option: 0})
-
-
-def test_folders_are_walked_without_results_and_hidden_files(root: Path) -> None:
-    (root / "labelled").mkdir()
-    (root / "labelled" / "copy.png").touch()
-    (root / ".hidden").mkdir()
-    (root / ".hidden" / "a.png").touch()
-    (root / "notes.txt").touch()
-    (root / "00.glip.jpg").touch()  # drawn by glip predict
-    names = set(list_pictures(root, without=root / "labelled"))
-    assert len(names) == 14 and "straße/01 é.png" in names
-    with pytest.raises(ConfigError, match=r"notes.txt is a file, not a folder"):
-        next(list_pictures(root / "notes.txt"))
-    with pytest.raises(ConfigError, match="none does not exist"):
-        next(list_pictures(root / "none"))
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("straße/🦝\N{ZERO WIDTH JOINER}.jpg", None),
-        ("a\nb.jpg", r"'a\nb.jpg': its name has control characters; rename it"),
-        (os.fsdecode(b"\xff.jpg"), r"b'\xff.jpg': its name is not Unicode; rename it"),
-    ],
-)
-def test_names_that_no_label_file_can_hold(name: str, reason: str | None) -> None:
-    assert unusable_name(name) == reason
 
 
 def _fork(work: Callable[[], None]) -> int:

@@ -1,0 +1,43 @@
+"""Characters and words of a prompt, as BERT's normalisation sees them.
+
+Which characters are left of a text, which of them are words, and where a phrase begins and ends
+among blanks and punctuation. Knows nothing about prompts or tokens.
+"""
+
+import re
+import unicodedata
+
+from glip.text.tagger import NO_SPACE_SCRIPTS, Span
+
+WORD = re.compile(f"[^\\W{NO_SPACE_SCRIPTS}]")
+"""A letter or digit of a script that puts blanks between words."""
+
+
+def shown(text: str) -> str:
+    """The text as an error message shows it."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def is_visible(text: str) -> bool:
+    """Whether any character survives BERT's normalisation: no blank, control or combining mark."""
+    return any(
+        not (category[0] in "ZC" or category == "Mn")
+        for category in map(unicodedata.category, text)
+    )
+
+
+def has_word(text: str) -> bool:
+    """Whether any visible character is not punctuation (for BERT that is all ASCII symbols)."""
+    for character in text:
+        category = unicodedata.category(character)
+        symbol = category[0] == "P" or (category[0] == "S" and character.isascii())
+        if not (symbol or category[0] in "ZC" or category == "Mn"):
+            return True
+    return False
+
+
+def core(text: str, start: int, end: int) -> Span:
+    """The span without blanks around it, bullets before it or periods and commas after it."""
+    piece = text[start:end].rstrip(" \t\r\n.,;:!?。！？、，")
+    end = start + len(piece)
+    return end - len(piece.lstrip(" \t\r\n-*\u2022")), end
