@@ -31,6 +31,7 @@ from typing import Any, cast
 
 import torch
 from latency import Stopwatch, peak_memory, short_prompt, size_hw, watch_modules
+from parity.chance import without_chance
 from reference import TEXT_POSITIONS, Reference, Watch, no_watch
 from torch import Tensor
 from tqdm import tqdm
@@ -44,7 +45,6 @@ from glip.model.text_encoder import Tokens
 from glip.text.tokenizer import Tokenizer
 from glip.training.losses import Criterion
 from glip.training.parallel import checkpoint_activations
-from glip.training.run_config import without_chance
 
 PATHS = ("ours", "reference")
 STAGES = (

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
 from glip.data.caption_packing import PackingConfig
 from glip.data.records import Split
@@ -142,18 +141,3 @@ def read_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
         ConfigError: An unreadable file, an unknown key (with the nearest known one), a wrong value.
     """
     return read_config(RunConfig, path, overrides)
-
-
-def without_chance(config: ModelConfig) -> ModelConfig:
-    """The same model with every source of chance in training switched off.
-
-    Dropout, stochastic depth and DropBlock at zero, so that two training steps from the same
-    weights are equal: for comparisons with recorded losses and gradients.
-    """
-    options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return replace(
-        config,
-        backbone=replace(config.backbone, drop_path=0.0),
-        text=replace(config.text, options={**config.text.options, **options}),
-        head=replace(config.head, fusion_dropout=0.0, text_layer_dropout=0.0, drop_block=0.0),
-    )

@@ -1,8 +1,8 @@
 import pytest
+from parity.chance import without_chance
 from tuning import draw, measure, table
 
 from glip.checkpoint import Weights
-from glip.training.run_config import without_chance
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("prompt", "pyramid"), ("linear_probe", "fused")])

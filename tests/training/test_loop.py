@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from parity.chance import without_chance
 
 from glip.boxes import iou_matrix
 from glip.errors import CheckpointError, ConfigError
@@ -20,7 +21,6 @@ from glip.training.optim import (
     ScheduleConfig,
 )
 from glip.training.parallel import checkpoint_activations
-from glip.training.run_config import without_chance
 from tests.training.toy import CONFIG, SIDE, prompt, toy_batch, toy_batches, toy_model, toy_state
 
 CONSTANT = ScheduleConfig("constant", warmup_steps=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from parity.chance import without_chance
 
 from glip.distributed import (
     broadcast_object,
@@ -21,7 +22,6 @@ from glip.training.loop import LoopConfig, train
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, Schedule, ScheduleConfig
 from glip.training.parallel import Strategy, parallelise
-from glip.training.run_config import without_chance
 from glip.training.state import CheckpointFolder, TrainState
 from tests.training.toy import CONFIG, toy_batches, toy_model, toy_state
 

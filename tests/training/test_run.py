@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from parity.chance import without_chance
 from PIL import Image, ImageDraw
 
 import glip
@@ -24,7 +25,7 @@ from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run import evaluate_only, run_training
-from glip.training.run_config import DataConfig, RunConfig, SourceConfig, without_chance
+from glip.training.run_config import DataConfig, RunConfig, SourceConfig
 from tests.training.toy import COLOURS, CONFIG, SIDE, picture, toy_model
 
 CPU = torch.device("cpu")

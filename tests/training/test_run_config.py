@@ -1,13 +1,14 @@
 from pathlib import Path
 
 import pytest
+from parity.chance import without_chance
 
 from glip.errors import ConfigError
 from glip.evaluation.config import METRICS, EvaluationConfig
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.settings import to_yaml
 from glip.training.freezing import freeze
-from glip.training.run_config import RunConfig, read_run, without_chance
+from glip.training.run_config import RunConfig, read_run
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 

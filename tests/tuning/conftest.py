@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from parity.chance import without_chance
 
 from glip.checkpoint import Weights, save
 from glip.detector import Detector
-from glip.training.run_config import without_chance
 from tests.tuning.squares import write_set
 
 

@@ -45,8 +45,8 @@ from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.assigner import assign
 from glip.training.losses import Criterion, alignment_loss, box_loss, centerness_targets
-from glip.training.run_config import without_chance
 from parity import recipe
+from parity.chance import without_chance
 from parity.compare import (
     Row,
     compare_array,
