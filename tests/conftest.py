@@ -23,6 +23,8 @@ from glip.model.glip import GLIP
 from glip.model.presets import build
 from glip.text.tokenizer import Tokenizer
 
+pytest_plugins = ["tests.margins"]
+
 MakePicture = Callable[..., Image.Image]
 
 

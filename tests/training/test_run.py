@@ -312,10 +312,14 @@ def test_tool_on_two_processes(drawn, tmp_path):
 
 
 @pytest.mark.slow
-def test_four_pictures_are_learned_by_heart(drawn, tmp_path):
-    config = config_for(drawn, steps=120, save_every=1000)
+@pytest.mark.learned
+def test_four_pictures_are_learned_by_heart(drawn, tmp_path, seed, learned):
+    model = without_chance(CONFIG)
+    start = tmp_path / "start.safetensors"
+    save(start, Weights(model, toy_model(model, seed).state_dict()))
+    config = config_for(drawn, steps=120, save_every=1000, weights=str(start), seed=seed)
     augment = replace(config.data.augment, flip=0.0)
     metrics = run_training(
         replace(config, data=replace(config.data, augment=augment)), tmp_path / "run", CPU
     )
-    assert metrics["AP"] > 0.9
+    learned("AP", metrics["AP"], least=0.8)
