@@ -45,7 +45,7 @@ from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.assigner import assign
 from glip.training.losses import Criterion, alignment_loss, box_loss, centerness_targets
-from parity import recipe
+from parity import formula, recipe
 from parity.chance import without_chance
 from parity.compare import (
     Row,
@@ -365,18 +365,22 @@ def _postprocess(case: Case) -> None:
     name, shapes = meta["name"], [tuple(hw) for hw in meta["level_sizes_hw"]]
     images = len(meta["image_sizes_hw"])
 
-    def level(part: str, index: int, shape: tuple[int, ...], mean: float, std: float) -> Tensor:
-        values = recipe.tensor(f"{name}/{part}.p{index + 3}", shape, mean, std)
-        return torch.from_numpy(values)
-
-    def output(hw: Sequence[tuple[int, int]], logits_mean: float) -> HeadOutput:
-        """Made-up head outputs; the recipe stands in the case's `inputs`."""
-        deltas = [level("bbox_reg", i, (images, 4, *s), 0.0, 1.5) for i, s in enumerate(hw)]
-        centerness = [level("centerness", i, (images, 1, *s), 0.5, 1.5) for i, s in enumerate(hw)]
-        logits = [
-            level("logits", i, (images, h * w, 256), logits_mean, 1.2)
-            for i, (h, w) in enumerate(hw)
+    def levels(part: str, hw: Sequence[tuple[int, int]], **calls: Any) -> list[Tensor]:
+        """One made-up output on each level, as the case's `inputs` say."""
+        return [
+            torch.from_numpy(
+                formula.evaluate(
+                    meta["inputs"][part],
+                    {"name": name, "n": images, "h": h, "w": w, "L": level},
+                    {**formula.CALLS, **calls},
+                )
+            )
+            for level, (h, w) in enumerate(hw, 3)
         ]
+
+    def output(hw: Sequence[tuple[int, int]], **calls: Any) -> HeadOutput:
+        deltas, centerness = levels("bbox_reg", hw), levels("centerness", hw)
+        logits = levels("logits", hw, **calls)
         return HeadOutput(
             torch.cat(logits, 1),
             torch.cat([part.flatten(2).mT for part in deltas], 1),
@@ -385,13 +389,19 @@ def _postprocess(case: Case) -> None:
             tuple(h * w for h, w in hw),
         )
 
-    _detections(case, output(shapes, -5.0), meta["positive_map"], 256)
+    whole = output(shapes)
+    tokens = whole.logits.shape[2]
+    _detections(case, whole, meta["positive_map"], tokens)
     empty = meta.get("empty_case")
     if empty:
         height, width = empty["padded_hw"]
         small = [(-(-height // s), -(-width // s)) for s in LEVEL_STRIDES]
-        _, token_map = _token_map(meta["positive_map"], 256)
-        nothing = output(small, empty["logits_mean"])
+        _, token_map = _token_map(meta["positive_map"], tokens)
+
+        def lower(name: str, shape: Sequence[int], mean: float, std: float) -> NDArray[Any]:
+            return recipe.tensor(name, shape, empty["logits_mean"], std)
+
+        nothing = output(small, tensor=lower)
         options = PostprocessOptions()
         found = suppress(
             select_candidates(nothing, 0, token_map, (height, width), options), options
@@ -407,8 +417,9 @@ def _preprocess(case: Case) -> None:
         case.exact(f"resize {width} x {height}", got, (new_height, new_width))
     mean, std = meta["pixel_mean"][::-1], meta["pixel_std"][::-1]  # recorded as B, G, R
     for index, entry in enumerate(meta["cases"]):
-        picture = recipe.image(entry["image"], *entry["hw"])
-        values = np.clip(np.floor(picture * np.float32(50) + np.float32(128)), 0, 255)
+        height, width = entry["hw"]
+        names = {"name": entry["image"], "h": height, "w": width}
+        values = formula.evaluate(entry["uint8_rgb"], names)
         image = Image.fromarray(values.astype(np.uint8).transpose(1, 2, 0))
         config = PixelConfig(entry["min_size"], entry["max_size"], tuple(mean), tuple(std), "bgr")
         name = f"preprocess.{index}"
@@ -565,11 +576,11 @@ def _box_units(case: Case) -> None:
     target = decode_boxes(encoded, anchors)
     case.array("loss.giou_sum", (1 - giou(decode_boxes(predicted, anchors), target)).sum())
     case.array("loss.giou_weighted", box_loss(predicted, anchors, target, weight))
-    margin = torch.tensor([-7.3, -3.1, 2.2, 9.9])
+    margin = torch.tensor(formula.margins(case.meta["boxes"]["centerness"]))
     case.array("loss.centerness_target", centerness_targets(anchors + margin, anchors))
     focal = case.meta["boxes"]["token_focal"]
     logits = _named(focal["logits"])
-    wanted = torch.from_numpy(recipe.tensor("unit.loss.targets", tuple(logits.shape)) > 1).float()
+    wanted = torch.from_numpy(formula.evaluate(focal["targets"], {})).float()
     parts = [
         alignment_loss(logits[image, :, :count], wanted[image, :, :count])
         for image, count in enumerate(focal["valid_tokens"])

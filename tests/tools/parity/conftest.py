@@ -111,7 +111,9 @@ def unit_meta() -> dict[str, Any]:
                   "depth": 2, "dim": c, "input": {"name": "map", "shape": [1, 35, c]},
                   "hw": [5, 7]}],
         "boxes": {"grid_sizes": [[3, 4], [2, 2], [1, 2], [1, 1], [1, 1]],
+                  "centerness": "boxes around the anchors: x1-5.5, y1-3.1, x2+2.2, y2+9",
                   "token_focal": {"logits": {"name": "logits", "shape": [2, 6, 4], "std": 2},
+                                  "targets": "tensor('made.targets', (2, 6, 4)) > 0.5",
                                   "valid_tokens": [2, 4]}},
     }  # fmt: skip
 
@@ -187,11 +189,15 @@ def record_all(folder: Path, config: ModelConfig) -> None:
                    "width_height_to_height_width": [[[640, 480], [800, 1066]]]},
         "pixel_mean": [103.53, 116.28, 123.675], "pixel_std": [57.375, 57.12, 58.395],
         "cases": [{"image": "photo", "hw": [9, 13], "min_size": 16, "max_size": 20,
+                   "uint8_rgb": "clip(floor(image(name, h, w) * 40 + 100), 0, 255), R, G, B",
                    "output": [3, 14, 20]}],
     }, **{"preprocess.0": np.zeros((3, 14, 20))})  # fmt: skip
     record(folder, "postprocess", {
         "name": "post", "level_sizes_hw": [[6, 8], [3, 4], [2, 2], [1, 1], [1, 1]],
         "image_sizes_hw": [[48, 64], [40, 60]], "positive_map": {"1": [1], "7": [3, 4]},
+        "inputs": {"bbox_reg": "tensor(name + '/box.pL', (n, 4, h, w), 0.0, 1.5)",
+                   "centerness": "tensor(name + '/centre.pL', (n, 1, h, w), 0.5, 1.5)",
+                   "logits": "tensor(name + '/words.pL', (n, h*w, 64), -4.0, 1.2)"},
         "empty_case": {"padded_hw": [32, 32], "logits_mean": -30.0, "boxes_shape": [0, 4]},
     })  # fmt: skip
     record(folder, "units", unit_meta(), **unit_inputs())

@@ -87,6 +87,26 @@ NORM = "rpn.head.bias_lang"
         ("postprocess", shift("candidates.1.boxes", 1.0), ["candidates.1"]),
         ("postprocess", shift("final.1.scores"), ["final.1"]),
         ("postprocess", edit("empty_case", "logits_mean", value=0.0), ["empty case"]),
+        (
+            "postprocess",
+            edit("inputs", "logits", value="tensor(name, (n, h*w, 64), -4.0, 1.2)"),
+            [f"{part}.{image}" for image in (0, 1) for part in ("candidates", "final")],
+        ),
+        (
+            "preprocess",
+            edit("cases", 0, "uint8_rgb", value="image(name, h, w) * 40 + 128"),
+            ["preprocess.0"],
+        ),
+        (
+            "units",
+            edit("boxes", "token_focal", "targets", value="tensor('made.targets', (2, 6, 4)) > 0"),
+            ["loss.token_focal"],
+        ),
+        (
+            "units",
+            edit("boxes", "centerness", value="x1-7.3, y1-3.1, x2+2.2, y2+9"),
+            ["loss.centerness_target"],
+        ),
         ("units", shift("deform_conv.0"), ["deform_conv.0"]),
         ("units", shift("dyconv.p3"), ["dyconv.p3"]),
         ("units", shift("dyconv.p5"), ["dyconv.p5"]),
