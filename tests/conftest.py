@@ -16,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from glip.checkpoint import Weights, save
-from glip.config import BackboneConfig, HeadConfig, ModelConfig, PixelConfig, TextConfig
+from glip.config import ModelConfig
 from glip.convert import to_official
 from glip.detector import Detector
 from glip.model.glip import GLIP
 from glip.model.presets import build
 from glip.text.tokenizer import Tokenizer
+from tests.toy import TINY
 
 pytest_plugins = ["tests.margins"]
 
@@ -49,38 +50,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
-    """Every part of GLIP at the smallest size that still has all its branches: 2 M parameters."""
-    return ModelConfig(
-        name="tiny_for_tests",
-        backbone=BackboneConfig(
-            "swin_tiny_patch4_window7_224",
-            drop_path=0.1,
-            options={
-                "embed_dim": 24,
-                "depths": [1, 1, 2, 1],
-                "num_heads": [1, 2, 4, 8],
-                "window_size": 7,
-            },
-        ),
-        text=TextConfig(
-            options={
-                "hidden_size": 32,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "intermediate_size": 64,
-            }
-        ),
-        head=HeadConfig(
-            channels=32,
-            blocks=2,
-            fusion_heads=4,
-            fusion_dim=64,
-            text_layer_heads=4,
-            text_layer_dim=64,
-            group_norm_groups=8,
-        ),
-        pixels=PixelConfig(short_side=96, long_side=160),
-    )
+    """The model that finds things without having learned any."""
+    return TINY
 
 
 @pytest.fixture(scope="session")

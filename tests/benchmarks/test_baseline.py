@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import baseline
@@ -23,7 +24,6 @@ from baseline import (
 from PIL import Image, ImageDraw
 
 from glip.checkpoint import Weights, save
-from glip.config import BackboneConfig, HeadConfig, ModelConfig, PixelConfig, TextConfig
 from glip.data.augment import AugmentConfig
 from glip.data.loader import TrainingSet, collate
 from glip.data.mixture import Draw
@@ -35,30 +35,14 @@ from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.record import read_records
 from glip.training.run_config import read_run
+from tests import toy
+from tests.toy import SIDE
 
-SIDE = 96
 COLOURS = ["red", "green", "blue", "left hand", "right hand"]
-CONFIG = ModelConfig(
-    name="toy",
-    backbone=BackboneConfig("test_efficientnet_gn", drop_path=0.0),
-    text=TextConfig(
-        options={
-            "hidden_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 32,
-        }
-    ),
-    head=HeadConfig(
-        channels=64,  # of which torchvision makes 32 groups
-        blocks=1,
-        fusion_heads=2,
-        fusion_dim=32,
-        text_layer_heads=2,
-        text_layer_dim=32,
-        group_norm_groups=4,
-    ),
-    pixels=PixelConfig(short_side=SIDE, long_side=SIDE),
+CONFIG = replace(
+    toy.CONFIG,
+    backbone=replace(toy.CONFIG.backbone, drop_path=0.0),
+    head=replace(toy.CONFIG.head, channels=64),  # of which torchvision makes 32 groups
 )
 
 

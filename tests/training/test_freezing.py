@@ -5,7 +5,7 @@ import pytest
 from glip.config import BackboneConfig
 from glip.errors import ConfigError
 from glip.training.freezing import FreezeConfig, freeze, to_training
-from tests.training.toy import CONFIG, toy_model
+from tests.toy import CONFIG, toy_model
 
 
 def trained(model):

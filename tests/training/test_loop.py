@@ -21,7 +21,7 @@ from glip.training.optim import (
     ScheduleConfig,
 )
 from glip.training.parallel import checkpoint_activations
-from tests.training.toy import CONFIG, SIDE, prompt, toy_batch, toy_batches, toy_model, toy_state
+from tests.toy import CONFIG, SIDE, prompt, toy_batch, toy_batches, toy_model, toy_state
 
 CONSTANT = ScheduleConfig("constant", warmup_steps=0)
 

@@ -23,7 +23,7 @@ from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, Schedule, ScheduleConfig
 from glip.training.parallel import Strategy, parallelise
 from glip.training.state import CheckpointFolder, TrainState
-from tests.training.toy import CONFIG, toy_batches, toy_model, toy_state
+from tests.toy import CONFIG, toy_batches, toy_model, toy_state
 
 STEPS = 3
 

@@ -26,7 +26,7 @@ from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run import evaluate_only, run_training
 from glip.training.run_config import DataConfig, RunConfig, SourceConfig
-from tests.training.toy import COLOURS, CONFIG, SIDE, picture, toy_model
+from tests.toy import COLOURS, CONFIG, SIDE, picture, toy_model
 
 CPU = torch.device("cpu")
 TOOL = Path(__file__).parents[2] / "tools" / "train_net.py"

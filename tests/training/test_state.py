@@ -15,9 +15,9 @@ from glip.errors import CheckpointError
 from glip.training.freezing import FreezeConfig, freeze
 from glip.training.optim import Plateau, PlateauConfig
 from glip.training.state import CheckpointFolder
-from tests.training.toy import toy_model, toy_state
+from tests.toy import toy_model, toy_state
 
-TOY = Path(__file__).parent / "toy.py"
+TOY = Path(__file__).parents[1] / "toy.py"
 
 
 def run(folder: Path, *options: object, killed: bool = False) -> None:
