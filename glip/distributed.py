@@ -133,6 +133,15 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+def any_process(value: bool) -> bool:
+    """Whether it holds on any of the processes, the same answer on each. A collective call."""
+    if not is_distributed():
+        return value
+    flag = torch.tensor(float(value))  # on the CPU, so that no GPU is waited for
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
 def gather_objects(value: T) -> list[T]:
     """What each process holds, in the order of ranks, on every process. A collective call."""
     if not is_distributed():

@@ -63,6 +63,8 @@ class Batch:
     """Of each prompt, (P, T') bool: the tokens of each phrase; T' at most the width of `tokens`."""
     targets: list[Target]
     image_ids: list[int | str]
+    unreadable: tuple[str, ...] = ()
+    """Why pictures that were drawn could not be read; others stand in their places."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -75,10 +77,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(
-            self.pixels.to(device, non_blocking=True),
-            self.tokens.to(device),
-            [token_map.to(device, non_blocking=True) for token_map in self.token_maps],
-            [target.to(device) for target in self.targets],
-            self.image_ids,
+        return replace(
+            self,
+            pixels=self.pixels.to(device, non_blocking=True),
+            tokens=self.tokens.to(device),
+            token_maps=[token_map.to(device, non_blocking=True) for token_map in self.token_maps],
+            targets=[target.to(device) for target in self.targets],
         )

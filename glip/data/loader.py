@@ -9,8 +9,9 @@ Letters: N boxes, P phrases, T tokens of one sample.
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,9 +26,13 @@ from glip.data.mixture import Draw
 from glip.data.records import ImageId
 from glip.data.sources import Source
 from glip.data.transforms import pad_batch, to_pixels
+from glip.errors import DataError, ImageError
 from glip.model.text_encoder import Tokens
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
+
+TRIES = 20
+"""Pictures that are drawn, one after the other, in the place of one that cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,8 @@ class Sample:
     """(P, T) bool."""
     target: Target
     image_id: ImageId
+    unreadable: tuple[str, ...] = ()
+    """Why pictures that were drawn before it could not be read."""
 
 
 class TrainingSet(Dataset[Sample]):
@@ -91,10 +98,27 @@ class TrainingSet(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw, always the same.
 
+        In the place of a picture that cannot be used stands another one of its source, and the
+        sample says so. official: the same, in silence.
+
         Raises:
-            ImageError: the picture is missing or damaged. official: another one is taken in
-                silence.
+            DataError: none of `TRIES` pictures in a row can be used.
         """
+        unreadable: list[str] = []
+        for _ in range(TRIES):
+            try:
+                sample = self._sample(draw)
+            except (ImageError, DataError) as error:
+                unreadable.append(str(error))
+                rng = random.Random(draw.seed)
+                record = rng.randrange(len(self.sources[draw.source]))
+                draw = Draw(draw.source, record, rng.getrandbits(63))
+            else:
+                return replace(sample, unreadable=tuple(unreadable))
+        raise DataError(f"{TRIES} pictures in a row cannot be used, the last one: {unreadable[-1]}")
+
+    def _sample(self, draw: Draw) -> Sample:
+        """Raises ImageError for a picture that cannot be read, DataError if it has another size."""
         rng = random.Random(draw.seed)
         source = self.sources[draw.source]
         image_id, original = source.scene(draw.record)
@@ -135,6 +159,7 @@ def collate(samples: Sequence[Sample], pad_id: int = 0) -> Batch:
         token_maps=[sample.token_map for sample in samples],
         targets=[sample.target for sample in samples],
         image_ids=[sample.image_id for sample in samples],
+        unreadable=tuple(reason for sample in samples for reason in sample.unreadable),
     )
 
 
@@ -170,7 +195,9 @@ def seed_worker(worker: int) -> None:
 
     Our own samples never do. PyTorch seeds its own generator and, of late, the others as well;
     official runs with older versions repeated the same numbers in all workers (reference K.3).
+    Ctrl-C, which the terminal sends to workers as well, is for the process that reads from them.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002, the very generator that such code draws from

@@ -21,16 +21,27 @@ from glip.data.formats.recognise import read_annotated
 from glip.data.records import DetectionData
 from glip.data.sources import DetectionSource, GroundingSource, Source
 from glip.detector import Detector
-from glip.distributed import world_size
+from glip.distributed import on_main, world_size
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.model.presets import build, preset
 from glip.task_prompt import read_prompt
 from glip.text.tokenizer import Tokenizer
-from glip.training.features import CachedPyramids
+from glip.training.ema import Ema
+from glip.training.features import CachedPyramids, FromFeatures
+from glip.training.freezing import freeze
 from glip.training.lora import add_lora
-from glip.training.parallel import is_sharded, whole
+from glip.training.optim import Plateau, build_optimizer
+from glip.training.parallel import (
+    checkpoint_activations,
+    is_sharded,
+    parallelise,
+    synchronise_batch_norm,
+    unwrapped,
+    whole,
+)
 from glip.training.run_config import RunConfig, SourceConfig
+from glip.training.state import TrainState, seed_generators
 from glip.training.words import as_table, prompt_of
 
 logger = logging.getLogger(__name__)
@@ -45,6 +56,43 @@ def starting_point(config: RunConfig, device: torch.device) -> Detector:
         chosen = preset(config.model)
         weights = Weights(chosen, build(chosen).state_dict())
     return Detector.from_weights(weights, device=device)
+
+
+def materials(config: RunConfig, device: torch.device) -> tuple[Detector, list[Source]]:
+    """The detector that a run trains, with what is to be learned in it, and its data.
+
+    Raises:
+        GlipError: Data, weights or options that do not fit.
+    """
+    detector = starting_point(config, device)
+    if not config.data.sources:
+        raise ConfigError("data.sources is empty; name at least one data set to train on")
+    on_main(lambda: _examine_sources(config.data.sources, detector))
+    sources = [training_source(source, detector) for source in config.data.sources]
+    return _with_learned_part(detector, config, sources), sources
+
+
+def new_state(
+    config: RunConfig, detector: Detector, device: torch.device
+) -> tuple[TrainState, tuple[str, ...]]:
+    """A run at its first step, and the modules that rest in it; seeds all generators."""
+    model = detector.model
+    resting = freeze(model, config.freeze, config.tune)
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
+    if config.freeze.batch_norm == "batch":
+        model = synchronise_batch_norm(model)
+    wrapped = parallelise(FromFeatures(model) if config.data.cache else model, config.strategy)
+    plateau = config.schedule.plateau
+    state = TrainState(
+        wrapped,
+        build_optimizer(unwrapped(wrapped).named_parameters(), config.optimizer),
+        torch.amp.GradScaler(device.type, enabled=config.precision == "float16"),
+        ema=None if config.ema is None else Ema(unwrapped(wrapped), config.ema),
+        plateau=None if plateau is None else Plateau(plateau),
+    )
+    seed_generators(config.seed)
+    return state, resting
 
 
 def training_source(config: SourceConfig, detector: Detector) -> Source:
@@ -77,7 +125,9 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
     )
 
 
-def with_learned_part(detector: Detector, config: RunConfig, sources: Sequence[Source]) -> Detector:
+def _with_learned_part(
+    detector: Detector, config: RunConfig, sources: Sequence[Source]
+) -> Detector:
     """The detector with what the way of tuning puts into the model, which predicts as before."""
     if config.tune not in ("prompt", "lora"):
         return detector
@@ -101,7 +151,7 @@ def with_learned_part(detector: Detector, config: RunConfig, sources: Sequence[S
     return detector
 
 
-def examine_sources(sources: Sequence[SourceConfig], detector: Detector) -> None:
+def _examine_sources(sources: Sequence[SourceConfig], detector: Detector) -> None:
     """The quick part of `glip doctor`, each data set once.
 
     Raises:
@@ -152,7 +202,7 @@ def plain_detector(
     Processes see different numbers of pictures, so a sharded model, whose parts have to be called
     by all processes together, is put together first.
     """
-    if model is detector.model and not _is_sharded(model):
+    if model is detector.model and not any(map(is_sharded, model.parameters())):
         return Detector(
             detector.model,
             detector.config,
@@ -164,10 +214,6 @@ def plain_detector(
     state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     weights = Weights(detector.config, state, tokenizer_json(detector.tokenizer))
     return Detector.from_weights(weights, device=device)
-
-
-def _is_sharded(model: nn.Module) -> bool:
-    return any(is_sharded(parameter) for parameter in model.parameters())
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> str | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from glip.data.batch import Batch
-from glip.distributed import mean_over_processes
+from glip.distributed import any_process, mean_over_processes, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
+from glip.settings import within
 from glip.training.freezing import to_training
+from glip.training.interrupt import signals_held
 from glip.training.losses import Criterion
 from glip.training.optim import Schedule, clip_gradients, set_rates
 from glip.training.parallel import gradients_stay_local, unwrapped
@@ -55,15 +57,21 @@ class LoopConfig:
     """Of the evaluation; it decides which weights are the best. None: the first one."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.evaluate_every is not None and self.evaluate_every < 1:
-            raise ConfigError(f"evaluate_every must be at least 1, got {self.evaluate_every}")
+        for name in ("steps", "accumulate", "log_every", "save_every", "evaluate_every"):
+            within(name, getattr(self, name), least=1)
         if self.precision not in get_args(Precision):
             raise ConfigError(
                 f"precision must be one of {get_args(Precision)}, got {self.precision!r}"
             )
+
+    def reports_at(self, step: int) -> bool:
+        """Whether a report is due after a step."""
+        return step == self.steps or step % self.log_every == 0
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether an evaluation is due after a step."""
+        every = self.evaluate_every
+        return step == self.steps or (every is not None and step % every == 0)
 
 
 class StepReport(NamedTuple):
@@ -114,6 +122,8 @@ def train(
     Raises:
         DivergedError: Gradients are no numbers for many steps.
         ConfigError: The batches end too soon.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, as whoever handles them has it: after the step that
+            is going on, with a checkpoint.
     """
     model = state.model
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -121,95 +131,211 @@ def train(
     to_training(unwrapped(model), resting)
     stream = iter(batches)
     state.restore_generators()
-    bad_steps, since = 0, state.step
-    sums: dict[str, Tensor] = {}
-    started, waited = time.perf_counter(), 0.0
+    meter, bad_steps = _Meter(state.step), 0
+    with _Milestones(state, config, resting, save, evaluate) as milestones:
+        milestones.catch_up()
+        while state.step < config.steps and not state.stopped:
+            with signals_held() as signals:
+                lr = set_rates(state.optimizer, schedule, state.step, state.plateau)
+                for micro in range(config.accumulate):
+                    with meter.waiting():
+                        batch = _next(stream, state.step, config.steps).to(device)
+                    with gradients_stay_local(model, active=micro < config.accumulate - 1):
+                        with _autocast(device, config.precision):
+                            output = model(batch.pixels, batch.tokens)
+                        losses = criterion(
+                            output, batch.targets, batch.token_maps, batch.tokens.mask
+                        )
+                        total = torch.stack(list(losses.values())).sum()
+                        state.scaler.scale(total / config.accumulate).backward()
+                    meter.add({**losses, "total": total}, 1 / config.accumulate)
+                with milestones.changing():
+                    norm = _step(state, parameters, config.clip_norm)
+                bad_steps = 0 if torch.isfinite(norm) else bad_steps + 1
+                if bad_steps:
+                    _bad_step(state.step, bad_steps, norm, losses, batch)
+                state.step += 1
+                if any_process(bool(signals)):
+                    milestones.stop()
+            if report is not None and config.reports_at(state.step):
+                report(meter.report(state.step, lr, norm))
+            with meter.paused():
+                milestones.reach()
+    return state
 
-    while state.step < config.steps and not state.stopped:
-        lr = set_rates(state.optimizer, schedule, state.step, state.plateau)
-        for micro in range(config.accumulate):
-            asked = time.perf_counter()
-            try:
-                batch = next(stream).to(device)
-            except StopIteration:
-                raise ConfigError(
-                    f"the data ended at step {state.step} of {config.steps}"
-                ) from None
-            waited += time.perf_counter() - asked
 
-            with gradients_stay_local(model, active=micro < config.accumulate - 1):
-                with _autocast(device, config.precision):
-                    output = model(batch.pixels, batch.tokens)
-                losses = criterion(output, batch.targets, batch.token_maps, batch.tokens.mask)
-                total = torch.stack(list(losses.values())).sum()
-                state.scaler.scale(total / config.accumulate).backward()
-            for name, loss in {**losses, "total": total}.items():
-                sums[name] = sums.get(name, 0) + loss.detach() / config.accumulate
+def _next(stream: Iterator[Batch], step: int, steps: int) -> Batch:
+    try:
+        return next(stream)
+    except StopIteration:
+        raise ConfigError(f"the data ended at step {step} of {steps}") from None
 
-        state.scaler.unscale_(state.optimizer)
-        norm = clip_gradients(parameters, config.clip_norm)
-        if torch.isfinite(norm):  # the same on every process
-            state.scaler.step(state.optimizer)
-            if state.ema is not None:
-                state.ema.update(unwrapped(model))
-            bad_steps = 0
-        else:
-            bad_steps += 1
-            logger.warning(
-                "step %d skipped: gradients are %s, losses %s, pictures %s",
-                state.step,
-                norm.item(),
-                {name: loss.item() for name, loss in losses.items()},
-                batch.image_ids,
-            )
-            if bad_steps >= MAX_BAD_STEPS:
-                raise DivergedError(
-                    f"gradients were no numbers for {bad_steps} steps up to {state.step}; lower "
-                    "the learning rate, or train in bfloat16 or float32"
-                )
-        state.scaler.update()
-        state.optimizer.zero_grad()
-        state.step += 1
 
-        at_end = state.step == config.steps
-        if report is not None and (at_end or state.step % config.log_every == 0):
-            steps, now = state.step - since, time.perf_counter()
-            means = mean_over_processes(torch.stack(list(sums.values()))) / steps
-            report(
-                StepReport(
-                    state.step,
-                    dict(zip(sums, means.tolist(), strict=True)),
-                    lr,
-                    norm.item(),
-                    (now - started) / steps,
-                    waited / steps,
-                )
-            )
-            since, sums, started, waited = state.step, {}, time.perf_counter(), 0.0
+def _step(state: TrainState, parameters: Sequence[nn.Parameter], clip_norm: float | None) -> Tensor:
+    """Move the weights along their gradients, if those are numbers.
 
-        due = at_end or (
-            config.evaluate_every is not None and state.step % config.evaluate_every == 0
+    Returns:
+        () norm of the gradients before clipping, the same on every process.
+    """
+    state.scaler.unscale_(state.optimizer)
+    norm = clip_gradients(parameters, clip_norm)
+    if torch.isfinite(norm):
+        state.scaler.step(state.optimizer)
+        if state.ema is not None:
+            state.ema.update(unwrapped(state.model))
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    return norm
+
+
+def _bad_step(
+    step: int, bad_steps: int, norm: Tensor, losses: Mapping[str, Tensor], batch: Batch
+) -> None:
+    """Say that a step was skipped, and give up after too many of them in a row."""
+    logger.warning(
+        "step %d skipped: gradients are %s, losses %s, pictures %s",
+        step,
+        norm.item(),
+        {name: loss.item() for name, loss in losses.items()},
+        batch.image_ids,
+    )
+    if bad_steps >= MAX_BAD_STEPS:
+        raise DivergedError(
+            f"gradients were no numbers for {bad_steps} steps up to {step}; lower "
+            "the learning rate, or train in bfloat16 or float32"
         )
-        best_before = state.best, state.best_step
-        if evaluate is not None and due:
-            _evaluate(state, evaluate, config.metric)
-            to_training(unwrapped(model), resting)
-            started = time.perf_counter()
 
+
+class _Meter:
+    """Means of losses and times since the last report.
+
+    Args:
+        step: Where the run stands.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._restart(step)
+
+    def _restart(self, step: int) -> None:
+        self._since, self._sums = step, dict[str, Tensor]()
+        self._started, self._waited = time.perf_counter(), 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time in which data is waited for."""
+        asked = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - asked
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that belongs to no step."""
+        paused = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - paused
+
+    def add(self, losses: Mapping[str, Tensor], share: float) -> None:
+        """The losses of a batch, which is a share of a step."""
+        for name, loss in losses.items():
+            self._sums[name] = self._sums.get(name, 0) + loss.detach() * share
+
+    def report(self, step: int, lr: float, norm: Tensor) -> StepReport:
+        """Means of all that was added since the report before; a collective call."""
+        steps, now = step - self._since, time.perf_counter()
+        means = mean_over_processes(torch.stack(list(self._sums.values()))) / steps
+        result = StepReport(
+            step,
+            dict(zip(self._sums, means.tolist(), strict=True)),
+            lr,
+            norm.item(),
+            (now - self._started) / steps,
+            self._waited / steps,
+        )
+        self._restart(step)
+        return result
+
+
+class _Milestones:
+    """Evaluations and checkpoints: those that are due after a step, and the one of a stop.
+
+    As a context it writes a checkpoint on the way out of an error, where one process works alone
+    and the weights are whole. None after divergence, which would only diverge again.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        config: LoopConfig,
+        resting: Sequence[str],
+        save: Callable[[TrainState], object] | None,
+        evaluate: Callable[[nn.Module], Mapping[str, float]] | None,
+    ) -> None:
+        self._state, self._config, self._resting = state, config, resting
+        self._save, self._evaluate = save, evaluate
+        self._tried = state.step  # the last one that was to be saved
+        self._whole = True
+
+    def __enter__(self) -> _Milestones:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if error is None or isinstance(error, DivergedError) or not self._whole:
+            return
+        if world_size() == 1:
+            self._save_before_leaving()
+
+    def stop(self) -> None:
+        """Save, and leave on every process; a collective call."""
+        self._save_before_leaving()
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """An error meanwhile leaves weights that are neither those before nor those after."""
+        self._whole = False
+        yield
+        self._whole = True
+
+    def catch_up(self) -> None:
+        """The evaluation of the step that a run was stopped at, if it was stopped before it."""
+        step, history = self._state.step, self._state.history
+        pending = step > 0 and self._config.evaluates_at(step)
+        if self._evaluate is not None and pending and (not history or history[-1]["step"] != step):
+            self.reach()
+
+    def reach(self) -> None:
+        """Evaluate and save what is due after the state's step; a collective call."""
+        state, config = self._state, self._config
+        at_end = state.step == config.steps
+        best_before = state.best, state.best_step
+        if self._evaluate is not None and config.evaluates_at(state.step):
+            _evaluate(state, self._evaluate, config.metric)
+            to_training(unwrapped(state.model), self._resting)
         is_last = at_end or state.stopped
-        if save is not None and (
+        if self._save is None or not (
             is_last or state.step % config.save_every == 0 or state.best_step == state.step
         ):
-            try:
-                save(state)
-            except CheckpointError as error:
-                if is_last:
-                    raise
-                if state.best_step == state.step:  # these weights are not on the disk
-                    state.best, state.best_step = best_before
-                logger.error("%s; training goes on", error)
-            started = time.perf_counter()
-    return state
+            return
+        self._tried = state.step
+        try:
+            self._save(state)
+        except CheckpointError as error:
+            if is_last:
+                raise
+            if state.best_step == state.step:  # these weights are not on the disk
+                state.best, state.best_step = best_before
+            logger.error("%s; training goes on", error)
+
+    def _save_before_leaving(self) -> None:
+        if self._save is None or self._state.step == self._tried:
+            return
+        self._tried = self._state.step
+        try:
+            self._save(self._state)
+        except CheckpointError as error:
+            logger.error("%s", error)
 
 
 def _autocast(device: torch.device, precision: Precision) -> torch.autocast | nullcontext[None]:

@@ -75,6 +75,12 @@ class DataConfig:
     and prompts that stay the same but for flips; see `glip.training.features`."""
     cache_gib: float = 2.0
     """Memory for that; what does not fit is computed each time."""
+    max_unreadable: float = 0.05
+    """Share of pictures that cannot be read, or do not have the size that the annotations say, up
+    to which others stand in for them. More of them end the run."""
+
+    def __post_init__(self) -> None:
+        within("data.max_unreadable", self.max_unreadable, least=0, most=1)
 
 
 @dataclass(frozen=True)

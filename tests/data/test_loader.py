@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig
@@ -20,7 +21,7 @@ from glip.data.pictures import PictureFolder
 from glip.data.records import GroundingData
 from glip.data.sampling import SamplingConfig
 from glip.data.sources import DetectionSource, GroundingSource, repeat_factors
-from glip.errors import ConfigError, DataError, ImageError
+from glip.errors import ConfigError, DataError
 from glip.text.tokenizer import Tokenizer
 
 PIXELS = PixelConfig(short_side=32, long_side=64)
@@ -151,15 +152,34 @@ def test_long_caption_is_trained_in_passes_that_fit(coco, mdetr, tokenizer):
     assert seen == {"the left red box", "the right blue box"}
 
 
-def test_picture_of_another_size_than_its_boxes_is_refused(coco, draw, detection, tokenizer):
-    draw(40, 60).save(coco.parent / "a.png")
-    with pytest.raises(DataError, match=r"a.png is 40 x 60 .* drawn on 60 x 40"):
-        TrainingSet([detection], tokenizer, PIXELS, PLAIN)[Draw(0, 0, 0)]
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.unlink(), "b.png does not exist"),
+        (lambda path: path.write_bytes(b"no picture"), "b.png"),
+        (lambda path: path.write_bytes(b""), "b.png"),
+        (lambda path: Image.new("RGB", (9, 5)).save(path), "b.png is 9 x 5"),
+    ],
+)
+def test_another_picture_stands_in_for_one_that_cannot_be_used(
+    coco, detection, tokenizer, spoil, reason
+):
+    dataset = TrainingSet([detection], tokenizer, PIXELS, PLAIN)
+    assert dataset[Draw(0, 1, 0)].unreadable == ()
+    spoil(coco.parent / "b.png")
+    sample = dataset[Draw(0, 1, 0)]
+    assert sample.image_id == 10  # the other one
+    assert all(reason in why for why in sample.unreadable) and sample.unreadable
+    again = dataset[Draw(0, 1, 0)]
+    assert torch.equal(again.pixels, sample.pixels)
+    batch = collate([dataset[Draw(0, 0, 0)], sample])
+    assert batch.unreadable == sample.unreadable == batch.to("cpu").unreadable
 
 
-def test_missing_picture_is_an_error_and_not_another_picture(coco, detection, tokenizer):
-    (coco.parent / "b.png").unlink()
-    with pytest.raises(ImageError, match=r"b.png does not exist"):
+def test_no_picture_to_stand_in_is_an_error(coco, detection, tokenizer):
+    for name in ("a.png", "b.png"):
+        (coco.parent / name).unlink()
+    with pytest.raises(DataError, match=r"20 pictures in a row cannot be used.*does not exist"):
         TrainingSet([detection], tokenizer, PIXELS, PLAIN)[Draw(0, 1, 0)]
 
 

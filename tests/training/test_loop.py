@@ -1,6 +1,7 @@
 """The loop at toy size: it learns, and keeps its promises on the way."""
 
 import itertools
+import signal
 from dataclasses import replace
 
 import pytest
@@ -254,3 +255,77 @@ def test_float16_finds_its_loss_scale():
     state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
     go(state, itertools.repeat(toy_batch([0])), LoopConfig(steps=5, precision="float16"))
     assert not torch.equal(before, state.model.head.outputs.project.weight)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stopping(batches, at):
+    """The batches up to one in whose place an error comes."""
+    for number, batch in enumerate(batches):
+        if number == at:
+            raise Interrupted
+        yield batch
+
+
+def test_checkpoint_is_written_on_the_way_out_of_an_error():
+    saved = []
+    state = toy_state(toy_model())
+    with pytest.raises(Interrupted):
+        go(
+            state,
+            stopping(toy_batches(0, 1), 3),
+            LoopConfig(9, accumulate=2),
+            save=lambda now: saved.append((now.step, now.model.state_dict())),
+        )
+    assert [step for step, _ in saved] == [1]  # the step that was going on has not happened
+
+
+def test_ctrl_c_ends_the_run_after_its_step_with_a_checkpoint():
+    saved, done = [], []
+
+    def batches():
+        for batch in toy_batches(0, 1):
+            if len(done) == 1:
+                signal.raise_signal(signal.SIGINT)
+            done.append(1)
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        go(
+            toy_state(toy_model()),
+            batches(),
+            LoopConfig(9, evaluate_every=2),
+            save=lambda now: saved.append(now.step),
+            evaluate=lambda model: pytest.fail("evaluated"),
+        )
+    assert saved == [2]
+
+
+def test_evaluation_that_a_stop_prevented_comes_first_when_the_run_goes_on():
+    evaluated, saved = [], []
+    state = toy_state(toy_model())
+    state.step = 2  # stopped after the step and before its evaluation
+    go(
+        state,
+        itertools.islice(toy_batches(0, 1), 1),
+        LoopConfig(3, evaluate_every=2),
+        save=lambda now: saved.append(now.step),
+        evaluate=lambda model: evaluated.append(state.step) or {"AP": 0.5},
+    )
+    assert evaluated == [2, 3]
+    assert saved == [2, 3]  # the first is the best
+
+
+def test_no_checkpoint_of_a_run_that_diverged(monkeypatch):
+    monkeypatch.setattr("glip.training.loop.MAX_BAD_STEPS", 1)
+    saved = []
+    with pytest.raises(DivergedError):
+        go(
+            toy_state(toy_model()),
+            poisoned(toy_batches(0, 1), {1}),
+            LoopConfig(9),
+            save=lambda now: saved.append(now.step),
+        )
+    assert saved == []

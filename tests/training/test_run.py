@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,8 +19,9 @@ from glip.cli.main import main
 from glip.data.augment import AugmentConfig
 from glip.data.doctor.examine import examine
 from glip.data.sampling import SamplingConfig
-from glip.errors import CheckpointError, ConfigError, DataError
+from glip.errors import CheckpointError, ConfigError, DataError, StorageError
 from glip.evaluation.config import EvaluationConfig
+from glip.jobs.folder import LOCK, held
 from glip.settings import to_yaml
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
@@ -89,7 +91,7 @@ def config_for(drawn: Path, steps: int, **changes: object) -> RunConfig:
 def test_run_leaves_weights_logs_and_a_report(drawn, tmp_path):
     metrics = run_training(config_for(drawn, steps=3), tmp_path / "run", CPU)
     assert {"AP", "AP50"} <= metrics.keys()
-    assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard"} == {
+    assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard", LOCK} == {
         "config.yaml",
         "checkpoints",
         "evaluation",
@@ -323,3 +325,28 @@ def test_four_pictures_are_learned_by_heart(drawn, tmp_path, seed, learned):
         replace(config, data=replace(config.data, augment=augment)), tmp_path / "run", CPU
     )
     learned("AP", metrics["AP"], least=0.8)
+
+
+def test_pictures_that_cannot_be_read_are_skipped_up_to_a_share(drawn, tmp_path, caplog):
+    def spoiled(name, *numbers):
+        folder = tmp_path / name
+        shutil.copytree(drawn, folder)
+        for number in numbers:
+            (folder / f"{number}.png").write_bytes(b"no picture")
+        evaluation = EvaluationConfig(None)
+        data = config_for(folder, 3).data
+        return config_for(
+            folder, 3, data=replace(data, max_unreadable=0.3), evaluation=evaluation, batch_size=2
+        )
+
+    run_training(spoiled("one", 1), tmp_path / "goes_on", CPU)
+    said = [r.getMessage() for r in caplog.records if "skipped" in r.getMessage()]
+    assert len(said) == 1
+    assert "1.png" in said[0]
+    with pytest.raises(DataError, match=r"2 of 4 pictures cannot be read, more than 30%"):
+        run_training(spoiled("two", 1, 2), tmp_path / "ends", CPU)
+
+
+def test_two_runs_in_one_folder_are_refused(drawn, tmp_path):
+    with held(tmp_path / "run"), pytest.raises(StorageError, match="in use by another run"):
+        run_training(config_for(drawn, steps=1), tmp_path / "run", CPU)

@@ -13,7 +13,7 @@ from glip.errors import ConfigError, DataError
 from glip.report.chart import Line, write_chart
 from glip.tuning.options import TuneOptions
 from glip.tuning.protocol import ALL, Cell, Plan, cells_table, compare, curves, data_sets, finished
-from tests.tuning.squares import write_set
+from tests.training.squares import write_set
 
 CPU = torch.device("cpu")
 TOOL = Path(__file__).parents[2] / "tools" / "odinw.py"

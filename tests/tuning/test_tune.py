@@ -32,7 +32,7 @@ from glip.tuning.interpolate import interpolate, interpolate_prompt
 from glip.tuning.options import GRID, RATES, TuneOptions
 from glip.tuning.tune import tune
 from glip.tuning.wording import Said, worded
-from tests.tuning.squares import write_set
+from tests.training.squares import write_set
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,62 @@
+"""Batches go on as long as nearly all pictures can be read."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from glip.errors import DataError
+from glip.training.feed import readable
+from tests.training.toy import toy_batch
+
+
+def batches(*reasons):
+    for unreadable in reasons:
+        yield replace(toy_batch([0, 1]), unreadable=unreadable)
+
+
+def test_each_unreadable_picture_is_named_once(caplog):
+    caplog.set_level(logging.WARNING)
+    reasons = (("a.png cannot be decoded",), (), ("a.png cannot be decoded", "b.png is gone"))
+    assert len(list(readable(batches(*reasons), 1000, 0.05))) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "skipped: a.png cannot be decoded",
+        "skipped: b.png is gone",
+        "2 pictures could not be read",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "most", "bad", "fault"),
+    [
+        (1000, 0.05, 5, None),
+        (1000, 0.05, 6, "6 of 100 pictures cannot be read, more than 5%: 5.png; `glip doctor`"),
+        (10, 0.1, 1, None),
+        (10, 0.1, 2, "2 of 10 pictures cannot be read, more than 10%"),
+        (10, 0.0, 1, "1 of 10 pictures"),
+        (10, 1.0, 10, None),
+    ],
+)
+def test_more_than_a_share_ends_the_run(pictures, most, bad, fault):
+    unreadable = tuple(f"{number}.png" for number in range(bad))
+    stream = readable(batches((), unreadable), pictures, most)
+    next(stream)
+    if fault is None:
+        next(stream)
+        return
+    with pytest.raises(DataError) as caught:
+        next(stream)
+    assert str(caught.value).startswith(fault)
+
+
+def test_error_of_a_worker_is_one_line():
+    def worker():
+        yield from batches(())
+        raise DataError(
+            "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+            "call last):\n  File x\nglip.errors.DataError: 20 pictures: the last one: a.png\n"
+        )
+
+    with pytest.raises(DataError) as caught:
+        list(readable(worker(), 10, 0.5))
+    assert str(caught.value) == "20 pictures: the last one: a.png"
