@@ -141,14 +141,8 @@ def train(
                     with meter.waiting():
                         batch = _next(stream, state.step, config.steps).to(device)
                     with gradients_stay_local(model, active=micro < config.accumulate - 1):
-                        with _autocast(device, config.precision):
-                            output = model(batch.pixels, batch.tokens)
-                        losses = criterion(
-                            output, batch.targets, batch.token_maps, batch.tokens.mask
-                        )
-                        total = torch.stack(list(losses.values())).sum()
-                        state.scaler.scale(total / config.accumulate).backward()
-                    meter.add({**losses, "total": total}, 1 / config.accumulate)
+                        losses = _backward(state, batch, criterion, config)
+                    meter.add(losses, 1 / config.accumulate)
                 with milestones.changing():
                     norm = _step(state, parameters, config.clip_norm)
                 bad_steps = 0 if torch.isfinite(norm) else bad_steps + 1
@@ -162,6 +156,21 @@ def train(
             with meter.paused():
                 milestones.reach()
     return state
+
+
+def _backward(
+    state: TrainState, batch: Batch, criterion: Criterion, config: LoopConfig
+) -> dict[str, Tensor]:
+    """Losses of a batch and their sum, "total", all (); their gradients join those that are there.
+
+    A gradient that joins is divided by the number of batches of a step.
+    """
+    with _autocast(batch.tokens.mask.device, config.precision):
+        output = state.model(batch.pixels, batch.tokens)
+    losses = criterion(output, batch.targets, batch.token_maps, batch.tokens.mask)
+    total = torch.stack(list(losses.values())).sum()
+    state.scaler.scale(total / config.accumulate).backward()
+    return {**losses, "total": total}
 
 
 def _next(stream: Iterator[Batch], step: int, steps: int) -> Batch:
