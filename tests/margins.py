@@ -1,6 +1,6 @@
 """What is learned is checked with room to spare: figures against their bounds, over several seeds.
 
-A test of something learned asks for the fixtures `seed` and `learned`. It runs for one seed; with
+A test of something learned is marked so and asks for the fixtures `seed` and `learned`. It runs for one seed; with
 `pytest -m learned --seeds 5` for five, and the worst of each figure is printed beside its bound:
 on another processor, or with `ATEN_CPU_CAPABILITY=default` in front, sums are rounded in another
 order, and a run ends elsewhere. A bound holds if the worst figure stays well away from it.
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "seed" in metafunc.fixturenames:
+    if "seed" in metafunc.fixturenames and metafunc.definition.get_closest_marker("learned"):
         metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds")))
 
 
