@@ -1,9 +1,10 @@
 """What is learned is checked with room to spare: figures against their bounds, over several seeds.
 
-A test of something learned is marked so and asks for the fixtures `seed` and `learned`. It runs for one seed; with
-`pytest -m learned --seeds 5` for five, and the worst of each figure is printed beside its bound:
-on another processor, or with `ATEN_CPU_CAPABILITY=default` in front, sums are rounded in another
-order, and a run ends elsewhere. A bound holds if the worst figure stays well away from it.
+A test of something learned is marked so and asks for the fixtures `seed` and `learned`. It runs
+for one seed; with `pytest -m learned --seeds 5` for five, and the worst of each figure is printed
+beside its bound: on another processor, or with `ATEN_CPU_CAPABILITY=default` in front, sums are
+rounded in another order, and a run ends elsewhere. A bound holds if the worst figure stays well
+away from it.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ import logging
 from dataclasses import replace
 
 import pytest
-from tests.training.toy import toy_batch
 
 from glip.errors import DataError
 from glip.training.feed import readable
+from tests.toy import toy_batch
 
 
 def batches(*reasons):
