@@ -1,7 +1,7 @@
 # Everything here runs with the interpreter of the active environment.
-.PHONY: check test slow lint types
+.PHONY: check fast test slow margins lint types docs
 
-check: lint types test
+check: lint types test docs
 
 lint:
 	ruff check .
@@ -10,8 +10,20 @@ lint:
 types:
 	mypy
 
-test:
+fast: # under a minute: what to run after every change
+	python -m pytest -m "not slow and not whole and not learned and not ray and not clients"
+
+test: # everything but what takes minutes, a cluster or other people's programs
 	python -m pytest
 
 slow:
 	python -m pytest -m slow
+
+margins: # how far what is learned stays from its bounds, with other seeds and on other processors
+	for cpu in default avx2 ""; do \
+	  ATEN_CPU_CAPABILITY=$$cpu ONEDNN_MAX_CPU_ISA=$$( [ "$$cpu" = avx2 ] && echo AVX2 || echo DEFAULT ) \
+	    python -m pytest -m learned --seeds 5; \
+	done
+
+docs:
+	mkdocs build --strict

@@ -1,3 +1,3 @@
 """The version, apart from everything that importing it would load."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -246,6 +246,7 @@ def test_to_supervision_hands_over_arrays(
     assert theirs["data"]["class_name"].tolist() == ["dog", "cat", "cat on mat"]
 
 
+@pytest.mark.clients
 def test_to_supervision_is_understood_by_the_real_package(found: Detections) -> None:
     supervision = pytest.importorskip("supervision")
     for detections in (found, found[:0]):

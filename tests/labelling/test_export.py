@@ -176,6 +176,7 @@ def test_voc_by_our_reader_to_the_pixel(data: DataSet, tmp_path: Path) -> None:
     assert [entry.text for entry in first] == ["11", "21", "61", "80"]  # whole, counted from 1
 
 
+@pytest.mark.clients
 @pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
 def test_by_supervision(kind: Format, data: DataSet, root: Path, tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")

@@ -27,6 +27,7 @@ from glip.labelling.ray_engine import label_photos_with_ray
 from glip.postprocess import PostprocessOptions
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.ray
 
 JOB = {"job": 1}
 ONTOLOGY = Ontology.of_names(["cat", "red car"], threshold=0.5)
