@@ -59,7 +59,7 @@ from glip.data.batch import Batch, Target
 from glip.data.loader import Sample, TrainingSet, training_loader
 from glip.data.mixture import Draw, MixtureSampler
 from glip.data.sources import DetectionSource, Source
-from glip.data.transforms import pad_batch, resize, to_pixels
+from glip.data.transforms import pad_batch, to_pixels
 from glip.detector import Detector, Prepared
 from glip.distributed import is_main, on_main, rank, start, stop, wait_for_all, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
@@ -70,6 +70,7 @@ from glip.model.anchors import ANCHOR_STRIDES, grid_anchors
 from glip.model.fpn import LEVEL_STRIDES
 from glip.model.presets import build
 from glip.model.text_encoder import Tokens
+from glip.pixels import resize
 from glip.postprocess import PostprocessOptions, rescale
 from glip.settings import from_dict
 from glip.structures import Detections

@@ -39,12 +39,13 @@ from tqdm import tqdm
 from glip import Detector, Prompt
 from glip.checkpoint import OFFICIAL_FILES, Weights, assemble, read, save
 from glip.convert import convert, to_official
-from glip.data.transforms import pad_batch, resize, to_pixels
+from glip.data.transforms import pad_batch, to_pixels
 from glip.detector import load
 from glip.model.glip import GLIP
 from glip.model.head import HeadOutput
 from glip.model.presets import PRESETS, build, build_empty, preset
 from glip.model.text_encoder import Tokens
+from glip.pixels import resize
 from glip.postprocess import PostprocessOptions, select_candidates, suppress
 from glip.text.prompt import PromptPass
 from glip.text.tokenizer import Tokenizer

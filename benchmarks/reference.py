@@ -30,7 +30,6 @@ from torch.utils.checkpoint import checkpoint
 
 from glip.boxes import clip_boxes, decode_boxes
 from glip.config import PixelConfig
-from glip.data.transforms import padded_hw, resize
 from glip.model.anchors import cell_anchor
 from glip.model.dyhead import DeformableConv, DyHeadBlock
 from glip.model.fpn import FPN, LEVEL_STRIDES
@@ -40,6 +39,7 @@ from glip.model.head import HeadOutput, Outputs
 from glip.model.ops.windows import MASKED
 from glip.model.swin import SwinStages
 from glip.model.text_encoder import TextEncoder, TextLayer, Tokens
+from glip.pixels import padded_hw, resize
 from glip.postprocess import Found, PostprocessOptions
 
 TEXT_POSITIONS = 256

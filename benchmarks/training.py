@@ -37,11 +37,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from glip.data.batch import Target
-from glip.data.transforms import padded_hw
 from glip.model.glip import GLIP
 from glip.model.head import HeadOutput
 from glip.model.presets import PRESETS, build, preset
 from glip.model.text_encoder import Tokens
+from glip.pixels import padded_hw
 from glip.text.tokenizer import Tokenizer
 from glip.training.losses import Criterion
 from glip.training.parallel import checkpoint_activations

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
 from glip.config import ModelConfig
-from glip.data.transforms import pad_batch, padded_hw, resize, to_pixels
+from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import (
     CheckpointError,
     ConfigError,
@@ -33,6 +33,7 @@ from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.model.glip import GLIP, Pyramid
 from glip.model.presets import preset
 from glip.model.text_encoder import Tokens, Words
+from glip.pixels import padded_hw, resize
 from glip.postprocess import (
     Aggregate,
     Found,

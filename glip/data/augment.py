@@ -22,8 +22,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from glip.config import PixelConfig
-from glip.data.transforms import resize
 from glip.errors import ConfigError
+from glip.pixels import resize
 from glip.text.mirror import mirror
 
 Boxes = npt.NDArray[np.float32]

@@ -22,7 +22,6 @@ import torch
 
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, ImageId
-from glip.data.transforms import padded_hw
 from glip.detector import Prepared
 from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
 from glip.errors import ImageError
@@ -39,6 +38,7 @@ from glip.evaluation.predictions import (
 from glip.evaluation.questions import Asked, Question, by_picture
 from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
+from glip.pixels import padded_hw
 from glip.postprocess import Found, PostprocessOptions, merge
 from glip.structures import Detections
 from glip.text.prompt import Prompt

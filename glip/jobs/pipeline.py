@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from glip import distributed
-from glip.data.transforms import padded_hw
 from glip.detector import Prepared
 from glip.errors import ConfigError, ImageError, StorageError
 from glip.images import unusable_name
 from glip.jobs.journal import Journal
+from glip.pixels import padded_hw
 
 ROUND_SECONDS = 30.0
 """How long each process works before all tell each other how far they are. Rounds of equal length

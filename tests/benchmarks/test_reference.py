@@ -6,10 +6,11 @@ from reference import Reference, postprocess, preprocess
 from torch import Tensor
 
 from glip.config import ModelConfig
-from glip.data.transforms import pad_batch, resize, to_pixels
+from glip.data.transforms import pad_batch, to_pixels
 from glip.model.glip import GLIP
 from glip.model.presets import build, preset
 from glip.model.text_encoder import Tokens
+from glip.pixels import resize
 from glip.postprocess import PostprocessOptions, select_candidates, suppress
 
 TOKENS = Tokens.pad([(101, 2711, 1012, 4937, 1012, 3899, 102), (101, 4937, 3899, 102)])

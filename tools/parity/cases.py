@@ -27,7 +27,7 @@ from glip.checkpoint import Weights, assemble
 from glip.config import PixelConfig
 from glip.convert import convert, rename, rename_table, to_official, without_effect
 from glip.data.batch import Target
-from glip.data.transforms import pad_batch, resize, resized_hw, to_pixels
+from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import ConfigError
 from glip.model.anchors import cell_anchor, grid_anchors
 from glip.model.dyhead import DyHeadBlock
@@ -40,6 +40,7 @@ from glip.model.ops.windows import relative_position_index, run_blocks
 from glip.model.presets import build_empty, preset
 from glip.model.swin import SwinStages
 from glip.model.text_encoder import TextLayer, Tokens, Words
+from glip.pixels import resize, resized_hw
 from glip.postprocess import Found, PostprocessOptions, select_candidates, suppress
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
