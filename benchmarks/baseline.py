@@ -63,6 +63,7 @@ from glip.data.transforms import pad_batch, to_pixels
 from glip.detector import Detector, Prepared
 from glip.distributed import is_main, on_main, rank, start, stop, wait_for_all, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
+from glip.evaluation.config import TaskOptions
 from glip.evaluation.table import results_table
 from glip.evaluation.tasks import run_task
 from glip.images import ImageLike, load_image
@@ -778,7 +779,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in map(Path, args.val):
             folder = args.output / "evaluation" / f"{path.resolve().parent.name}_{path.stem}"
             settings = {"detector": "closed-set baseline", "steps": config.steps}
-            results = run_task("custom", predictor, [path], folder, settings=settings)
+            results = run_task(TaskOptions("custom"), predictor, [path], folder, settings=settings)
             if is_main():
                 print(f"{path}\n{results_table(results)}")
         if is_main():

@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from glip.detector import load
     from glip.distributed import is_main
     from glip.errors import ConfigError
+    from glip.evaluation.config import TaskOptions
     from glip.evaluation.table import results_table
     from glip.evaluation.tasks import run_task
 
@@ -100,19 +101,21 @@ def run(args: argparse.Namespace) -> int:
         if args.prompt is not None:
             settings |= {"prompt": args.prompt.name, "prompt_sha256": file_sha256(args.prompt)}
     results = run_task(
-        args.task,
+        TaskOptions(
+            args.task,
+            images=args.images,
+            split=args.split,
+            chunk=args.chunk,
+            wordings=None if args.wordings is None else read_other_words(args.wordings),
+            fixed_ap=not args.standard_ap,
+            max_detections=args.max_detections,
+            batch_size=args.batch_size,
+            limit=args.limit,
+            backend=args.backend,
+        ),
         detector,
         args.data,
         args.output,
-        images=args.images,
-        split=args.split,
-        chunk=args.chunk,
-        wordings=None if args.wordings is None else read_other_words(args.wordings),
-        fixed_ap=not args.standard_ap,
-        max_detections=args.max_detections,
-        batch_size=args.batch_size,
-        limit=args.limit,
-        backend=args.backend,
         settings=settings,
         progress=_progress_bar,
     )

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from glip.data.records import Split
 from glip.errors import ConfigError
+from glip.evaluation.average_precision import Backend
 from glip.evaluation.coco import COCO_METRICS
 from glip.evaluation.flickr import FLICKR_METRICS
 from glip.evaluation.lvis import LVIS_METRICS
@@ -24,6 +26,54 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
     "flickr": FLICKR_METRICS,
 }
 """What each task measures; "odinw" has AP and, by the name of each data set, that of the set."""
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """An evaluation by the protocol of a task, but for the data and who is evaluated."""
+
+    task: Task = "custom"
+    """The protocol. "custom" is that of COCO for any detection data."""
+    images: str | Path | None = None
+    """Folder or tar of the pictures; by default beside the annotations."""
+    split: Split | None = None
+    """Of a folder with several."""
+    chunk: int | None = None
+    """Class names asked for at a time, in prompts of their own; by default 40 for LVIS and all of
+    them otherwise."""
+    wordings: Mapping[str, str] | None = None
+    """Class name -> other words for it. The pictures whose vocabulary has such a class are then
+    evaluated a second time with those words in the prompt, in the folder `reworded` below the
+    output, and both are compared on these classes. For "coco" and "custom"."""
+    fixed_ap: bool = True
+    """For LVIS; off, standard AP."""
+    max_detections: int | None = None
+    """Of a picture, or of a picture and chunk; by default 300 for LVIS, else 100."""
+    batch_size: int = 1
+    """Pictures that go through the model together."""
+    limit: int | None = None
+    """Only the first pictures, for a quick look; the numbers are no results then."""
+    backend: Backend | None = None
+    """Of average precision; by default the fastest that is installed."""
+    examine: bool = True
+    """Say what the doctor's quick checks find in the data."""
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise ConfigError(f"task {self.task!r} is not one of {', '.join(get_args(Task))}")
+        for name in ("limit", "chunk", "max_detections", "batch_size"):
+            within(name, getattr(self, name), least=1)
+        if self.task == "odinw":
+            given = ("images", "split", "wordings", "chunk", "max_detections")
+            if extra := [name for name in given if getattr(self, name) is not None]:
+                raise ConfigError(
+                    f"task odinw takes no {extra[0]}: each data set has its pictures beside it and "
+                    "is asked for all classes; evaluate a single one as 'custom'"
+                )
+        if self.wordings is not None and self.task not in ("coco", "custom"):
+            raise ConfigError(
+                f"other wordings are for the tasks coco and custom, not for {self.task}"
+            )
 
 
 @dataclass(frozen=True)

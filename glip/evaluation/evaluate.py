@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,7 @@ from glip.evaluation.predictions import (
 from glip.evaluation.questions import Asked, Question, by_picture
 from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
+from glip.jobs.folder import held
 from glip.pixels import padded_hw
 from glip.postprocess import Found, PostprocessOptions, merge
 from glip.structures import Detections
@@ -117,8 +118,9 @@ def evaluate(
     Returns:
         The numbers, NaN where there is nothing to measure.
     Raises:
-        DataError: The folder holds predictions of other settings, or `detector` is None and some
-            are missing.
+        ConfigError: The folder holds predictions of other settings.
+        DataError: `detector` is None and there are no predictions.
+        StorageError: Another run is at work in the folder.
     """
     output = Path(output)
     options = options or PostprocessOptions()
@@ -128,27 +130,44 @@ def evaluate(
     else:
         limit = {} if per_picture is None else {"per_picture": per_picture}
         described = _settings(questions, options, {**(settings or {}), **limit})
-        done = broadcast_object(on_main(lambda: _done(output, described)))
-        assert done is not None
-        own = [
-            left
-            for sharing in by_picture(questions)[rank() :: world_size()]
-            if (left := [q for q in sharing if q.image_id not in done])
-        ]
-        # Every picture done: no file is opened, so measuring again works in a folder that is
+
+        def predict(left: Sequence[Sequence[Question]]) -> Iterator[Prediction]:
+            return _predict(detector, left, pictures, options, per_picture, batch_size)
+
+        # A folder with all predictions is not written to, so measuring again works in one that is
         # read-only.
-        if own:
-            with PredictionWriter(output / f"predictions.part{rank()}.jsonl", described) as writer:
-                for one in _predict(detector, own, pictures, options, per_picture, batch_size):
-                    writer.write(one)
-                    if progress is not None:
-                        progress(1)
-        wait_for_all()
-        on_main(lambda: _merge(output, questions, described))
+        if not broadcast_object(on_main(lambda: _is_complete(output, questions, described))):
+            with held(output):
+                _predict_missing(predict, questions, output, described, progress)
     numbers = on_main(lambda: _measure(merged, questions, evaluator, described, output))
     result = broadcast_object(numbers)
     assert result is not None
     return result
+
+
+def _predict_missing(
+    predict: Callable[[Sequence[Sequence[Question]]], Iterable[Prediction]],
+    questions: Sequence[Question],
+    output: Path,
+    settings: Mapping[str, Any],
+    progress: Callable[[int], object] | None,
+) -> None:
+    """Predict what has not been predicted yet, and put all of it into one file; collective."""
+    done = broadcast_object(on_main(lambda: _done(output, settings)))
+    assert done is not None
+    own = [
+        left
+        for sharing in by_picture(questions)[rank() :: world_size()]
+        if (left := [q for q in sharing if q.image_id not in done])
+    ]
+    if own:
+        with PredictionWriter(output / f"predictions.part{rank()}.jsonl", settings) as writer:
+            for one in predict(own):
+                writer.write(one)
+                if progress is not None:
+                    progress(1)
+    wait_for_all()
+    on_main(lambda: _merge(output, questions, settings))
 
 
 def _predict(
@@ -231,19 +250,30 @@ def _settings(
     }
 
 
-def _files(output: Path) -> list[Path]:
-    return [
-        path
-        for path in [output / MERGED, *sorted(output.glob("predictions.part*.jsonl"))]
-        if path.exists() and path.stat().st_size
-    ]
+def _parts(output: Path) -> list[Path]:
+    """What processes have written and nobody has put together yet."""
+    return sorted(output.glob("predictions.part*.jsonl"))
+
+
+def _is_complete(output: Path, questions: Sequence[Question], settings: Mapping[str, Any]) -> bool:
+    """Whether every picture has a prediction, with the same settings."""
+    merged = output / MERGED
+    if _parts(output) or not merged.exists():
+        return False
+    check_settings(merged, settings)
+    done = {one.image_id for one in read_predictions(merged) if one.error is None}
+    return all(question.image_id in done for question in questions)
 
 
 def _done(output: Path, settings: Mapping[str, Any]) -> set[ImageId]:
     """Ids of the pictures that were predicted already, with the same settings."""
     done: set[ImageId] = set()
-    for path in _files(output):
-        if path.name != MERGED and next(read_predictions(path), None) is None:
+    for path in [output / MERGED, *_parts(output)]:
+        if not path.exists():
+            continue
+        if path.name != MERGED and (
+            not path.stat().st_size or next(read_predictions(path), None) is None
+        ):
             path.unlink()  # begun, and ended by an error: it binds nobody to its settings
             continue
         check_settings(path, settings)
@@ -253,10 +283,11 @@ def _done(output: Path, settings: Mapping[str, Any]) -> set[ImageId]:
 
 def _merge(output: Path, questions: Sequence[Question], settings: Mapping[str, Any]) -> None:
     """One file in the order of the questions; the parts go when it is there."""
-    parts = sorted(output.glob("predictions.part*.jsonl"))
+    parts = _parts(output)
     if not parts:
         return
-    found = {one.image_id: one for path in _files(output) for one in read_predictions(path)}
+    files = [path for path in (output / MERGED, *parts) if path.exists()]
+    found = {one.image_id: one for path in files for one in read_predictions(path)}
     ordered = (found[q.image_id] for q in questions if q.image_id in found)
     write_predictions(ordered, output / MERGED, settings)
     for path in parts:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from glip.data.formats.recognise import read_annotated
 from glip.distributed import on_main
 from glip.errors import DataError
-from glip.evaluation.average_precision import Backend
 from glip.evaluation.coco import CocoEvaluator
+from glip.evaluation.config import TaskOptions
+from glip.evaluation.doubts import doubts_about
 from glip.evaluation.evaluate import Predictor, evaluate
 from glip.evaluation.questions import detection_only, detection_questions, limited
 from glip.evaluation.results import read_results, write_results
@@ -80,22 +82,24 @@ def _sets_of(path: Path) -> list[tuple[str, Path]]:
 
 
 def evaluate_odinw(
+    options: TaskOptions,
     detector: Predictor | None,
     paths: Sequence[Path],
     output: Path,
-    batch_size: int,
-    limit: int | None,
-    backend: Backend | None,
     settings: Mapping[str, Any],
     progress: Callable[[str, int], Callable[[int], object]] | None,
 ) -> dict[str, Any]:
-    """Average precision of each data set and their mean, the ODinW score."""
+    """Average precision of each data set and their mean, the ODinW score; see `run_task`."""
     metrics: dict[str, float | None] = {}
     causes: list[str] = []
     unreadable: dict[str, str] = {}
+    doubts: list[str] = []
     for name, path in odinw_sets(paths).items():
+        if options.examine:
+            found = on_main(partial(doubts_about, path)) or []
+            doubts += [f"{name}: {doubt}" for doubt in found]
         annotated = read_annotated(path)
-        detection = limited(detection_only(annotated.data, path), limit)
+        detection = limited(detection_only(annotated.data, path), options.limit)
         questions = detection_questions(
             detection,
             decorations=_of_task(ODINW_DECORATIONS, name),
@@ -105,9 +109,9 @@ def evaluate_odinw(
             detector,
             questions,
             annotated.pictures,
-            CocoEvaluator(detection, backend=backend),
+            CocoEvaluator(detection, backend=options.backend),
             output / name,
-            batch_size=batch_size,
+            batch_size=options.batch_size,
             settings={**settings, "data": str(path)},
             progress=None if progress is None else progress(name, len(questions)),
         )
@@ -121,6 +125,7 @@ def evaluate_odinw(
         "settings": dict(settings),
         "unreadable": unreadable,
         "likely_causes": causes,
+        "doubts": doubts,
     }
     on_main(lambda: write_results(output, together))
     return together

@@ -10,19 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
 from glip.data.formats.flickr import read_flickr
 from glip.data.formats.recognise import read_annotated
 from glip.data.packed import Packed
-from glip.data.pictures import pictures_for
-from glip.data.records import DetectionData, Split
+from glip.data.pictures import Pictures, pictures_for
+from glip.data.records import DetectionData
 from glip.detector import Detector
-from glip.distributed import is_main, on_main, wait_for_all
+from glip.distributed import broadcast_object, is_main, on_main, wait_for_all
 from glip.errors import ConfigError, DataError
-from glip.evaluation.average_precision import Backend
 from glip.evaluation.coco import CocoEvaluator
-from glip.evaluation.config import EvaluationConfig, Task
+from glip.evaluation.config import EvaluationConfig, TaskOptions
+from glip.evaluation.doubts import doubts_about
 from glip.evaluation.evaluate import Evaluator, Predictor, evaluate
 from glip.evaluation.flickr import FlickrEvaluator
 from glip.evaluation.lvis import LvisEvaluator
@@ -34,34 +34,35 @@ from glip.evaluation.questions import (
     flickr_questions,
     limited,
 )
-from glip.evaluation.results import read_results
+from glip.evaluation.results import read_results, write_results
 from glip.evaluation.reworded import REWORDED, add_reworded, reworded_part
 from glip.evaluation.table import results_table
 from glip.postprocess import PostprocessOptions
 
 logger = logging.getLogger(__name__)
 
-
 LVIS_CHUNK = 40
 """Class names of one run over a picture, and detections it may give (reference H.2)."""
 LVIS_DETECTIONS = 300
 
 
+class _Protocol(NamedTuple):
+    """What a task asks of which pictures, and what measures the answers."""
+
+    questions: list[Question]
+    pictures: Pictures
+    truth: Evaluator
+    options: PostprocessOptions
+    per_picture: int | None = None
+    """Most detections of a picture over all its prompts."""
+
+
 def run_task(
-    task: Task,
+    options: TaskOptions,
     detector: Predictor | None,
     data: Sequence[str | Path],
     output: str | Path,
     *,
-    images: str | Path | None = None,
-    split: Split | None = None,
-    chunk: int | None = None,
-    wordings: Mapping[str, str] | None = None,
-    fixed_ap: bool = True,
-    max_detections: int | None = None,
-    batch_size: int = 1,
-    limit: int | None = None,
-    backend: Backend | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[str, int], Callable[[int], object]] | None = None,
 ) -> dict[str, Any]:
@@ -69,108 +70,114 @@ def run_task(
     wrote.
 
     Args:
-        task: Which protocol. "custom" is that of COCO for any detection data.
+        options: The protocol and how it is carried out.
         detector: None measures the predictions that are in `output` already.
         data: Annotation files or folders; more than one for "odinw" only, where a folder of data
             sets counts as all of them.
         output: Folder for predictions and results, made if need be; ODinW makes one below it for
             each data set.
-        images: Folder or tar of the pictures; by default beside the annotations.
-        split: Of a folder with several.
-        chunk: Class names asked for at a time, in prompts of their own; by default 40 for LVIS and
-            all of them otherwise.
-        wordings: Class name -> other words for it. The pictures whose vocabulary has such a class
-            are then evaluated a second time with those words in the prompt, in the folder
-            `reworded` below `output`, and both are compared on these classes. For "coco" and
-            "custom".
-        fixed_ap: For LVIS; off, standard AP.
-        max_detections: Of a picture, or of a picture and chunk; by default 300 for LVIS, else 100.
-        batch_size: Pictures that go through the model together.
-        limit: Only the first pictures, for a quick look; the numbers are no results then.
-        backend: Of average precision; by default the fastest that is installed.
         settings: What else the results depend on, such as the weights.
         progress: Given a name and the number of pictures, makes what is told how many more are
             done.
     Raises:
-        ConfigError: An option that does not fit the task.
+        ConfigError: An option that does not fit the data.
         DataError: The data cannot be read.
+        StorageError: Another run is at work in `output`.
     """
-    counts = {"limit": limit, "chunk": chunk, "max_detections": max_detections}
-    for name, count in {**counts, "batch_size": batch_size}.items():
-        if count is not None and count < 1:
-            raise ConfigError(f"{name} must be at least 1, got {count}")
-    if task not in get_args(Task):
-        raise ConfigError(f"task {task!r} is not one of {', '.join(get_args(Task))}")
-    paths = [Path(path) for path in data]
-    described = {"task": task, **(settings or {}), "limit": limit}
-    if task == "odinw":
-        given = {"images": images, "split": split, "wordings": wordings, **counts, "limit": None}
-        if extra := [name for name, value in given.items() if value is not None]:
-            raise ConfigError(
-                f"task odinw takes no {extra[0]}: each data set has its pictures beside it and is "
-                "asked for all classes; evaluate a single one as 'custom'"
-            )
-        return evaluate_odinw(
-            detector, paths, Path(output), batch_size, limit, backend, described, progress
-        )
+    paths, output = [Path(path) for path in data], Path(output)
+    described = {"task": options.task, **(settings or {}), "limit": options.limit}
+    if options.task == "odinw":
+        return evaluate_odinw(options, detector, paths, output, described, progress)
     if len(paths) != 1:
         raise ConfigError(
-            f"task {task} takes one data set, got {len(paths)}; only odinw takes more"
+            f"task {options.task} takes one data set, got {len(paths)}; only odinw takes more"
         )
-    if wordings is not None and task not in ("coco", "custom"):
-        raise ConfigError(f"other wordings are for the tasks coco and custom, not for {task}")
-    options = PostprocessOptions(
-        max_detections=max_detections or (LVIS_DETECTIONS if task == "lvis" else 100)
-    )
-    if task == "flickr":
-        sentences = read_flickr(paths[0], split=split)
-        questions = flickr_questions(sentences)[:limit]
-        if limit is not None:
-            asked = {question.image_id for question in questions}
-            kept = [s for s in sentences.sentences if f"{s.image_id}#{s.number}" in asked]
-            sentences = type(sentences)(sentences.path, Packed(kept))
-        some = [question.file_name for question in questions[:10]]
-        pictures = pictures_for(paths[0], images, some)
-        truth: FlickrEvaluator | LvisEvaluator | CocoEvaluator = FlickrEvaluator(sentences)
-    else:
-        annotated = read_annotated(paths[0], images, split=split)
-        pictures = annotated.pictures
-        detection = limited(detection_only(annotated.data, paths[0]), limit)
-        if task == "lvis":
-            truth = LvisEvaluator(detection, backend=backend, fixed=fixed_ap)
-            chunk = chunk or LVIS_CHUNK
-        else:
-            truth = CocoEvaluator(detection, backend=backend)
-        questions = detection_questions(detection, chunk=chunk)
+    (path,) = paths
 
-    if not questions:
-        raise DataError(f"{paths[0]} has no pictures to evaluate on")
-
-    def measure(questions: Sequence[Question], truth: Evaluator, output: Path, name: str) -> None:
+    def measure(protocol: _Protocol, output: Path, name: str) -> None:
+        if not protocol.questions:
+            raise DataError(f"{path} has no pictures to evaluate on")
         evaluate(
             detector,
-            questions,
-            pictures,
-            truth,
+            protocol.questions,
+            protocol.pictures,
+            protocol.truth,
             output,
-            options=options,
-            # official: LVIS has its limit for each chunk.
-            per_picture=None if task == "lvis" or chunk is None else options.max_detections,
-            batch_size=batch_size,
-            settings={**described, "data": str(paths[0])},
-            progress=None if progress is None else progress(name, len(questions)),
+            options=protocol.options,
+            per_picture=protocol.per_picture,
+            batch_size=options.batch_size,
+            settings={**described, "data": str(path)},
+            progress=None if progress is None else progress(name, len(protocol.questions)),
         )
 
-    measure(questions, truth, Path(output), paths[0].name)
-    if wordings is not None:
-        assert isinstance(truth, CocoEvaluator)
-        changed = reworded_part(detection, wordings)
-        again = CocoEvaluator(changed, backend=backend)
-        other_words = detection_questions(changed, chunk=chunk, wordings=wordings)
-        measure(other_words, again, Path(output) / REWORDED, f"{paths[0].name}, reworded")
-        on_main(lambda: add_reworded(Path(output), wordings, truth, again))
+    protocol = _flickr(options, path) if options.task == "flickr" else _classes(options, path)
+    doubts = _doubts(options, path)
+    measure(protocol, output, path.name)
+    if doubts:
+        on_main(lambda: write_results(output, {**read_results(output), "doubts": doubts}))
+    if options.wordings is not None:
+        wordings, named = options.wordings, protocol.truth
+        again = _in_other_words(options, protocol)
+        measure(again, output / REWORDED, f"{path.name}, reworded")
+        assert isinstance(named, CocoEvaluator) and isinstance(again.truth, CocoEvaluator)
+        worded = again.truth
+        on_main(lambda: add_reworded(output, wordings, named, worded))
         wait_for_all()
     return read_results(output)
+
+
+def _doubts(options: TaskOptions, path: Path) -> list[str] | None:
+    """What the doctor doubts about data with classes; a collective call."""
+    if not options.examine or options.task == "flickr":
+        return None
+    found = on_main(lambda: doubts_about(path, options.images, options.split))
+    return broadcast_object(found)
+
+
+def _classes(options: TaskOptions, path: Path) -> _Protocol:
+    """COCO's protocol, or that of LVIS."""
+    annotated = read_annotated(path, options.images, split=options.split)
+    data = limited(detection_only(annotated.data, path), options.limit)
+    truth: LvisEvaluator | CocoEvaluator
+    chunk: int | None
+    if options.task == "lvis":
+        truth = LvisEvaluator(data, backend=options.backend, fixed=options.fixed_ap)
+        most, chunk = options.max_detections or LVIS_DETECTIONS, options.chunk or LVIS_CHUNK
+        per_picture = None  # official: LVIS has its limit for each chunk.
+    else:
+        truth = CocoEvaluator(data, backend=options.backend)
+        most, chunk = options.max_detections or 100, options.chunk
+        per_picture = None if chunk is None else most
+    questions = detection_questions(data, chunk=chunk)
+    kept = PostprocessOptions(max_detections=most)
+    return _Protocol(questions, annotated.pictures, truth, kept, per_picture)
+
+
+def _flickr(options: TaskOptions, path: Path) -> _Protocol:
+    """The sentences of Flickr30k Entities, whose phrases are to be found."""
+    sentences = read_flickr(path, split=options.split)
+    questions = flickr_questions(sentences)[: options.limit]
+    if options.limit is not None:
+        asked = {question.image_id for question in questions}
+        kept = [s for s in sentences.sentences if f"{s.image_id}#{s.number}" in asked]
+        sentences = type(sentences)(sentences.path, Packed(kept))
+    some = [question.file_name for question in questions[:10]]
+    return _Protocol(
+        questions,
+        pictures_for(path, options.images, some),
+        FlickrEvaluator(sentences),
+        PostprocessOptions(max_detections=options.max_detections or 100),
+    )
+
+
+def _in_other_words(options: TaskOptions, protocol: _Protocol) -> _Protocol:
+    """The same for the classes that have other words, asked for by those."""
+    assert isinstance(protocol.truth, CocoEvaluator) and options.wordings is not None
+    changed = reworded_part(protocol.truth.data, options.wordings)
+    return protocol._replace(
+        questions=detection_questions(changed, chunk=options.chunk, wordings=options.wordings),
+        truth=CocoEvaluator(changed, backend=options.backend),
+    )
 
 
 def evaluate_on(
@@ -190,17 +197,15 @@ def evaluate_on(
         DataError: The folder holds predictions of other settings.
     """
     assert config.annotations is not None
-    results = run_task(
+    options = TaskOptions(
         config.task,
-        detector,
-        [config.annotations],
-        folder,
         images=config.images,
         split=config.split,
         batch_size=config.batch_size,
         limit=config.limit,
-        settings=settings,
+        examine=False,
     )
+    results = run_task(options, detector, [config.annotations], folder, settings=settings)
     if is_main():
         logger.info("%s\n%s", folder, results_table(results))
     return results
@@ -219,6 +224,7 @@ def check_evaluation(config: EvaluationConfig) -> None:
     """
     if config.annotations is None or config.task not in ("coco", "lvis", "custom"):
         return
+    doubts_about(Path(config.annotations), config.images, config.split)
     data = read_annotated(config.annotations, config.images, split=config.split).data
     if not isinstance(data, DetectionData):
         return  # the evaluation says what is wrong

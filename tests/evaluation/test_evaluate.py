@@ -8,13 +8,14 @@ import torch.distributed as dist
 
 from glip.data.formats.coco import parse_detection, read_detection
 from glip.data.pictures import PictureFolder
-from glip.errors import ConfigError, DataError
+from glip.errors import ConfigError, DataError, StorageError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.evaluate import evaluate
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.questions import detection_questions
 from glip.evaluation.results import read_results
 from glip.evaluation.table import results_table
+from glip.jobs.folder import LOCK, held
 from glip.postprocess import PostprocessOptions
 
 
@@ -47,9 +48,18 @@ def test_every_picture_is_asked_for_all_classes_in_the_order_of_ids(toy, tmp_pat
     assert results["settings"]["options"]["nms"] == 0.6
     assert {"glip", "torch", "python"} <= set(results["versions"])
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        LOCK,
         "predictions.jsonl",
         "results.json",
     ]
+
+
+def test_two_runs_in_one_folder_are_refused(toy, tmp_path):
+    with held(tmp_path / "out"), pytest.raises(StorageError, match="in use by another run"):
+        run(toy, tmp_path / "out")
+    assert run(toy, tmp_path / "out")["AP"] == pytest.approx(1.0)
+    with held(tmp_path / "out"):  # nothing is left to predict, so nobody is in the way
+        assert run(toy, tmp_path / "out")["AP"] == pytest.approx(1.0)
 
 
 def test_interrupted_run_goes_on_where_it_was(toy, tmp_path):

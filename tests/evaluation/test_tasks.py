@@ -11,7 +11,7 @@ from PIL import Image
 
 from glip.cli.evaluate import read_other_words
 from glip.errors import ConfigError, DataError, GlipError
-from glip.evaluation.config import METRICS
+from glip.evaluation.config import METRICS, TaskOptions
 from glip.evaluation.odinw import odinw_sets
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.table import results_table
@@ -28,17 +28,20 @@ def test_custom_data(toy, tmp_path):
         seen.append((name, total))
         return lambda count: None
 
-    results = run_task("custom", detector, [path], tmp_path / "out", progress=progress)
+    results = run_task(TaskOptions("custom"), detector, [path], tmp_path / "out", progress=progress)
     assert results["metrics"]["AP"] == pytest.approx(1.0)
     assert tuple(results["metrics"]) == METRICS["custom"]
     assert results["settings"]["task"] == "custom"
     assert seen == [("toy.json", 6)]
-    assert run_task("custom", None, [path], tmp_path / "out")["metrics"] == results["metrics"]
+    assert (
+        run_task(TaskOptions("custom"), None, [path], tmp_path / "out")["metrics"]
+        == results["metrics"]
+    )
 
 
 def test_limit_takes_the_first_pictures(toy, tmp_path):
     path, detector = toy
-    run_task("coco", detector, [path], tmp_path / "out", limit=2)
+    run_task(TaskOptions("coco", limit=2), detector, [path], tmp_path / "out")
     assert len(detector.asked) == 2
 
 
@@ -46,7 +49,7 @@ def test_limit_takes_the_first_pictures(toy, tmp_path):
 @pytest.mark.parametrize("count", [0, -1])
 def test_counts_below_one_are_refused(toy, tmp_path, name, count):
     with pytest.raises(ConfigError, match=f"{name} must be at least 1, got {count}"):
-        run_task("coco", toy[1], [toy[0]], tmp_path / "out", **{name: count})
+        run_task(TaskOptions("coco", **{name: count}), toy[1], [toy[0]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -54,13 +57,13 @@ def test_data_without_pictures_are_refused(toy, tmp_path):
     content = json.loads(toy[0].read_text())
     toy[0].write_text(json.dumps({**content, "images": [], "annotations": []}))
     with pytest.raises(DataError, match=r"toy\.json has no pictures to evaluate on"):
-        run_task("coco", toy[1], [toy[0]], tmp_path / "out")
+        run_task(TaskOptions("coco"), toy[1], [toy[0]], tmp_path / "out")
 
 
 @pytest.mark.parametrize("option", ["images", "split", "chunk", "max_detections", "wordings"])
 def test_odinw_refuses_what_it_would_ignore(toy, tmp_path, option):
     with pytest.raises(ConfigError, match=f"task odinw takes no {option}"):
-        run_task("odinw", toy[1], [toy[0]], tmp_path / "out", **{option: 1})
+        run_task(TaskOptions("odinw", **{option: 1}), toy[1], [toy[0]], tmp_path / "out")
 
 
 def test_lvis_asks_in_chunks_and_says_frequencies(toy, tmp_path):
@@ -71,7 +74,7 @@ def test_lvis_asks_in_chunks_and_says_frequencies(toy, tmp_path):
     for image in content["images"]:
         image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
     path.write_text(json.dumps(content))
-    results = run_task("lvis", detector, [path], tmp_path / "out")
+    results = run_task(TaskOptions("lvis"), detector, [path], tmp_path / "out")
     # Without plus one the boxes are 29 x 19 of 30 x 20, an IoU of 0.92: right at all but 0.95.
     assert results["metrics"]["APr"] == pytest.approx(0.9)
     assert tuple(results["metrics"]) == METRICS["lvis"]
@@ -92,7 +95,7 @@ def test_odinw_is_the_mean_of_its_data_sets(toy, tmp_path):
         (folder / "_annotations.coco.json").write_text(json.dumps(content))
         for picture in path.parent.glob("*.png"):
             (folder / picture.name).write_bytes(picture.read_bytes())
-    results = run_task("odinw", detector, [tmp_path / "odinw"], tmp_path / "out")
+    results = run_task(TaskOptions("odinw"), detector, [tmp_path / "odinw"], tmp_path / "out")
     assert list(results["metrics"]) == ["AP", "pothole", "second"]
     assert results["metrics"]["AP"] == pytest.approx(
         (results["metrics"]["pothole"] + results["metrics"]["second"]) / 2
@@ -122,11 +125,11 @@ def test_flickr_asks_for_boxed_phrases(toy, tmp_path):
     sentences = ["[/EN#1/people A man] in [/EN#2/scene a park]", "[/EN#2/scene A park]"]
     root = write_flickr(tmp_path / "entities", sentences, path.parent / "2.png")
     detector.answers[2] = [([12, 10, 41, 29], 0.9, 0)]
-    results = run_task("flickr", detector, [root], tmp_path / "out", split="test")
+    results = run_task(TaskOptions("flickr", split="test"), detector, [root], tmp_path / "out")
     assert results["metrics"]["R@1"] == 1.0
     assert {name.rpartition("/")[2] for name in results["metrics"]} == {*METRICS["flickr"]}
     assert detector.asked == [(2, "A man in a park")]
-    again = run_task("flickr", detector, [root], tmp_path / "few", limit=1)
+    again = run_task(TaskOptions("flickr", limit=1), detector, [root], tmp_path / "few")
     assert again["metrics"] == results["metrics"]
 
 
@@ -138,7 +141,7 @@ def test_backbone_sees_a_picture_once_for_all_sentences(toy, tmp_path, tiny_dete
     monkeypatch.setattr(
         tiny_detector.model, "encode_image", lambda x: seen.append(len(x)) or encode(x)
     )
-    run_task("flickr", tiny_detector, [root], tmp_path / "out")
+    run_task(TaskOptions("flickr"), tiny_detector, [root], tmp_path / "out")
     assert seen == [1]
     file = list(read_predictions(tmp_path / "out" / "predictions.jsonl"))
     assert [one.image_id for one in file] == ["2#0", "2#1"]
@@ -156,7 +159,7 @@ def test_unreadable_picture_is_said_for_each_of_its_sentences(toy, tmp_path, tin
     sentences = ["[/EN#1/people A man] stands", "[/EN#1/people He] walks"]
     root = write_flickr(tmp_path / "entities", sentences, toy[0].parent / "2.png")
     (root / "images" / "2.jpg").write_bytes(b"no picture")
-    results = run_task("flickr", tiny_detector, [root], tmp_path / "out")
+    results = run_task(TaskOptions("flickr"), tiny_detector, [root], tmp_path / "out")
     assert list(results["unreadable"]) == ["2#0", "2#1"]
 
 
@@ -166,7 +169,7 @@ def test_unreadable_picture_is_said_for_each_of_its_sentences(toy, tmp_path, tin
 )
 def test_options_that_do_not_fit(toy, tmp_path, task, count, message):
     with pytest.raises(ConfigError, match=message):
-        run_task(task, toy[1], [toy[0]] * count, tmp_path)
+        run_task(TaskOptions(task), toy[1], [toy[0]] * count, tmp_path)
 
 
 def test_captions_have_no_average_precision(tmp_path, toy):
@@ -176,7 +179,7 @@ def test_captions_have_no_average_precision(tmp_path, toy):
         ' "annotations": [{"id": 1, "image_id": 1, "caption": "x"}]}'
     )
     with pytest.raises(ConfigError, match="holds captions"):
-        run_task("coco", toy[1], [path], tmp_path / "out", images=toy[0].parent)
+        run_task(TaskOptions("coco", images=toy[0].parent), toy[1], [path], tmp_path / "out")
 
 
 def test_folder_without_data_sets(tmp_path):
@@ -234,7 +237,7 @@ def test_script_rescores_nothing_new_and_tells_of_pictures_it_could_not_read(
 def test_script_measures_again(toy, tmp_path, capsys, monkeypatch, main):
     path, detector = toy
     output = str(tmp_path / "out")
-    run_task("custom", detector, [path], output)
+    run_task(TaskOptions("custom"), detector, [path], output)
     arguments = ["--task", "custom", "--data", str(path), "--output", output, "--rescore"]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
     assert main() == 0
@@ -262,7 +265,7 @@ def federated(toy):
 def test_each_vocabulary_has_its_row(federated, tmp_path):
     path, detector = federated
     detector.answers[1] = []
-    results = run_task("custom", detector, [path], tmp_path / "out")
+    results = run_task(TaskOptions("custom"), detector, [path], tmp_path / "out")
     assert {text for _, text in detector.asked} == {"cat", "dog. bird"}
     assert results["metrics"]["a/AP50"] == pytest.approx(1.0)
     found = results["metrics"]["b/AP50"]
@@ -272,12 +275,15 @@ def test_each_vocabulary_has_its_row(federated, tmp_path):
     assert header.split()[:3] == ["AP", "AP50", "AP75"]
     assert a.split()[:3] == ["a", "100.0", "100.0"] and b.split()[2] == f"{100 * found:.1f}"
     assert mean.split()[2] == f"{100 * results['metrics']['AP50']:.1f}"
-    assert run_task("custom", None, [path], tmp_path / "out")["metrics"] == results["metrics"]
+    assert (
+        run_task(TaskOptions("custom"), None, [path], tmp_path / "out")["metrics"]
+        == results["metrics"]
+    )
 
 
 def test_detection_of_another_vocabulary_counts_nowhere(federated, tmp_path):
     path, detector = federated
-    expected = run_task("custom", detector, [path], tmp_path / "out")["metrics"]
+    expected = run_task(TaskOptions("custom"), detector, [path], tmp_path / "out")["metrics"]
     file = tmp_path / "out" / "predictions.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     for line in lines[1:]:  # a dog in each picture of cats, a cat in each picture of dogs
@@ -285,14 +291,14 @@ def test_detection_of_another_vocabulary_counts_nowhere(federated, tmp_path):
         line["scores"].append(0.99)
         line["labels"].append(6 if line["labels"] == [5] else 5)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert run_task("custom", None, [path], tmp_path / "out")["metrics"] == expected
+    assert run_task(TaskOptions("custom"), None, [path], tmp_path / "out")["metrics"] == expected
 
 
 def test_classes_are_measured_by_other_words_as_well(federated, tmp_path):
     path, detector = federated
     detector.deaf_to = "puppy"
     words = {"dog": "puppy"}
-    results = run_task("custom", detector, [path], tmp_path / "out", wordings=words)
+    results = run_task(TaskOptions("custom", wordings=words), detector, [path], tmp_path / "out")
     assert [text for _, text in detector.asked] == ["cat", "dog. bird"] * 3 + ["puppy. bird"] * 3
     reworded = results["reworded"]
     assert reworded["wordings"] == words
@@ -306,18 +312,22 @@ def test_classes_are_measured_by_other_words_as_well(federated, tmp_path):
         ["kept", "0.0", "0.0"],
     ]
     detector.asked.clear()
-    again = run_task("custom", detector, [path], tmp_path / "out", wordings=words)
+    again = run_task(TaskOptions("custom", wordings=words), detector, [path], tmp_path / "out")
     assert again == results and not detector.asked  # finished runs are not run again
-    assert run_task("custom", None, [path], tmp_path / "out", wordings=words) == results
+    assert (
+        run_task(TaskOptions("custom", wordings=words), None, [path], tmp_path / "out") == results
+    )
 
 
 def test_interrupted_second_wording_goes_on(federated, tmp_path):
     path, detector = federated
     detector.stop_after = 8
     with pytest.raises(KeyboardInterrupt):
-        run_task("custom", detector, [path], tmp_path, wordings={"cat": "feline"})
+        run_task(TaskOptions("custom", wordings={"cat": "feline"}), detector, [path], tmp_path)
     detector.stop_after = None
-    results = run_task("custom", detector, [path], tmp_path, wordings={"cat": "feline"})
+    results = run_task(
+        TaskOptions("custom", wordings={"cat": "feline"}), detector, [path], tmp_path
+    )
     assert len(detector.asked) == 9
     assert results["reworded"]["by_wording"] == results["reworded"]["by_name"]
 
@@ -331,7 +341,7 @@ def test_interrupted_second_wording_goes_on(federated, tmp_path):
 )
 def test_wordings_that_do_not_fit(toy, tmp_path, task, words, message):
     with pytest.raises(ConfigError, match=message):
-        run_task(task, toy[1], [toy[0]], tmp_path, wordings=words)
+        run_task(TaskOptions(task, wordings=words), toy[1], [toy[0]], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -356,11 +366,11 @@ def test_chunks_share_the_limit_of_a_picture(toy, tmp_path):
         number: [([0, 0, 9, 9], 0.5 + number / 100, 0), ([20, 20, 30, 30], 0.3, 0)]
         for number in range(6)
     }
-    run_task("custom", detector, [path], tmp_path / "out", chunk=1, max_detections=3)
+    run_task(TaskOptions("custom", chunk=1, max_detections=3), detector, [path], tmp_path / "out")
     for one in read_predictions(tmp_path / "out" / "predictions.jsonl"):
         # The third best has an equal, which stays (official).
         assert len(one.scores) == 4 and one.labels.tolist() == [5, 6, 5, 6]
-    run_task("custom", detector, [path], tmp_path / "two", chunk=1, max_detections=2)
+    run_task(TaskOptions("custom", chunk=1, max_detections=2), detector, [path], tmp_path / "two")
     for one in read_predictions(tmp_path / "two" / "predictions.jsonl"):
         assert one.labels.tolist() == [5, 6]
 
@@ -376,7 +386,7 @@ def test_backbone_sees_a_picture_once_for_all_chunks(toy, tmp_path, tiny_detecto
     for category in content["categories"]:
         category["frequency"] = "f"
     path.write_text(json.dumps(content))
-    run_task("lvis", tiny_detector, [path], tmp_path / "out", chunk=1, limit=2)
+    run_task(TaskOptions("lvis", chunk=1, limit=2), tiny_detector, [path], tmp_path / "out")
     assert seen == [1, 1]
     options = PostprocessOptions(max_detections=300)
     file = read_predictions(tmp_path / "out" / "predictions.jsonl")
@@ -400,7 +410,9 @@ def test_batches_give_what_single_pictures_give(toy, tmp_path, tiny_detector):
     path.write_text(json.dumps(content))
     files = []
     for size in (1, 4):
-        run_task("custom", tiny_detector, [path], tmp_path / str(size), batch_size=size)
+        run_task(
+            TaskOptions("custom", batch_size=size), tiny_detector, [path], tmp_path / str(size)
+        )
         files.append(list(read_predictions(tmp_path / str(size) / "predictions.jsonl")))
     for one, other in zip(*files, strict=True):
         assert one.image_id == other.image_id and len(one.scores)

@@ -1,0 +1,32 @@
+"""What is doubtful about data that is evaluated on, so that no number is taken at its face value.
+
+Photos that were resized or turned after they were labelled give an average precision of nothing, or
+of a sixth; the doctor sees it in their headers. Knows nothing about detectors or metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from glip.data.doctor.examine import examine
+from glip.data.records import Split
+
+logger = logging.getLogger(__name__)
+
+
+def doubts_about(
+    data: Path, images: str | Path | None = None, split: Split | None = None
+) -> list[str]:
+    """Say what the doctor's quick checks find, and return it.
+
+    Args:
+        data: Annotations that `glip.data.formats.recognise` reads.
+        images: Folder or tar of the pictures; by default beside the annotations.
+        split: Of a folder with several.
+    """
+    report = examine(data, images, quick=True, split=split)
+    doubts = [str(finding) for finding in report.findings if finding.level != "note"]
+    for doubt in doubts:
+        logger.warning("%s: %s", data, doubt)
+    return doubts

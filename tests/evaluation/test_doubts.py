@@ -1,0 +1,47 @@
+"""Data that gives numbers without a meaning is said to, before it is evaluated on."""
+
+import json
+import logging
+
+import pytest
+from PIL import Image
+
+from glip.evaluation.config import TaskOptions
+from glip.evaluation.doubts import doubts_about
+from glip.evaluation.tasks import run_task
+
+
+def test_sound_data_leaves_no_doubt(toy, caplog):
+    caplog.set_level(logging.WARNING)
+    doubts = doubts_about(toy[0])
+    assert not any("size" in doubt for doubt in doubts)
+    assert [record.getMessage() for record in caplog.records] == [f"{toy[0]}: {d}" for d in doubts]
+
+
+def halved(path):
+    Image.open(path).resize((50, 40)).save(path)
+
+
+def turned(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lying on its side, which whoever labelled it did not see
+    Image.open(path).copy().save(path, exif=exif)
+
+
+@pytest.mark.parametrize("spoil", [halved, turned])
+def test_photos_that_were_changed_after_labelling(toy, tmp_path, caplog, spoil):
+    path, detector = toy
+    for picture in path.parent.glob("*.png"):
+        spoil(picture)
+    results = run_task(TaskOptions(), detector, [path], tmp_path / "out")
+    assert any("100" in doubt and "80" in doubt for doubt in results["doubts"])
+    assert any("toy.json" in record.getMessage() for record in caplog.records)
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert stored["doubts"] == results["doubts"]
+
+
+def test_nobody_asked(toy, tmp_path):
+    path, detector = toy
+    (path.parent / "0.png").unlink()
+    results = run_task(TaskOptions(examine=False), detector, [path], tmp_path / "out")
+    assert "doubts" not in results
