@@ -16,7 +16,7 @@ import pytest
 
 from glip.errors import ConfigError
 from glip.text import nouns
-from glip.text.nouns import Span, Tag, noun_phrases, tag_words
+from glip.text.nouns import Span, noun_phrases
 
 MARKED = Path(__file__).with_name("marked_captions.txt")
 
@@ -123,11 +123,6 @@ def test_spans_lie_in_order_and_do_not_overlap() -> None:
     flat = [position for span in spans for position in span]
     assert flat == sorted(flat)
     assert all(a < b for a, b in spans)
-
-
-def test_tags_tell_a_sentence_from_a_name() -> None:
-    tags = [word.tag for word in tag_words("The dog is red.")]
-    assert tags == [Tag.ARTICLE, Tag.NOUN, Tag.BE, Tag.ADJECTIVE, Tag.PUNCTUATION]
 
 
 @pytest.mark.parametrize("word", ["running", "red", "dog", "walk", "very", "a dog, "])

@@ -4,13 +4,12 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 import torch
 
 from glip.errors import ConfigError, DataError
-from glip.report.chart import Line, write_chart
+from glip.report.chart import Line
 from glip.tuning.options import TuneOptions
 from glip.tuning.protocol import ALL, Cell, Plan, cells_table, compare, curves, data_sets, finished
 from tests.training.squares import write_set
@@ -43,16 +42,6 @@ def test_curves_join_what_every_set_has():
     spread = pytest.approx(50**0.5)  # mean of 14.1 and, of a single run, 0
     assert prompt == Line("prompt", ((0.0, "0", 20.0, 0.0), (1.0, "1", 45.0, spread)))
     assert full.points == ((0.0, "0", 20.0, 0.0),)  # b has no result with all pictures
-
-
-def test_chart_is_valid_svg_with_its_text_escaped(tmp_path):
-    path = tmp_path / "chart.svg"
-    lines = [Line("a < b", ((0.0, "0", 1.0, 0.0), (1.0, "all", 3.0, 0.5)))]
-    write_chart(path, lines, title="T & U", x="x", y="y")
-    texts = [node.text for node in ElementTree.parse(path).iter() if node.text]
-    assert {"a < b", "T & U", "all"} <= set(texts)
-    write_chart(tmp_path / "none.svg", [Line("a", ())], title="", x="", y="")
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(

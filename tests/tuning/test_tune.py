@@ -16,20 +16,15 @@ from glip.checkpoint import read
 from glip.cli.main import main
 from glip.detector import load
 from glip.errors import (
-    CheckpointError,
     ConfigError,
-    DataError,
-    GlipError,
-    ImageError,
-    PromptError,
     StorageError,
 )
 from glip.evaluation.results import read_results
 from glip.task_prompt import read_prompt, save_prompt
 from glip.training.loop import DivergedError
 from glip.training.record import read_records
-from glip.tuning.interpolate import interpolate, interpolate_prompt
-from glip.tuning.options import GRID, RATES, TuneOptions
+from glip.tuning.interpolate import interpolate_prompt
+from glip.tuning.options import RATES, TuneOptions
 from glip.tuning.tune import tune
 from glip.tuning.wording import Said, worded
 from tests.training.squares import write_set
@@ -100,12 +95,6 @@ def test_rates_are_tried_and_the_best_is_kept(squares, calm_file, tmp_path):
     tried = result["lr"]["tried"]
     assert list(tried) == ["1e-09", "0.5"]
     assert tried[f"{result['lr']['chosen']:g}"] == max(tried.values())
-
-
-def test_search_has_three_rates_around_the_usual():
-    rates = TuneOptions("x", "lora", search_lr=True).rates
-    assert rates == tuple(RATES["lora"].lr * factor for factor in GRID)
-    assert len(rates) == 3
 
 
 def test_rerun_goes_on_or_is_done_and_refuses_other_settings(squares, calm_file, tmp_path):
@@ -210,15 +199,6 @@ def test_prompt_tuning_forgets_nothing(squares, calm_file, tmp_path):
     assert torch.equal(interpolate_prompt(whole, 0.0).offsets, torch.zeros_like(whole.offsets))
 
 
-def test_weights_of_another_make_are_not_interpolated(calm_file):
-    base = read(calm_file)
-    other = replace(base, state={**base.state, "extra": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="cannot be interpolated: extra differs"):
-        interpolate(base, other, 0.5)
-    with pytest.raises(ConfigError, match=r"must lie in \[0, 1\], got 2"):
-        interpolate(base, base, 2)
-
-
 FINE = {
     "one class only": ({1: "red"}, [(1, [1]), (2, [1])]),
     "ids from 0": ({0: "red", 1: "green"}, [(0, [0]), (1, [1])]),
@@ -246,85 +226,6 @@ def test_sets_of_every_kind_are_learned(calm_file, tmp_path, case):
     drawn = json.loads((tmp_path / "out" / "train.json").read_text())
     assert {c["id"]: c["name"] for c in drawn["categories"]} == categories
     assert set(result["selection"]["pictures"]) == set(categories.values())
-
-
-BROKEN = {
-    "names that collide": ({1: "red", 2: "Red "}, {1: "red", 2: "Red "}, [(1, [1, 2])], DataError,
-                           "read the same to the text encoder; rename one"),
-    "names of val that collide": ({1: "red"}, {1: "red", 2: "Red "}, [(1, [1])], DataError,
-                                  "read the same to the text encoder; rename one"),
-    "classes of val that train lacks": ({1: "red"}, {1: "rot"}, [(1, [1])], DataError,
-                                        "has the class 'rot', which .* does not have"),
-    "no box at all": ({1: "red"}, {1: "red"}, [(1, [])], DataError, "no picture with a box"),
-    "more classes than a prompt holds": (
-        {n: f"class number {n}" for n in range(90)}, {1: "class number 1"}, [(1, [1])], PromptError,
-        "90 classes need [23] passes"),
-    "a name that no text encoder holds": ({1: "red " * 300}, {1: "red " * 300}, [(1, [1])],
-                                          PromptError, "tokens"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_sets_that_cannot_be_learned_are_refused(calm_file, tmp_path, case):
-    train, val, pictures, error, message = BROKEN[case]
-    write_set(tmp_path / "set" / "train.json", train, pictures)
-    write_set(tmp_path / "set" / "val.json", val, pictures)
-    with pytest.raises(error, match=message):
-        tune(options(tmp_path / "set", calm_file), tmp_path / "out", CPU)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"mode": "magic"}, "mode must be one of"),
-        ({"lr": (0.1,), "search_lr": True}, "not both"),
-        ({"lr": (0.0,)}, "must be above 0"),
-        ({"lr": (float("inf"),)}, "above 0 and finite"),
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"epochs": -1.0}, "epochs must be above 0, got -1"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"limit": 0}, "limit must be at least 1, got 0"),
-        ({"seed": -1}, "seed must lie between 0 and"),
-        ({"seed": 2**32}, "seed must lie between 0 and"),
-        ({"mode": "full", "prompt": "a"}, "is for the mode prompt, not full"),
-        ({"shots": 0}, "shots must be at least 1"),
-        ({"evaluations": 0}, "evaluations must be at least 1"),
-        ({"replay": "a.json"}, "nothing to replay for"),
-        ({"replay_share": 1.0}, "between 0 and 1"),
-        ({"interpolate": (1.5,)}, r"shares lie in \[0, 1\]"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(values, message):
-    with pytest.raises(GlipError, match=message):
-        TuneOptions("data", **values)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"retention": "nowhere.json"}, "nowhere.json does not exist"),
-        ({"mode": "full", "replay": "nowhere.json"}, "nowhere.json does not exist"),
-        ({"weights": "nowhere.safetensors"}, "nowhere.safetensors"),
-        ({"prompt": "nowhere.prompt.safetensors"}, "no learned prompt nowhere"),
-    ],
-)
-def test_nothing_is_begun_with_files_that_are_not_there(
-    squares, calm_file, tmp_path, values, message
-):
-    with pytest.raises(GlipError, match=message):
-        tune(replace(options(squares, calm_file), **values), tmp_path / "out", CPU)
-    assert not (tmp_path / "out").exists()
-
-
-def test_picture_that_cannot_be_read_is_told_before_the_start(calm_file, tmp_path):
-    for part in ("train", "val"):
-        write_set(tmp_path / "set" / f"{part}.json", {1: "red"}, [(1, [1]), (2, [1])])
-    picture = tmp_path / "set" / "train_1.png"
-    picture.write_bytes(picture.read_bytes()[:60])
-    with pytest.raises(ImageError, match=picture.name):
-        tune(options(tmp_path / "set", calm_file), tmp_path / "out", CPU)
-    assert not (tmp_path / "out").exists()
 
 
 def test_result_of_data_that_has_changed_is_not_taken_for_the_present_one(calm_file, tmp_path):

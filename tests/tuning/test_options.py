@@ -1,0 +1,40 @@
+"""Options of tuning."""
+
+import pytest
+
+from glip.errors import (
+    GlipError,
+)
+from glip.tuning.options import GRID, RATES, TuneOptions
+
+
+def test_search_has_three_rates_around_the_usual():
+    rates = TuneOptions("x", "lora", search_lr=True).rates
+    assert rates == tuple(RATES["lora"].lr * factor for factor in GRID)
+    assert len(rates) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mode": "magic"}, "mode must be one of"),
+        ({"lr": (0.1,), "search_lr": True}, "not both"),
+        ({"lr": (0.0,)}, "must be above 0"),
+        ({"lr": (float("inf"),)}, "above 0 and finite"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"epochs": -1.0}, "epochs must be above 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"seed": -1}, "seed must lie between 0 and"),
+        ({"seed": 2**32}, "seed must lie between 0 and"),
+        ({"mode": "full", "prompt": "a"}, "is for the mode prompt, not full"),
+        ({"shots": 0}, "shots must be at least 1"),
+        ({"evaluations": 0}, "evaluations must be at least 1"),
+        ({"replay": "a.json"}, "nothing to replay for"),
+        ({"replay_share": 1.0}, "between 0 and 1"),
+        ({"interpolate": (1.5,)}, r"shares lie in \[0, 1\]"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(values, message):
+    with pytest.raises(GlipError, match=message):
+        TuneOptions("data", **values)
