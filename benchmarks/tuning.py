@@ -26,6 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from glip.checkpoint import Weights, find, read
+from glip.choices import TuneMode
 from glip.data.augment import AugmentConfig
 from glip.data.batch import Batch
 from glip.data.formats.coco import read_detection
@@ -38,7 +39,7 @@ from glip.detector import Detector
 from glip.model.presets import build, preset
 from glip.text.prompt import Prompt
 from glip.training.features import CachedBatches, FeatureCache
-from glip.training.freezing import FreezeConfig, TuneMode, freeze, to_training
+from glip.training.freezing import FreezeConfig, freeze, to_training
 from glip.training.lora import LoraConfig, add_lora
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, build_optimizer

@@ -12,13 +12,14 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
+from glip.choices import Aggregate, DType
 from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import (
@@ -35,7 +36,6 @@ from glip.model.presets import preset
 from glip.model.text_encoder import Tokens, Words
 from glip.pixels import padded_hw, resize
 from glip.postprocess import (
-    Aggregate,
     Found,
     PostprocessOptions,
     cap,
@@ -51,7 +51,6 @@ from glip.task_prompt import TaskPrompt, read_prompt, rows_of
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
 
-DType = Literal["float32", "bfloat16", "float16"]
 PromptLike = Prompt | str | Sequence[str]
 logger = logging.getLogger(__name__)
 

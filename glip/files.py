@@ -1,4 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all.
+
+What is no regular file (a device, a pipe) is written to and never replaced; a link keeps pointing
+where it does, and what it points to is replaced.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ import errno
 import json
 import os
 import secrets
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,14 +24,32 @@ RESULT_SUFFIX = ".glip.jpg"
 """Ends the names of annotated pictures, which are no pictures to look at again."""
 
 
+def is_device(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of a device, pipe or socket, which have no content to replace."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty file beside `path` to write to, for writers that want a name and not a file.
 
     What was written takes the place of `path` when the block ends without error; else it is
-    removed. Errors are the block's own, or the `OSError` of the renaming.
+    removed. A device or pipe gets it as its input. Errors are the block's own, or the `OSError` of
+    the renaming.
     """
-    path = Path(path)
+    if is_device(path):
+        with tempfile.TemporaryDirectory() as folder:
+            unfinished = Path(folder, "content")
+            unfinished.touch()
+            yield unfinished
+            with unfinished.open("rb") as content, open(path, "wb") as device:
+                shutil.copyfileobj(content, device)
+        return
+    path = Path(os.path.realpath(path))
     unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         unfinished.touch()

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from glip.boxes import clip_boxes, decode_boxes, iou_matrix, nms_per_label
+from glip.choices import Aggregate
 from glip.errors import ConfigError
 from glip.model.head import HeadOutput
 from glip.text.prompt import first_token, mean_weights
-
-Aggregate = Literal["mean", "max", "first"]
 
 
 @dataclass(frozen=True)

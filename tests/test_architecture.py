@@ -92,7 +92,6 @@ def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
     return []
 
 
-@pytest.mark.xfail(reason="the commands still share a file")
 def test_files_do_not_import_each_other_in_a_circle() -> None:
     assert not circle(GRAPH)
 
@@ -111,7 +110,6 @@ def test_every_room_has_its_floor() -> None:
     assert rooms <= set(FLOORS), "say in docs/architecture.md on which floor they are"
 
 
-@pytest.mark.xfail(reason="jobs still know the detector")
 def test_imports_go_down() -> None:
     climbs = [
         f"{module} imports {other}"

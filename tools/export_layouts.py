@@ -8,8 +8,8 @@ import sys
 
 from tqdm import tqdm
 
+from glip.cli.terminal import DONE, guarded, note, written
 from glip.data.formats.recognise import read_grounding
-from glip.errors import GlipError
 from glip.pseudo.layouts import MOST_BOXES, write_layouts
 
 
@@ -23,16 +23,13 @@ def main() -> int:
     parser.add_argument("--min-score", type=float, default=0.0, help="of pseudo labels")
     parser.add_argument("--max-boxes", type=int, default=MOST_BOXES, help="of a caption")
     args = parser.parse_args()
-    try:
-        records = read_grounding(args.source).records
-        progress = tqdm(records, unit="caption", disable=None)
-        count = write_layouts(progress, args.target, min_score=args.min_score, most=args.max_boxes)
-    except GlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"written: {args.target}, {count} layouts of {len(records)} captions", file=sys.stderr)
-    return 0
+    records = read_grounding(args.source).records
+    shown = tqdm(records, unit="caption", disable=None)
+    count = write_layouts(shown, args.target, min_score=args.min_score, most=args.max_boxes)
+    written(args.target)
+    note(f"{count} layouts of {len(records)} captions")
+    return DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

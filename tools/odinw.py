@@ -8,17 +8,14 @@ goes on where it was stopped, and writes results.md, results.json and a curve fo
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from typing import get_args
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
+from glip.choices import TuneMode
 from glip.cli.options import add_out_option, number_of_shots
+from glip.cli.terminal import DONE, FAILED, guarded, note, written
 from glip.detector import usable_device
-from glip.errors import DataError, GlipError
-from glip.training.freezing import TuneMode
+from glip.errors import DataError
 from glip.tuning.options import TuneOptions
 from glip.tuning.protocol import ALL, Plan, cells_table, compare, finished, write_results
 
@@ -59,49 +56,40 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Every result, and the table."""
     args = parse()
+    options = TuneOptions(
+        args.data,
+        weights=args.weights,
+        steps=args.steps,
+        evaluations=args.evaluations,
+        lr=tuple(args.lr),
+        search_lr=args.search_lr,
+        retention=args.retention,
+        replay=args.replay,
+        keep_weights=args.keep_weights,
+        limit=args.limit,
+    )
+    plan = Plan(args.data, tuple(args.modes), tuple(args.shots), tuple(args.seeds), options)
     failures: list[str] = []
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        options = TuneOptions(
-            args.data,
-            weights=args.weights,
-            steps=args.steps,
-            evaluations=args.evaluations,
-            lr=tuple(args.lr),
-            search_lr=args.search_lr,
-            retention=args.retention,
-            replay=args.replay,
-            keep_weights=args.keep_weights,
-            limit=args.limit,
+    if args.finished_only:
+        cells = finished(args.out)
+        if not cells:
+            raise DataError(f"{args.out} holds no finished result")
+        write_results(cells, args.out)
+    else:
+        cells = compare(
+            plan,
+            args.out,
+            usable_device(args.device),
+            failed=lambda run, error: failures.append(f"{run}: {error}"),
+            progress=lambda step: note(step.what),
         )
-        plan = Plan(args.data, tuple(args.modes), tuple(args.shots), tuple(args.seeds), options)
-        with logging_redirect_tqdm():
-            if args.finished_only:
-                cells = finished(args.out)
-                if not cells:
-                    raise DataError(f"{args.out} holds no finished result")
-                write_results(cells, args.out)
-            else:
-                cells = compare(
-                    plan,
-                    args.out,
-                    usable_device(args.device),
-                    failed=lambda run, error: failures.append(f"{run}: {error}"),
-                    progress=lambda text: tqdm.write(text, file=sys.stderr),
-                )
-    except GlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on with {args.out}", file=sys.stderr)
-        return 130
     if cells:
         print(cells_table(cells))
-        print(f"written: {args.out / 'results.md'}", file=sys.stderr)
+        written(args.out / "results.md")
     for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 2 if failures else 0
+        note(f"error: {failure}")
+    return FAILED if failures else DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -1,31 +1,19 @@
-"""Train, fine-tune or tune as a YAML file says.
+"""Train, fine-tune or tune as a YAML file says; also `glip train`.
 
-    python tools/train_net.py --config-file configs/finetune/coco.yaml --num-gpus 8 batch_size=32
-    torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/finetune/coco.yaml
+python tools/train_net.py --config-file configs/finetune/coco.yaml --num-gpus 8 batch_size=32
+torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/finetune/coco.yaml
 
 The flags are detectron2's. Everything behind them is `a.b=value` and goes over the file.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
 
-from glip.cli.train import add_arguments, run
-from glip.errors import GlipError
+from glip.cli.main import run_alone
 
 
 def main() -> int:
-    """`glip train`, with flags and values in any order."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    try:
-        return run(parser.parse_intermixed_args())
-    except GlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """`glip train` with the words of the command line; returns its exit code."""
+    return run_alone("train")
 
 
 if __name__ == "__main__":

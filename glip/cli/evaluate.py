@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from glip.choices import Backend, Split, Task
 from glip.cli.options import add_batch_size_option, add_device_option, add_dtype_option
+from glip.cli.terminal import DONE, SOME_FAILED, progress_bar, written
+from glip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from glip.detector import Detector
+    from glip.evaluation.config import TaskOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    from glip.evaluation.average_precision import Backend
-    from glip.evaluation.config import Task
-
     parser.add_argument(
         "--weights", help="weights file or name of a model; by default the small one"
     )
@@ -41,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", metavar="PATH", help="folder or tar; by default beside the data"
     )
-    parser.add_argument(
-        "--split", choices=("train", "val", "test"), help="of a folder with several"
-    )
+    parser.add_argument("--split", choices=get_args(Split), help="of a folder with several")
     parser.add_argument(
         "--output",
         default="evaluation",
@@ -77,52 +77,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table and say where the rest is; returns the exit code."""
-    from glip.checkpoint import file_sha256, find
-    from glip.cli.main import DONE, SOME_FAILED
-    from glip.detector import load
-    from glip.distributed import is_main
-    from glip.errors import ConfigError
-    from glip.evaluation.config import TaskOptions
+    from glip import distributed
     from glip.evaluation.table import results_table
     from glip.evaluation.tasks import run_task
 
-    detector, settings = None, {}
     if args.rescore:
-        given = ("weights", "prompt", "max_detections", "chunk")
-        if extra := [name for name in given if getattr(args, name) is not None]:
-            raise ConfigError(
-                f"--rescore measures the predictions that are in --output; leave "
-                f"--{extra[0].replace('_', '-')} out, or --rescore"
+        _check_rescore(args)
+    device = args.device
+    if distributed.started_by_torchrun():
+        own = distributed.start()
+        device = own if device is None else device
+    try:
+        detector, settings = (None, {}) if args.rescore else _detector(args, device)
+        with progress_bar(shown=distributed.is_main()) as show:
+            results = run_task(
+                _options(args), detector, args.data, args.output, settings=settings, progress=show
             )
-    else:
-        path = find(args.weights)
-        detector = load(path, device=args.device, dtype=args.dtype, prompt=args.prompt)
-        settings = {"weights": path.name, "weights_sha256": file_sha256(path), "dtype": args.dtype}
-        if args.prompt is not None:
-            settings |= {"prompt": args.prompt.name, "prompt_sha256": file_sha256(args.prompt)}
-    results = run_task(
-        TaskOptions(
-            args.task,
-            images=args.images,
-            split=args.split,
-            chunk=args.chunk,
-            wordings=None if args.wordings is None else read_other_words(args.wordings),
-            fixed_ap=not args.standard_ap,
-            max_detections=args.max_detections,
-            batch_size=args.batch_size,
-            limit=args.limit,
-            backend=args.backend,
-        ),
-        detector,
-        args.data,
-        args.output,
-        settings=settings,
-        progress=_progress_bar,
-    )
-    if is_main():
-        print(results_table(results))
-        print(f"written: {Path(args.output) / 'results.json'}", file=sys.stderr)
+        if distributed.is_main():
+            print(results_table(results))
+            written(Path(args.output) / "results.json")
+    finally:
+        distributed.stop()
     return SOME_FAILED if results.get("unreadable") else DONE
+
+
+def _options(args: argparse.Namespace) -> TaskOptions:
+    from glip.evaluation.config import TaskOptions
+
+    return TaskOptions(
+        args.task,
+        images=args.images,
+        split=args.split,
+        chunk=args.chunk,
+        wordings=None if args.wordings is None else read_other_words(args.wordings),
+        fixed_ap=not args.standard_ap,
+        max_detections=args.max_detections,
+        batch_size=args.batch_size,
+        limit=args.limit,
+        backend=args.backend,
+    )
+
+
+def _detector(args: argparse.Namespace, device: Any) -> tuple[Detector, dict[str, Any]]:
+    """What predicts, and what its predictions depend on."""
+    from glip.checkpoint import file_sha256, find
+    from glip.detector import load
+
+    path = find(args.weights)
+    detector = load(path, device=device, dtype=args.dtype, prompt=args.prompt)
+    settings = {"weights": path.name, "weights_sha256": file_sha256(path), "dtype": args.dtype}
+    if args.prompt is not None:
+        settings |= {"prompt": args.prompt.name, "prompt_sha256": file_sha256(args.prompt)}
+    return detector, settings
+
+
+def _check_rescore(args: argparse.Namespace) -> None:
+    """Predictions that are there are measured as they are.
+
+    Raises:
+        ConfigError: An option asks for others.
+    """
+    given = ("weights", "prompt", "max_detections", "chunk")
+    if extra := [name for name in given if getattr(args, name) is not None]:
+        raise ConfigError(
+            f"--rescore measures the predictions that are in --output; leave "
+            f"--{extra[0].replace('_', '-')} out, or --rescore"
+        )
 
 
 def read_other_words(path: Path) -> dict[str, str]:
@@ -133,7 +153,6 @@ def read_other_words(path: Path) -> dict[str, str]:
         ConfigError: It holds something else, or nothing.
     """
     from glip.data.formats.coco import read_json
-    from glip.errors import ConfigError
 
     content = read_json(path)
     if not isinstance(content, dict) or not content:
@@ -143,13 +162,3 @@ def read_other_words(path: Path) -> dict[str, str]:
             raise ConfigError(f"{path}: the other words for '{name}' must be text, got {words!r}")
     wordings: dict[str, str] = content
     return wordings
-
-
-def _progress_bar(name: str, total: int) -> Callable[[int], Any]:
-    from tqdm import tqdm
-
-    from glip.distributed import is_main
-
-    bar: Any = tqdm(total=total, desc=name, unit="picture", disable=not is_main())
-    update: Callable[[int], Any] = bar.update
-    return update

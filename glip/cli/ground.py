@@ -7,26 +7,21 @@ all that is done so far; and `survey`, what was counted for the filters.
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-from PIL import Image
-from tqdm import tqdm
+from glip.choices import Preset
+from glip.cli.options import (
+    add_device_option,
+    add_dtype_option,
+    add_out_option,
+    add_strict_option,
+)
+from glip.cli.terminal import DONE, SOME_FAILED, progress_bar, written
 
-from glip import distributed
-from glip.cli.main import DONE, SOME_FAILED
-from glip.cli.options import add_device_option, add_dtype_option, add_out_option
-from glip.data.pictures import open_pictures
-from glip.jobs.pipeline import Tally
-from glip.pseudo.captions import CaptionSet
-from glip.pseudo.config import DATA, REJECTED, GroundingConfig
-from glip.pseudo.filters import CaptionFilters, Preset
-from glip.pseudo.ground import ground_captions
-from glip.pseudo.teachers import load_teacher
-from glip.settings import read_config
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,11 +74,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_device_option(parser)
     add_dtype_option(parser)
+    add_strict_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ground, print the report and say where the data is; returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    from glip import distributed
+    from glip.data.pictures import open_pictures
+    from glip.pseudo.captions import CaptionSet
+    from glip.pseudo.config import DATA, REJECTED, GroundingConfig
+    from glip.pseudo.filters import CaptionFilters
+    from glip.pseudo.ground import ground_captions
+    from glip.pseudo.teachers import load_teacher
+    from glip.settings import read_config
+
     preset = asdict(CaptionFilters.preset(args.preset))
     config = read_config(GroundingConfig, args.config, args.overrides, under={"filters": preset})
     captions = CaptionSet(args.captions, args.images)
@@ -95,8 +99,7 @@ def run(args: argparse.Namespace) -> int:
     device = distributed.start() if distributed.started_by_torchrun() else args.device
     try:
         teacher = load_teacher(args.weights, device=device, dtype=args.dtype)
-        surveys = config.filters.needs_survey
-        with _bar("survey", surveys) as survey_bar, _bar("grounding", not args.survey_only) as bar:
+        with progress_bar(shown=distributed.is_main()) as show:
             report = ground_captions(
                 captions,
                 teacher,
@@ -106,25 +109,12 @@ def run(args: argparse.Namespace) -> int:
                 limit=args.limit,
                 survey_only=args.survey_only,
                 load_left_out=left_out,
-                surveying=survey_bar.update,
-                progress=lambda tally, total: _show(bar, tally, total),
+                progress=show,
             )
     finally:
         distributed.stop()
     if report is None:
         return DONE
     print(report.text())
-    print(f"written: {args.out / DATA}, {args.out / 'report.html'}", file=sys.stderr)
+    written(args.out / DATA, args.out / "report.html")
     return SOME_FAILED if report.entries.get(REJECTED) else DONE
-
-
-def _bar(what: str, shown: bool) -> tqdm[Any]:
-    slow = 0.1 if sys.stderr.isatty() else 10.0  # seconds between lines of a log
-    hidden = not (shown and distributed.is_main())
-    return tqdm(desc=what, unit="picture", mininterval=slow, disable=hidden, leave=False)
-
-
-def _show(bar: tqdm[Any], tally: Tally, total: int | None) -> None:
-    bar.total = total
-    bar.set_postfix(tally, refresh=False)
-    bar.update(sum(tally.values()) - bar.n)

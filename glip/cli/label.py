@@ -1,41 +1,27 @@
-"""`glip label` and `tools/pseudo_label.py`: photos and a list of things -> a data set and a report.
-
-In the output folder: `journal`, with all that is done so far; a folder named after the format, with
-the data set; `report.html`; and `rejected.txt`, if pictures could not be used.
+"""`glip label` and `tools/pseudo_label.py`: the options of `glip.labelling.job`, and what is said
+of its results.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
-from glip import distributed
-from glip.cli.main import DONE, SOME_FAILED
+from glip.choices import LabelFormat, PictureMode
 from glip.cli.options import (
     add_detection_options,
     add_device_option,
     add_dtype_option,
     add_out_option,
+    add_strict_option,
+    class_names,
 )
-from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet, PictureMode
-from glip.data.labels import Labelled
-from glip.errors import ConfigError, DataError
-from glip.files import whole_file
-from glip.jobs.journal import Journal
-from glip.labelling.export import NEEDS_PICTURES, Format, check_target, write_data_set
-from glip.labelling.ontology import Ontology
-from glip.labelling.review import Rejected, write_report
-from glip.version import __version__
+from glip.cli.terminal import DONE, SOME_FAILED, note, progress_bar, written
+from glip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    from glip.jobs.pipeline import Tally
+    from glip.labelling.job import Labels
+    from glip.labelling.ontology import Ontology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of a video, take each N-th frame (default: %(default)s)",
     )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="only the first pictures by name, to look at before all are labelled",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--classes", metavar="NAMES", help='what to label, with commas: "raccoon, trash can"'
+        "--classes",
+        metavar="NAMES",
+        help='what to label, with commas: "raccoon, trash can"; or a file, one name a line',
     )
     what.add_argument(
         "--ontology",
@@ -59,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_out_option(parser, "results, journal")
     parser.add_argument(
-        "--format", default="coco", choices=get_args(Format), help="(default: %(default)s)"
+        "--format",
+        type=label_formats,
+        action="extend",
+        metavar="FORMAT",
+        help=f"{', '.join(get_args(LabelFormat))}; several with commas between them, or the option "
+        "again (default: coco)",
     )
     parser.add_argument(
         "--val",
@@ -72,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pictures",
         choices=get_args(PictureMode),
         help="in the data set: none, links, or upright copies without EXIF orientation (default: "
-        f"link for {' and '.join(NEEDS_PICTURES)}, else none)",
+        "link for yolo and voc, else none)",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace a data set that is there already"
@@ -85,9 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-studio-prefix",
-        default=LABEL_STUDIO_PREFIX,
         metavar="URL",
-        help="before the names of pictures (default: %(default)s)",
+        help="before the names of pictures (default: that of its storage of local files)",
     )
     model = parser.add_argument_group("model")
     model.add_argument("--weights", metavar="NAME", help="a file, or the name of a model")
@@ -125,245 +123,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--retry-rejected", action="store_true", help="try pictures again that could not be used"
     )
+    add_strict_option(model)
+
+
+def label_formats(text: str) -> list[LabelFormat]:
+    """Formats, from a command line, with commas between them.
+
+    Raises:
+        ArgumentTypeError: One is not known.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in get_args(LabelFormat):
+            known = ", ".join(get_args(LabelFormat))
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
+    return cast(list[LabelFormat], names)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label, or take corrected labels, and write data set and report; returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    """Label, or take corrected labels, and say what came of it; returns the exit code."""
+    from glip import distributed
+    from glip.data.formats.layout import LABEL_STUDIO_PREFIX
+    from glip.labelling.job import Output, label, take_corrected
+
     ontology = _ontology(args)
-    target = args.out / args.format
-    check_target(target, replace=args.force)
-    place = args.pictures or ("link" if args.format in NEEDS_PICTURES else "none")
-    settings = {"place": place, "val_share": args.val, "prefix": args.label_studio_prefix}
-    DataSet((), (), Path(), **settings)  # what is wrong is said before the work
+    output = Output(
+        formats=tuple(dict.fromkeys(args.format or ("coco",))),
+        val=args.val,
+        pictures=args.pictures,
+        force=args.force,
+        prefix=args.label_studio_prefix or LABEL_STUDIO_PREFIX,
+    )
     if args.corrected is not None:
-        return _write_corrected(args, ontology, settings)
+        names = None if ontology is None else ontology.names
+        corrected = take_corrected(
+            args.corrected, args.out, images=args.images, names=names, output=output
+        )
+        return _tell(corrected, strict=args.strict)
     if ontology is None:
         raise ConfigError("say what to label, with --classes NAMES or --ontology YAML")
     if args.images is None:
         raise ConfigError("say where the pictures are, with --images DIR")
-    device = distributed.start() if distributed.started_by_torchrun() else args.device
+    by_torchrun = distributed.started_by_torchrun()
+    device = distributed.start() if by_torchrun else args.device
+    options = ("weights", "nms", "max_detections", "aggregate", "exclusive", "dtype", "engine",
+               "actors", "batch_size", "workers", "every", "limit", "retry_rejected")  # fmt: skip
     try:
-        return _label(args, ontology, device, settings)
+        with progress_bar(shown=distributed.is_main()) as show:
+            labels = label(
+                args.images,
+                ontology,
+                args.out,
+                output=output,
+                device=device,
+                progress=show,
+                **{name: getattr(args, name) for name in options},
+            )
     finally:
         distributed.stop()
+    if labels is None:
+        return DONE
+    code = _tell(labels, strict=args.strict)
+    return DONE if by_torchrun else code  # which would take another one for a crash
 
 
 def _ontology(args: argparse.Namespace) -> Ontology | None:
-    if args.ontology is not None:
-        return Ontology.read(args.ontology, threshold=_threshold(args))
-    if args.classes is not None:
-        names = [" ".join(name.split()) for name in args.classes.split(",")]
-        if not all(names):
-            raise ConfigError(f"--classes {args.classes!r} has an empty name between commas")
-        return Ontology.of_names(names, threshold=_threshold(args))
-    return None
-
-
-def _threshold(args: argparse.Namespace) -> float:
-    """Where the ontology says nothing; corrected labels have no scores."""
-    if args.threshold is not None or args.corrected is not None:
-        return args.threshold or 0.0
+    """What to label; corrected labels have no scores and need no threshold."""
     from glip.checkpoint import find, read_config
+    from glip.labelling.ontology import Ontology
 
-    return read_config(find(args.weights)).threshold
-
-
-def _label(
-    args: argparse.Namespace, ontology: Ontology, device: Any, settings: dict[str, Any]
-) -> int:
-    from glip.checkpoint import file_sha256, find
-    from glip.detector import load
-    from glip.labelling.label import JournalPictures, label_photos
-    from glip.labelling.ray_engine import label_photos_with_ray
-    from glip.labelling.video import is_video
-    from glip.postprocess import PostprocessOptions
-
-    weights = find(args.weights)
-    root = Path(args.images)
-    job = {
-        "images": str(root.resolve()),
-        "weights": file_sha256(weights),
-        "glip": __version__,
-        "dtype": args.dtype,
-        "nms": args.nms,
-        "max_detections": args.max_detections,
-        "aggregate": args.aggregate,
-        "ontology": ontology.to_dict(),
-    }
-    options = PostprocessOptions(
-        nms=args.nms, max_detections=args.max_detections, aggregate=args.aggregate
-    )
-    with ExitStack() as opened:
-        if video := is_video(root):
-            job["every"] = args.every
-        journal = _open_journal(args.out / "journal", job, retry=args.retry_rejected)
-        opened.enter_context(journal)
-        if video:
-            root = _frames(root, args.out / "frames", args.every)
-        before, left = _counts(root, args.out, journal)
-        if left:
-            with _bar(before + left, before) as bar:
-                common: dict[str, Any] = {
-                    "options": options,
-                    "batch_size": args.batch_size,
-                    "workers": args.workers,
-                    "without": args.out,
-                    "progress": lambda tally: _show(bar, tally, before),
-                }
-                if args.engine == "ray":
-                    label_photos_with_ray(
-                        weights,
-                        root,
-                        ontology,
-                        journal,
-                        device=args.device,
-                        dtype=args.dtype,
-                        actors=args.actors,
-                        **common,
-                    )
-                else:
-                    detector = load(weights, device=device, dtype=args.dtype)
-                    label_photos(detector, root, ontology, journal, **common)
-        if not distributed.is_main():
-            return DONE
-        done, rejected = journal.count("done"), journal.count("rejected")
-        pictures = JournalPictures(journal, root)
-        if gone := done - sum(1 for _ in pictures):
-            print(f"{gone} labelled pictures are gone from {root}: left out", file=sys.stderr)
-            done -= gone
-        data = DataSet(
-            pictures,
-            ontology.names,
-            root,
-            parents={c.name: c.parent for c in ontology.classes if c.parent is not None},
-            source=weights.name,
-            **settings,
-        )
-        if not done:
-            _write_rejected(args.out, journal)
-            raise DataError(f"none of the {rejected} pictures in {root} can be used")
-        return _write_all(args, data, journal, done=done, rejected=rejected)
+    if args.ontology is None and args.classes is None:
+        return None
+    threshold = args.threshold
+    if threshold is None:
+        threshold = 0.0 if args.corrected else read_config(find(args.weights)).threshold
+    if args.classes is not None:
+        return Ontology.of_names(class_names(args.classes), threshold=threshold)
+    ontology = Ontology.read(args.ontology, threshold=threshold)
+    if args.threshold is not None:
+        own = [f"{c.name} {c.threshold:g}" for c in ontology.classes if c.threshold != threshold]
+        if own:
+            note(
+                f"warning: --threshold {threshold:g} does not hold where {args.ontology} says "
+                f"otherwise: {', '.join(own[:10])}"
+            )
+    return ontology
 
 
-def _open_journal(folder: Path, job: dict[str, Any], *, retry: bool) -> Journal:
-    """The journal of this process; the main one's first, whose refusal holds for all."""
-
-    def first() -> Journal:
-        journal = Journal(folder, job)
-        if retry:
-            journal.forget("rejected")
-        return journal
-
-    journal = distributed.on_main(first)
-    return journal or Journal(folder, job, rank=distributed.rank())
-
-
-def _frames(video: Path, folder: Path, every: int) -> Path:
-    """The folder with the frames of a video, which the main process makes."""
-    from tqdm import tqdm
-
-    from glip.labelling.video import extract_frames
-
-    def extract() -> None:
-        with tqdm(desc="frames", unit="frame", disable=None) as bar:
-            extract_frames(video, folder, every=every, progress=bar.update)
-
-    distributed.on_main(extract)
-    return folder
-
-
-def _counts(root: Path, out: Path, journal: Journal) -> tuple[int, int]:
-    """How many pictures are done and how many are left; the same on each process."""
-    from glip.images import list_pictures
-
-    def count() -> tuple[int, int]:
-        done = left = 0
-        for name in list_pictures(root, without=out):
-            if journal.is_done(name):
-                done += 1
-            else:
-                left += 1
-        if not done + left:
-            raise DataError(f"folder {root} holds no picture")
-        return done, left
-
-    return distributed.broadcast_object(distributed.on_main(count) or (0, 0))
-
-
-def _bar(total: int, before: int) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    slow = 0.1 if sys.stderr.isatty() else 10.0  # seconds between lines of a log
-    return tqdm(
-        total=total,
-        initial=before,
-        unit="picture",
-        mininterval=slow,
-        disable=not distributed.is_main(),
-    )
-
-
-def _show(bar: tqdm[Any], tally: Tally, before: int) -> None:
-    if tally.get("rejected"):
-        bar.set_postfix(rejected=tally["rejected"], refresh=False)
-    bar.update(before + sum(tally.values()) - bar.n)
-
-
-def _write_all(
-    args: argparse.Namespace,
-    data: DataSet,
-    journal: Journal | None,
-    *,
-    done: int,
-    rejected: int,
-) -> int:
-    """Data set, report and list of the rejected."""
-    target = write_data_set(data, args.format, args.out / args.format, replace=args.force)
-    listed = _rejected(journal) if journal is not None else ()
-    report = write_report(
-        data.pictures,
-        data.names,
-        data.root,
-        args.out / "report.html",
-        title=f"Labels by {data.source}",
-        rejected=listed,
-    )
-    written = [str(target), str(report)]
-    if journal is not None and rejected:
-        written.append(str(_write_rejected(args.out, journal)))
-    _say(f"{done} pictures labelled, {rejected} rejected")
-    _say(f"written: {', '.join(written)}")
-    # torchrun would take the exit code for a crash of this process.
-    return SOME_FAILED if rejected and not distributed.started_by_torchrun() else DONE
-
-
-def _rejected(journal: Journal) -> Iterator[Rejected]:
-    for name, _, reason in journal.read("rejected"):
-        yield Rejected(name, reason)
-
-
-def _write_rejected(out: Path, journal: Journal) -> Path:
-    path = out / "rejected.txt"
-    with whole_file(path) as file:
-        file.writelines(f"{one.picture}\t{one.reason}\n" for one in _rejected(journal))
-    return path
-
-
-def _write_corrected(
-    args: argparse.Namespace, ontology: Ontology | None, settings: dict[str, Any]
-) -> int:
-    from glip.labelling.corrected import read_corrected
-
-    names = None if ontology is None else ontology.names
-    corrected = read_corrected(args.corrected, args.images, names=names)
-    pictures: Iterable[Labelled] = corrected.pictures
-    if not corrected.pictures:
-        raise DataError(f"{args.corrected} has no picture that anybody has looked at")
-    source = f"corrections in {Path(args.corrected).name}"
-    data = DataSet(pictures, corrected.names, corrected.root, source=source, **settings)
-    return _write_all(args, data, None, done=len(corrected.pictures), rejected=0)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+def _tell(labels: Labels, *, strict: bool) -> int:
+    """Say what there is; returns the exit code."""
+    note(str(labels))
+    if labels.already:
+        note(f"all of it was done already: {', '.join(map(str, labels.data_sets.values()))}")
+    else:
+        places = [*labels.data_sets.values(), labels.report]
+        written(*places, *([labels.out / "rejected.txt"] if labels.rejected else []))
+    return SOME_FAILED if labels.newly_rejected or (strict and labels.rejected) else DONE

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
+
+from glip.choices import Aggregate, DType
+from glip.errors import ConfigError
 
 
 class Options(Protocol):
@@ -18,7 +21,7 @@ class Options(Protocol):
 
 
 def add_detection_options(parser: Options, *, overlapping: str = "two boxes of a phrase") -> None:
-    """What becomes of the model's output: `nms`, `max_detections` and `aggregate`.
+    """What becomes of the model's output: `nms`, `max_detections`, `aggregate` and `exclusive`.
 
     Args:
         parser: Gets the options.
@@ -40,9 +43,14 @@ def add_detection_options(parser: Options, *, overlapping: str = "two boxes of a
     )
     parser.add_argument(
         "--aggregate",
-        choices=("mean", "max", "first"),
+        choices=get_args(Aggregate),
         default="mean",
         help="how the scores of a phrase's tokens become one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exclusive",
+        action="store_true",
+        help="one phrase for each thing: boxes of different phrases suppress each other, too",
     )
 
 
@@ -71,6 +79,25 @@ def add_out_option(parser: Options, help: str, *, metavar: str = "DIR") -> None:
     )
 
 
+def add_dtype_option(parser: Options) -> None:
+    """In which numbers it computes: `dtype`."""
+    parser.add_argument(
+        "--dtype",
+        choices=get_args(DType),
+        default="float32",
+        help="number format of the model (default: %(default)s)",
+    )
+
+
+def add_strict_option(parser: Options) -> None:
+    """Whether rejected pictures of earlier calls count: `strict`."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit code 1 as long as any picture is rejected, not only in the call that rejects it",
+    )
+
+
 def number_of_shots(text: str) -> int | None:
     """Pictures of each class, from a command line; None for "all" of them.
 
@@ -84,11 +111,27 @@ def number_of_shots(text: str) -> int | None:
     return int(text)
 
 
-def add_dtype_option(parser: Options) -> None:
-    """In which numbers it computes: `dtype`."""
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="number format of the model (default: %(default)s)",
-    )
+def class_names(text: str) -> list[str]:
+    """Names of classes, from a command line: commas between them, periods, or a file of lines.
+
+    Args:
+        text: "person,stop sign", "person. stop sign.", or the name of a text file with one name a
+            line, whose empty lines and those that begin with "#" are left out.
+    Raises:
+        ConfigError: A name is empty, or the file cannot be read or holds none.
+    """
+    if text.endswith(".txt"):
+        try:
+            lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--classes {text} cannot be read: {error}") from error
+        names = [" ".join(line.split()) for line in lines if not line.lstrip().startswith("#")]
+        if not (names := [name for name in names if name]):
+            raise ConfigError(f"--classes {text} holds no name; write one a line")
+        return names
+    separator, said = (".", "periods") if text.rstrip().endswith(".") else (",", "commas")
+    parts = text.rstrip().removesuffix(".").split("," if "," in text else separator)
+    names = [" ".join(part.split()) for part in parts]
+    if not all(names):
+        raise ConfigError(f"--classes {text!r} has an empty name between {said}")
+    return names

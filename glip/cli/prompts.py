@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from typing import TYPE_CHECKING, get_args
 
+from glip.choices import Ensemble
 from glip.cli.options import add_device_option, add_out_option, number_of_shots
+from glip.cli.terminal import DONE, progress_bar, written
 from glip.errors import ConfigError
 from glip.files import make_folder, write_json
 
@@ -27,8 +27,6 @@ a file of wordings:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    from glip.tuning.wording import Ensemble
-
     parser.add_argument("--wordings", required=True, metavar="YAML", help="what to try, see below")
     parser.add_argument("--weights", metavar="NAME", help="the model: a file or a name")
     add_out_option(
@@ -64,8 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search or put together, print what helped and say where it is; returns the exit code."""
-    from tqdm import tqdm
-
     from glip.data.formats.recognise import read_annotated, train_and_val
     from glip.data.records import DetectionData
     from glip.detector import load
@@ -73,10 +69,9 @@ def run(args: argparse.Namespace) -> int:
     from glip.task_prompt import SUFFIX, save_prompt
     from glip.training.words import check_names
     from glip.tuning.few_shot import select
-    from glip.tuning.word_search import Photos, count_trials, search
+    from glip.tuning.word_search import Photos, search
     from glip.tuning.wording import Said, in_templates, read_wordings, worded
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if not args.out.name.endswith(SUFFIX):
         raise ConfigError(f"--out {args.out} must be called NAME{SUFFIX}")
     if args.search == (args.data is None):
@@ -96,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
             ensemble=args.ensemble or "scores",
         )
         save_prompt(args.out, worded(load(args.weights, device=args.device), said))
-        print(f"written: {args.out}", file=sys.stderr)
-        return 0
+        written(args.out)
+        return DONE
     train, _ = train_and_val(args.data)
     annotated = read_annotated(train.path, args.images, split=train.split)
     if not isinstance(annotated.data, DetectionData):
@@ -106,15 +101,15 @@ def run(args: argparse.Namespace) -> int:
     wordings.check(annotated.data.names)
     drawn, selection = select(annotated.data, args.shots, args.seed)
     photos = Photos(load(args.weights, device=args.device), drawn, annotated.pictures)
-    with tqdm(total=count_trials(wordings, drawn.names), unit="trial", leave=False) as bar:
-        found = search(photos, wordings, progress=bar.update)
+    with progress_bar() as show:
+        found = search(photos, wordings, progress=show)
     save_prompt(args.out, found.task)
     report = args.out.with_name(args.out.name.removesuffix(SUFFIX) + ".json")
     content = {**found.to_dict(), "selection": selection.to_dict()}
     write_json(report, content)
     print(trials_table(found))
-    print(f"written: {args.out}, {report}", file=sys.stderr)
-    return 0
+    written(args.out, report)
+    return DONE
 
 
 def trials_table(found: SearchResult) -> str:

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from glip.cli.terminal import (
+    DONE,
+    FAILED,
+    exit_code,
+    note,
+    show_log,
+    stopped_by_sigterm,
+    stopping,
+    written,
+)
 from glip.errors import ConfigError, GlipError
 
+if TYPE_CHECKING:
+    import torch
+
 FINETUNE = Path(__file__).parents[1] / "training" / "finetune.yaml"
-INTERRUPTED = 130
 
 
 class Order(NamedTuple):
@@ -95,35 +105,37 @@ def run(args: argparse.Namespace) -> int:
 
 def work(order: Order) -> int:
     """What each process does; of the top level, as new processes import it."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
     from glip.distributed import is_main, start, stop
+
+    device = start()
+    show_log(quiet=not is_main(), times=is_main())
+    try:
+        with stopped_by_sigterm():
+            return _train(order, device)
+    except GlipError as error:
+        note(f"error: {error}")
+        return FAILED
+    except KeyboardInterrupt as signal:
+        if is_main():
+            note(f"{stopping(signal)}: --resume goes on with {order.output}")
+        return exit_code(signal)
+    finally:
+        stop()
+
+
+def _train(order: Order, device: torch.device) -> int:
+    """Until the end, or until somebody stops it."""
+    from glip.distributed import is_main
     from glip.training.run import evaluate_only, run_training
     from glip.training.run_config import read_run
 
-    device = start()
-    logging.basicConfig(
-        level=logging.INFO if is_main() else logging.ERROR,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    try:
-        config = read_run(order.config, order.overrides)
-        action = evaluate_only if order.eval_only else run_training
-        with logging_redirect_tqdm():  # log lines above the progress bar, not through it
-            metrics = action(config, order.output, device, resume=order.resume)
-        if is_main():
-            print("\n".join(f"{name:<8} {100 * value:6.1f}" for name, value in metrics.items()))
-            print(f"written: {order.output}", file=sys.stderr)
-        return 0
-    except GlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if is_main():
-            print(f"interrupted: --resume goes on with {order.output}", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        stop()
+    config = read_run(order.config, order.overrides)
+    action = evaluate_only if order.eval_only else run_training
+    metrics = action(config, order.output, device, resume=order.resume)
+    if is_main():
+        print("\n".join(f"{name:<8} {100 * value:6.1f}" for name, value in metrics.items()))
+        written(order.output)
+    return DONE
 
 
 def _order(args: argparse.Namespace) -> Order:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from dataclasses import fields
 from typing import get_args
 
+from glip.choices import TuneMode
 from glip.cli.options import add_device_option, add_out_option, number_of_shots
+from glip.cli.terminal import DONE, written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options; each is a field of `TuneOptions`, where it is described."""
-    from glip.training.freezing import TuneMode
-
     parser.add_argument(
         "--data",
         required=True,
@@ -100,20 +98,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tune, print what it gave and say where it is; returns the exit code."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
     from glip.detector import usable_device
     from glip.tuning.options import TuneOptions
     from glip.tuning.result import in_words
     from glip.tuning.tune import tune
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    values = {field.name: getattr(args, field.name) for field in fields(TuneOptions)
-              if hasattr(args, field.name)}  # fmt: skip
+    given = vars(args)
+    values = {field.name: given[field.name] for field in fields(TuneOptions) if field.name in given}
     values |= {name: tuple(values[name]) for name in ("lr", "interpolate")}
-    with logging_redirect_tqdm():
-        result = tune(TuneOptions(**values), args.out, usable_device(args.device))
+    result = tune(TuneOptions(**values), args.out, usable_device(args.device))
     for name, text in in_words(result).items():
         print(f"{name:<14}{text}")
-    print(f"written: {args.out / result['file']}, {args.out / 'report.html'}", file=sys.stderr)
-    return 0
+    written(args.out / result["file"], args.out / "report.html")
+    return DONE

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -145,9 +144,6 @@ class GroundingData:
     def file_names(self) -> list[str]:
         """The pictures' names, in order of the records."""
         return [record.file_name for record in self.records]
-
-
-Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)

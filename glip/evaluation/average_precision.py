@@ -16,14 +16,13 @@ import io
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from glip.choices import Backend
 from glip.errors import ConfigError
-
-Backend = Literal["hotcoco", "faster-coco-eval", "pycocotools"]
 
 MODULES: dict[Backend, str] = {
     "hotcoco": "hotcoco",

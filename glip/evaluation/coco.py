@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glip.choices import Backend
 from glip.data.records import DetectionData, DetectionRecord, ImageId
 from glip.errors import DataError
 from glip.evaluation.average_precision import (
     SIZES,
-    Backend,
     Curves,
     Detected,
     Truth,

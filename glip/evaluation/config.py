@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
-from glip.data.records import Split
+from glip.choices import Backend, Split, Task
 from glip.errors import ConfigError
-from glip.evaluation.average_precision import Backend
 from glip.evaluation.coco import COCO_METRICS
 from glip.evaluation.flickr import FLICKR_METRICS
 from glip.evaluation.lvis import LVIS_METRICS
 from glip.settings import within
 
-Task = Literal["coco", "lvis", "flickr", "odinw", "custom"]
 METRICS: Mapping[Task, tuple[str, ...]] = {
     "coco": COCO_METRICS,
     "custom": COCO_METRICS,

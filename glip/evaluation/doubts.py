@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from glip.choices import Split
 from glip.data.doctor.examine import examine
-from glip.data.records import Split
 
 logger = logging.getLogger(__name__)
 

@@ -41,6 +41,7 @@ from glip.images import ImageLike
 from glip.jobs.folder import held
 from glip.pixels import padded_hw
 from glip.postprocess import Found, PostprocessOptions, merge
+from glip.progress import Counter, Progress
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 
@@ -96,7 +97,8 @@ def evaluate(
     per_picture: int | None = None,
     batch_size: int = 1,
     settings: Mapping[str, Any] | None = None,
-    progress: Callable[[int], object] | None = None,
+    what: str = "pictures",
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Predict what has not been predicted yet, measure, and write both down.
 
@@ -114,7 +116,8 @@ def evaluate(
         batch_size: Pictures that go through the model together.
         settings: What else the results depend on, such as the weights; JSON values. A run goes on
             only if they are the same.
-        progress: Is told how many more pictures are done.
+        what: Is evaluated, in a word for `progress`.
+        progress: Is told of each picture that is done.
     Returns:
         The numbers, NaN where there is nothing to measure.
     Raises:
@@ -138,7 +141,7 @@ def evaluate(
         # read-only.
         if not broadcast_object(on_main(lambda: _is_complete(output, questions, described))):
             with held(output):
-                _predict_missing(predict, questions, output, described, progress)
+                _predict_missing(predict, questions, output, described, what, progress)
     numbers = on_main(lambda: _measure(merged, questions, evaluator, described, output))
     result = broadcast_object(numbers)
     assert result is not None
@@ -150,7 +153,8 @@ def _predict_missing(
     questions: Sequence[Question],
     output: Path,
     settings: Mapping[str, Any],
-    progress: Callable[[int], object] | None,
+    what: str,
+    progress: Progress | None,
 ) -> None:
     """Predict what has not been predicted yet, and put all of it into one file; collective."""
     done = broadcast_object(on_main(lambda: _done(output, settings)))
@@ -161,11 +165,12 @@ def _predict_missing(
         if (left := [q for q in sharing if q.image_id not in done])
     ]
     if own:
+        left_out = len(questions) - sum(map(len, own))
+        counter = Counter(progress, what, len(questions), done=left_out)
         with PredictionWriter(output / f"predictions.part{rank()}.jsonl", settings) as writer:
             for one in predict(own):
                 writer.write(one)
-                if progress is not None:
-                    progress(1)
+                counter.add()
     wait_for_all()
     on_main(lambda: _merge(output, questions, settings))
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glip.choices import Backend
 from glip.data.records import DetectionData, ImageId
 from glip.errors import DataError
 from glip.evaluation.average_precision import (
     SIZES,
     UNLIMITED,
-    Backend,
     Curves,
     backend_version,
     choose_backend,

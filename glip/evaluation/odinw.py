@@ -6,7 +6,7 @@ Caption prompts are those of the official code (reference N). Knows nothing abou
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from glip.evaluation.doubts import doubts_about
 from glip.evaluation.evaluate import Predictor, evaluate
 from glip.evaluation.questions import detection_only, detection_questions, limited
 from glip.evaluation.results import read_results, write_results
+from glip.progress import Progress
 
 ODINW_DECORATIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Aquarium": {
@@ -87,7 +88,7 @@ def evaluate_odinw(
     paths: Sequence[Path],
     output: Path,
     settings: Mapping[str, Any],
-    progress: Callable[[str, int], Callable[[int], object]] | None,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """Average precision of each data set and their mean, the ODinW score; see `run_task`."""
     metrics: dict[str, float | None] = {}
@@ -113,7 +114,8 @@ def evaluate_odinw(
             output / name,
             batch_size=options.batch_size,
             settings={**settings, "data": str(path)},
-            progress=None if progress is None else progress(name, len(questions)),
+            what=name,
+            progress=progress,
         )
         results = read_results(output / name)
         metrics[name] = results["metrics"]["AP"]

@@ -8,7 +8,7 @@ H).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ from glip.evaluation.results import read_results, write_results
 from glip.evaluation.reworded import REWORDED, add_reworded, reworded_part
 from glip.evaluation.table import results_table
 from glip.postprocess import PostprocessOptions
+from glip.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def run_task(
     output: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
-    progress: Callable[[str, int], Callable[[int], object]] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluate a detector by the protocol of a task; writes into `output` and returns what it
     wrote.
@@ -77,8 +78,7 @@ def run_task(
         output: Folder for predictions and results, made if need be; ODinW makes one below it for
             each data set.
         settings: What else the results depend on, such as the weights.
-        progress: Given a name and the number of pictures, makes what is told how many more are
-            done.
+        progress: Is told of each picture that is done.
     Raises:
         ConfigError: An option that does not fit the data.
         DataError: The data cannot be read.
@@ -107,7 +107,8 @@ def run_task(
             per_picture=protocol.per_picture,
             batch_size=options.batch_size,
             settings={**described, "data": str(path)},
-            progress=None if progress is None else progress(name, len(protocol.questions)),
+            what=name,
+            progress=progress,
         )
 
     protocol = _flickr(options, path) if options.task == "flickr" else _classes(options, path)

@@ -15,13 +15,13 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from glip.errors import StorageError
 from glip.jobs.folder import check_same, locked
 
-LAYOUT = 1
+LAYOUT = 2
 """Number of the tables below, SQLite's `user_version` of each file; 0 is a file without tables."""
 PATIENCE = 60.0
 """Seconds to wait while another process of the job is inside a transaction."""
@@ -31,9 +31,23 @@ process whose file it is from writing."""
 
 _TABLES = (
     "CREATE TABLE job (settings BLOB NOT NULL)",
-    "CREATE TABLE records (key BLOB PRIMARY KEY, status TEXT NOT NULL, record BLOB NOT NULL)",
+    "CREATE TABLE records (key BLOB PRIMARY KEY, status TEXT NOT NULL, record BLOB NOT NULL, "
+    "mark TEXT NOT NULL)",
     "CREATE INDEX by_status ON records (status, key)",
 )
+
+
+class Row(NamedTuple):
+    """What is kept of an item."""
+
+    key: str
+    """Its name."""
+    status: str
+    """A word such as "done" or "rejected"."""
+    record: Any
+    """Anything that JSON can hold."""
+    mark: str = ""
+    """The state of the item's source, see `Journal.is_done`."""
 
 
 class Journal:
@@ -103,34 +117,45 @@ class Journal:
         self._open_files.close()
         self._others = {}
 
-    def is_done(self, key: str) -> bool:
+    def is_done(self, key: str, mark: str | None = None) -> bool:
         """Whether any process of the job, in this run or an earlier one, has written this item.
 
         Whatever its status. Files that processes of this run have made since this journal was
         opened are seen after the next `read` or `count`.
+
+        Args:
+            key: of the item.
+            mark: the state of its source now. A record of another state is dropped, so that the
+                item is done anew. None: any state will do.
         """
-        query = "SELECT 1 FROM records WHERE key = ?"
+        name = _encode(key)
         with self._mutex:
             for path, connection in self._all():
                 with _naming(path):
-                    if connection.execute(query, (_encode(key),)).fetchall():
-                        return True
+                    query = "SELECT mark FROM records WHERE key = ?"
+                    for (known,) in connection.execute(query, (name,)).fetchall():
+                        if mark is None or known == mark:
+                            return True
+                        with _transaction(connection) as cursor:
+                            cursor.execute("DELETE FROM records WHERE key = ?", (name,))
         return False
 
-    def write(self, records: Iterable[tuple[str, str, Any]]) -> None:
+    def write(self, rows: Iterable[Row | tuple[str, str, Any]]) -> None:
         """Store records, all of them or none, in one transaction; they are on disk on return.
 
         Args:
-            records: (key, status, record) each: the name of an item, a word such as "done" or
-                "rejected", and anything that JSON can hold. An item that this process wrote before
-                is replaced.
+            rows: an item that this process wrote before is replaced. Three parts of a row are
+                enough where no item has a mark.
         Raises:
             StorageError: the disk is full or fails. What was written before stays, and can be read.
         """
-        rows = [(_encode(key), status, _dumps(record)) for key, status, record in records]
-        assert all(key for key, _, _ in rows), "an item needs a name"
+        values = [
+            (_encode(row.key), row.status, _dumps(row.record), row.mark)
+            for row in (Row(*row) for row in rows)
+        ]
+        assert all(value[0] for value in values), "an item needs a name"
         with self._mutex, _naming(self._path), _transaction(self._own) as cursor:
-            cursor.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
+            cursor.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", values)
 
     def read(self, status: str | None = None) -> Iterator[tuple[str, str, Any]]:
         """(key, status, record) of every item, ordered by key, in constant memory.

@@ -7,20 +7,25 @@ what is looked for: the caller turns pictures into records.
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from glip import distributed
-from glip.detector import Prepared
-from glip.errors import ConfigError, ImageError, StorageError
+from glip.errors import ImageError, StorageError
 from glip.images import unusable_name
-from glip.jobs.journal import Journal
+from glip.jobs.batches import through_model
+from glip.jobs.journal import Journal, Row
 from glip.pixels import padded_hw
+from glip.progress import Progress, Step
+
+if TYPE_CHECKING:
+    from glip.detector import Prepared
 
 ROUND_SECONDS = 30.0
 """How long each process works before all tell each other how far they are. Rounds of equal length
@@ -53,6 +58,15 @@ Source = TypeVar("Source")
 """What an item is read from: a picture, or whatever `prepare` understands."""
 
 
+def file_mark(path: str | os.PathLike[str]) -> str:
+    """What tells one content of a file from another: its size and when it was last written."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ""
+    return f"{state.st_size}-{state.st_mtime_ns}"
+
+
 def work_through(
     items: Iterable[tuple[str, Source]],
     answer: Answer,
@@ -61,7 +75,11 @@ def work_through(
     *,
     batch_size: int = 1,
     workers: int = 2,
-    progress: Callable[[Tally], object] = lambda tally: None,
+    mark: Callable[[Source], str] | None = None,
+    what: str = "pictures",
+    total: int | None = None,
+    before: int = 0,
+    progress: Progress | None = None,
 ) -> None:
     """Take every item that the journal does not have through the model and store its record.
 
@@ -77,36 +95,48 @@ def work_through(
         journal: of this process.
         batch_size: most pictures that `answer` gets at a time; all of one padded size.
         workers: threads that read pictures.
-        progress: told now and then, on each process, what all processes have done in this run.
+        mark: what tells one state of a source from another, such as a file's size and time. An
+            item that the journal has with another mark is done anew. None: no state matters.
+        what, total, before: for `progress`: what is done, how many there are, and how many of them
+            earlier runs have done.
+        progress: told now and then, on each process, what all processes have done.
     Raises:
         ConfigError: `batch_size` or `workers` is not a whole number from 1.
         StorageError: the journal cannot be written, for example because the disk is full.
     """
     rank, world = distributed.rank(), distributed.world_size()
-    own = (
-        (key, source)
-        for key, source in items
-        if zlib.crc32(key.encode("utf-8", "surrogatepass")) % world == rank
-        and not journal.is_done(key)
-    )
+    marks: dict[str, str] = {}  # of the items that are under way
+
+    def own() -> Iterator[tuple[str, Source]]:
+        for key, source in items:
+            if zlib.crc32(key.encode("utf-8", "surrogatepass")) % world != rank:
+                continue
+            state = None if mark is None else mark(source)
+            if not journal.is_done(key, state):
+                marks[key] = state or ""
+                yield key, source
+
+    def tell(tally: Tally) -> None:
+        if progress is not None:
+            progress(Step(what, before + sum(tally.values()), total, tally=dict(tally)))
+
     tally = Tally()
+    tell(tally)
     round_end = time.monotonic() + ROUND_SECONDS
     with _Store(journal) as store:
-        for records in answers(own, answer, prepare, batch_size=batch_size, workers=workers):
-            store.add(records)
-            tally.update(status for _, status, _ in records)
+        done = answers(own(), answer, prepare, batch_size=batch_size, workers=workers)
+        for key, status, record in done:
+            store.add(Row(key, status, record, marks.pop(key)))
+            tally[status] += 1
             if world == 1:
-                progress(tally)
+                tell(tally)
             elif time.monotonic() >= round_end:
-                progress(_over_all(tally, busy=True)[0])
+                tell(_over_all(tally, busy=True)[0])
                 round_end = time.monotonic() + ROUND_SECONDS
-    if world > 1:
-        busy = True
-        while busy:  # others may need more rounds
-            total, busy = _over_all(tally, busy=False)
-            progress(total)
-    else:
-        progress(tally)
+    busy = world > 1
+    while busy:  # others may need more rounds
+        all_of_them, busy = _over_all(tally, busy=False)
+        tell(all_of_them)
 
 
 def _over_all(tally: Tally, *, busy: bool) -> tuple[Tally, bool]:
@@ -125,72 +155,39 @@ def answers(
     *,
     batch_size: int,
     workers: int,
-) -> Iterator[list[tuple[str, str, Any]]]:
-    """(key, status, record) of all items, a batch at a time; not in their order.
+) -> Iterator[tuple[str, str, Any]]:
+    """(key, status, record) of all items as they are ready; not in their order.
 
     Args:
         items, answer, prepare, batch_size, workers: see `work_through`.
     Raises:
         ConfigError: `batch_size` or `workers` is not a whole number from 1.
     """
-    for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
-    waiting: dict[tuple[int, int], list[Read]] = {}  # by padded size, fewer than a batch of each
-    for key, result in _read_ahead(items, prepare, workers=workers, ahead=2 * batch_size + workers):
+
+    def read(item: tuple[str, Source]) -> Prepared | Settled:
+        key, source = item
+        if (fault := unusable_name(key)) is not None:
+            raise ImageError(fault)
+        return prepare(source)
+
+    def ask(batch: Sequence[tuple[str, Prepared | Settled]]) -> list[Settled]:
+        pictures = [Read(key, one) for key, one in batch if not isinstance(one, Settled)]
+        return [Settled(*record) for record in answer(pictures)]
+
+    results = through_model(
+        ((item[0], item) for item in items),
+        read,
+        ask,
+        size_of=lambda one: None if isinstance(one, Settled) else padded_hw(one.resized_hw),
+        batch_size=batch_size,
+        workers=workers,
+    )
+    for key, result in results:
         if isinstance(result, ImageError):
-            yield [(key, "rejected", str(result))]
-            continue
-        if isinstance(result, Settled):
-            yield [(key, *result)]
-            continue
-        size = padded_hw(result.resized_hw)
-        waiting.setdefault(size, []).append(Read(key, result))
-        if len(waiting[size]) == batch_size:
-            yield _answered(waiting.pop(size), answer)
-        elif sum(map(len, waiting.values())) >= 4 * batch_size:  # sizes that are rare
-            yield _answered(waiting.pop(next(iter(waiting))), answer)
-    for batch in waiting.values():
-        yield _answered(batch, answer)
-
-
-def _answered(batch: Sequence[Read], answer: Answer) -> list[tuple[str, str, Any]]:
-    records = answer(batch)
-    return [(read.key, *record) for read, record in zip(batch, records, strict=True)]
-
-
-def _read_ahead(
-    items: Iterable[tuple[str, Source]],
-    prepare: Callable[[Source], Prepared | Settled],
-    *,
-    workers: int,
-    ahead: int,
-) -> Iterator[tuple[str, Prepared | Settled | ImageError]]:
-    """Pictures in order, read by threads; at most `ahead` of them wait."""
-
-    def read(source: Source) -> Prepared | Settled | ImageError:
-        try:
-            return prepare(source)
-        except ImageError as error:
-            return error
-
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    reading: deque[tuple[str, Future[Prepared | Settled | ImageError]]] = deque()
-    try:
-        for key, source in items:
-            fault = unusable_name(key)
-            if fault is not None:
-                yield key, ImageError(fault)
-                continue
-            reading.append((key, pool.submit(read, source)))
-            if len(reading) > ahead:
-                key, future = reading.popleft()
-                yield key, future.result()
-        while reading:
-            key, future = reading.popleft()
-            yield key, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield key, "rejected", str(result)
+        else:
+            assert isinstance(result, Settled)
+            yield key, *result
 
 
 class _Store:
@@ -199,15 +196,15 @@ class _Store:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._rows: list[tuple[str, str, Any]] = []
+        self._rows: list[Row] = []
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> _Store:
         return self
 
-    def add(self, rows: Sequence[tuple[str, str, Any]]) -> None:
-        """Take over finished records; raises what became of earlier ones."""
-        self._rows += rows
+    def add(self, row: Row) -> None:
+        """Take over a finished record; raises what became of earlier ones."""
+        self._rows.append(row)
         if self._writing is None or self._writing.done() or len(self._rows) >= MOST_UNSTORED:
             self._write()
 

@@ -23,8 +23,9 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from glip.choices import LabelFormat
 from glip.data.formats.coco import write_coco
 from glip.data.formats.cvat import write_cvat
 from glip.data.formats.label_studio import write_label_studio
@@ -35,14 +36,12 @@ from glip.data.formats.yolo import write_yolo
 from glip.errors import ConfigError
 from glip.files import failing_disk
 
-Format = Literal["coco", "yolo", "voc", "odvg", "cvat", "labelstudio"]
-
-NEEDS_PICTURES: tuple[Format, ...] = ("yolo", "voc")
+NEEDS_PICTURES: tuple[LabelFormat, ...] = ("yolo", "voc")
 """Formats whose readers find pictures by their place in the data set."""
 
 
 def write_data_set(
-    data: DataSet, kind: Format, folder: str | os.PathLike[str], *, replace: bool = False
+    data: DataSet, kind: LabelFormat, folder: str | os.PathLike[str], *, replace: bool = False
 ) -> Path:
     """Write a data set into a new folder, which is not there before it is complete.
 
@@ -56,8 +55,8 @@ def write_data_set(
         StorageError: the disk is full or fails; nothing is left behind.
     """
     folder = Path(folder)
-    if kind not in get_args(Format):
-        raise ConfigError(f"format {kind!r} is not one of {', '.join(get_args(Format))}")
+    if kind not in get_args(LabelFormat):
+        raise ConfigError(f"format {kind!r} is not one of {', '.join(get_args(LabelFormat))}")
     check_target(folder, replace=replace)
     unfinished = folder.with_name(f".{folder.name}.part")
     old = folder.with_name(f".{folder.name}.old")
@@ -89,7 +88,7 @@ def check_target(folder: Path, *, replace: bool) -> None:
         )
 
 
-_WRITERS: Mapping[Format, Callable[[DataSet, Path], None]] = {
+_WRITERS: Mapping[LabelFormat, Callable[[DataSet, Path], None]] = {
     "coco": write_coco,
     "yolo": write_yolo,
     "voc": write_voc,

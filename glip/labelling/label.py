@@ -7,55 +7,60 @@ The middle of the labelling factory: `run` reads and stores, `ontology` decides,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from glip.data.labels import Labelled
 from glip.detector import Detector
-from glip.images import list_pictures
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Answer, Read, Tally, work_through
+from glip.jobs.pipeline import Answer, Read, file_mark, work_through
 from glip.labelling.ontology import Ontology
 from glip.postprocess import PostprocessOptions
+from glip.progress import Progress
 from glip.text.prompt import Prompt
 
 
 def label_photos(
     detector: Detector,
     root: str | os.PathLike[str],
+    names: Iterable[str],
     ontology: Ontology,
     journal: Journal,
     *,
     options: PostprocessOptions | None = None,
     batch_size: int = 1,
     workers: int = 2,
-    without: Path | None = None,
-    progress: Callable[[Tally], object] = lambda tally: None,
+    total: int | None = None,
+    before: int = 0,
+    progress: Progress | None = None,
 ) -> None:
-    """Label the pictures of a folder that the journal does not have yet.
+    """Label the pictures of a folder that the journal does not have yet, or not as they are now.
 
     Args:
         detector: the teacher.
-        root: the folder; pictures are named by their paths below it.
+        root: the folder that the names of pictures start from.
+        names: of the pictures; run through once.
         ontology: what to look for.
         journal: of this process; `Labelled.to_json` with status "done", or the reason with status
             "rejected".
         options: of the detections, before the ontology decides; see `photo_answers`.
-        batch_size, workers, progress: see `work_through`.
-        without: a folder below the root that is left out.
+        batch_size, workers, total, before, progress: see `work_through`.
     Raises:
-        GlipError: what `work_through`, `list_pictures` and `Detector.detect` say.
+        GlipError: what `work_through` and `Detector.detect` say.
     """
     base = Path(root)
     work_through(
-        ((name, base / name) for name in list_pictures(base, without=without)),
+        ((name, base / name) for name in names),
         photo_answers(detector, ontology, options or PostprocessOptions()),
         detector.prepare,
         journal,
         batch_size=batch_size,
         workers=workers,
+        mark=file_mark,
+        total=total,
+        before=before,
         progress=progress,
     )
 

@@ -12,21 +12,23 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from glip import errors
 from glip.checkpoint import read_config
-from glip.detector import DType, load
+from glip.choices import DType
+from glip.detector import load
 from glip.errors import ConfigError, DeviceError, GlipError
-from glip.images import list_pictures, unusable_name
-from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Tally, answers
+from glip.images import unusable_name
+from glip.jobs.journal import Journal, Row
+from glip.jobs.pipeline import Tally, answers, file_mark
 from glip.labelling.label import photo_answers
 from glip.labelling.ontology import Ontology
 from glip.postprocess import PostprocessOptions
+from glip.progress import Progress, Step
 
 WINDOW = 16384
 """Pictures that Ray is given at a time, so that memory does not grow with their number."""
@@ -68,7 +70,7 @@ class Labeller:
 
     def __call__(self, pictures: dict[str, Any]) -> dict[str, list[str]]:
         """Columns "key", "status" and "record" (JSON) for the column "key"."""
-        batches = answers(
+        found = answers(
             ((key, self._root / key) for key in map(str, pictures["key"])),
             self._answer,
             self._detector.prepare,
@@ -76,7 +78,7 @@ class Labeller:
             workers=self._workers,
         )
         try:
-            rows = [row for batch in batches for row in batch]
+            rows = list(found)
         except GlipError as error:  # of exceptions, Ray hands on the text only
             rows = [("", FAILED, [type(error).__name__, str(error)])]
         return {
@@ -89,6 +91,7 @@ class Labeller:
 def label_photos_with_ray(
     weights: str | os.PathLike[str],
     root: str | os.PathLike[str],
+    names: Iterable[str],
     ontology: Ontology,
     journal: Journal,
     *,
@@ -98,16 +101,18 @@ def label_photos_with_ray(
     batch_size: int = 1,
     workers: int = 2,
     actors: int | None = None,
-    without: Path | None = None,
-    progress: Callable[[Tally], object] = lambda tally: None,
+    total: int | None = None,
+    before: int = 0,
+    progress: Progress | None = None,
 ) -> None:
-    """Label the pictures of a folder that the journal does not have yet, with Ray.
+    """Label the pictures of a folder as `label_photos` does, with Ray.
 
     Joins the cluster of `RAY_ADDRESS`; without one, Ray runs on this machine for this call.
 
     Args:
         weights: File of them, on a path that all machines have.
-        root: The folder, likewise.
+        root: The folder that the names of pictures start from, likewise.
+        names: Of the pictures; run through once.
         ontology: What to look for.
         journal: Of this process, the only one that writes.
         options: Of the detections, before the ontology decides.
@@ -116,8 +121,7 @@ def label_photos_with_ray(
         batch_size, workers: See `work_through`, of each actor.
         actors: Models at work; by default one for each GPU of the cluster, or for each CPU core if
             it has no GPU.
-        without: A folder below the root that is left out.
-        progress: Told what is done in this run.
+        total, before, progress: See `work_through`.
     Raises:
         ConfigError: Ray is not installed, or `actors` is not a whole number from 1.
         DeviceError: Ray cannot be started or reached, or its machines fail.
@@ -126,7 +130,8 @@ def label_photos_with_ray(
     if actors is not None and actors < 1:
         raise ConfigError(f"actors must be a whole number from 1, got {actors}")
     read_config(weights)  # a file that is none is told before actors start
-    left = (name for name in list_pictures(root, without=without) if not journal.is_done(name))
+    base = Path(root)
+    left = (name for name in names if not journal.is_done(name, file_mark(base / name)))
     tally = Tally()
     with _cluster() as ray:
         resources = ray.cluster_resources()
@@ -143,10 +148,13 @@ def label_photos_with_ray(
             "cuda" if gpus else "cpu",
         )
         while window := list(itertools.islice(left, WINDOW)):
+            marks = {name: file_mark(base / name) for name in window}
             for rows in _answered(ray, window, setting, actors=count, gpu=gpus > 0):
-                journal.write(rows)
+                journal.write(Row(*row, marks[row[0]]) for row in rows)
                 tally.update(status for _, status, _ in rows)
-                progress(tally)
+                if progress is not None:
+                    done = before + sum(tally.values())
+                    progress(Step("pictures", done, total, tally=dict(tally)))
 
 
 def _answered(

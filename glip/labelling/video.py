@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from glip.errors import ConfigError, DataError
 from glip.images import save_image
+from glip.progress import Counter, Progress
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
 
@@ -27,7 +27,7 @@ def extract_frames(
     folder: str | os.PathLike[str],
     *,
     every: int,
-    progress: Callable[[], object] = lambda: None,
+    progress: Progress | None = None,
 ) -> int:
     """Write frames 0, n, 2n, … as `000000000.jpg` and so on, turned as the video asks.
 
@@ -38,7 +38,7 @@ def extract_frames(
         video: of any kind that PyAV reads; its first video stream counts.
         folder: made if it does not exist.
         every: n, from 1.
-        progress: called after each frame that is due.
+        progress: is told of each frame that is due.
     Returns:
         How many frames there are in the folder.
     Raises:
@@ -55,6 +55,7 @@ def extract_frames(
             f"{video} is a video, which needs PyAV: pip install 'glip[video]'"
         ) from error
     count = 0
+    counter = Counter(progress, "frames", unit="frame")
     try:
         with av.open(os.fspath(video)) as container:
             if not container.streams.video:
@@ -69,7 +70,7 @@ def extract_frames(
                 if not target.exists():
                     picture = frame.to_image()
                     save_image(picture.rotate(_turn(frame), expand=True), target)
-                progress()
+                counter.add()
     except av.FFmpegError as error:
         raise DataError(f"{video} cannot be decoded after {count} frames: {error}") from error
     if not count:

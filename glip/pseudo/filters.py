@@ -15,23 +15,23 @@ import hashlib
 import json
 import shutil
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from glip.choices import Preset
 from glip.errors import ConfigError, ImageError, StorageError
+from glip.progress import Counter, Progress
 from glip.pseudo.captions import Captioned, CaptionSet
 
 Hashes = npt.NDArray[np.uint64]
 
-Preset = Literal["web", "curated"]
-"""Alt-texts as they are found, or captions that people wrote for these pictures."""
 
 _COUNTS = "counts.json"  # the last file of a survey to be written
 
@@ -200,7 +200,7 @@ def survey(
     folder: Path,
     *,
     leave_out: Iterable[Image.Image] = (),
-    progress: Callable[[int], object] = lambda done: None,
+    progress: Progress | None = None,
 ) -> Survey:
     """Count over the whole input what the filters need; done only once for a folder.
 
@@ -210,7 +210,7 @@ def survey(
         folder: Where to keep it; made whole or not at all. Meanwhile it needs up to 32 bytes for
             each pair and for each word.
         leave_out: Pictures, such as those of test sets, near duplicates of which are to go.
-        progress: Is told how many more entries are read.
+        progress: Is told of each entry that is read.
     Raises:
         StorageError: The folder cannot be written.
     """
@@ -223,7 +223,8 @@ def survey(
             shutil.rmtree(unfinished, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            entries = _survey(captions, filters, unfinished, leave_out, progress)
+            counter = Counter(progress, "survey")
+            entries = _survey(captions, filters, unfinished, leave_out, counter)
             (unfinished / _COUNTS).write_text(json.dumps({"entries": entries, **of}))
             unfinished.replace(folder)
         except OSError as error:
@@ -238,7 +239,7 @@ def _survey(
     filters: CaptionFilters,
     folder: Path,
     leave_out: Iterable[Image.Image],
-    progress: Callable[[int], object],
+    counter: Counter,
 ) -> int:
     """Write what is to be refused; returns the number of entries."""
     shared, crowded = filters.max_pictures_per_text, filters.max_texts_per_picture
@@ -248,7 +249,7 @@ def _survey(
     looks: dict[int, int] = {}  # hash of the name -> perceptual hash
     entries = 0
     for entry in captions:
-        progress(1)
+        counter.add()
         entries += 1
         name = _hash(entry.picture)
         for text in entry.captions:

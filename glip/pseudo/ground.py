@@ -32,7 +32,8 @@ from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
 from glip.images import unusable_name
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, Settled, Tally, work_through
+from glip.jobs.pipeline import Read, Settled, work_through
+from glip.progress import Progress
 from glip.pseudo.captions import Captioned, CaptionSet
 from glip.pseudo.config import (
     DATA,
@@ -67,8 +68,7 @@ def ground_captions(
     limit: int | None = None,
     survey_only: bool = False,
     load_left_out: Callable[[], Iterator[Image.Image]] = lambda: iter(()),
-    surveying: Callable[[int], object] = lambda done: None,
-    progress: Callable[[Tally, int | None], object] = lambda tally, total: None,
+    progress: Progress | None = None,
 ) -> Summary | None:
     """Ground the phrases of all captions, and write data and report.
 
@@ -85,8 +85,7 @@ def ground_captions(
         survey_only: Stop when the input is surveyed. Before a job of several processes over an
             input that takes longer to read than they wait for each other.
         load_left_out: The pictures of those sets.
-        surveying: Is told how many more entries are read for the filters.
-        progress: Is told what is done, and how many entries there are in all if that is known.
+        progress: Is told of the survey for the filters, and then of what is done.
     Returns:
         The report; None on other processes than the first one, or without grounding.
     Raises:
@@ -115,7 +114,7 @@ def ground_captions(
         with Journal(output / JOURNAL, job):
             left_out = load_left_out()
             return survey(
-                captions, config.filters, output / SURVEY, leave_out=left_out, progress=surveying
+                captions, config.filters, output / SURVEY, leave_out=left_out, progress=progress
             )
 
     distributed.on_main(begin)
@@ -132,7 +131,9 @@ def ground_captions(
             journal,
             batch_size=config.batch_size,
             workers=config.workers,
-            progress=lambda tally: progress(tally, total),
+            what="grounding",
+            total=total,
+            progress=progress,
         )
         if not distributed.is_main():
             return None

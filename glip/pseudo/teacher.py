@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from glip.choices import Aggregate
 from glip.detector import Prepared
 from glip.errors import ConfigError
-from glip.postprocess import Aggregate, PostprocessOptions
+from glip.postprocess import PostprocessOptions
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from glip.checkpoint import file_sha256, find
-from glip.detector import Detector, DType, Prepared, load
+from glip.choices import DType
+from glip.detector import Detector, Prepared, load
 from glip.pseudo.teacher import BoxConfig, Teacher
 from glip.pseudo.transformers_teacher import TransformersTeacher
 from glip.structures import Detections

@@ -12,14 +12,10 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from glip.choices import TuneMode
 from glip.errors import ConfigError
 from glip.training.lora import is_product
 
-TuneMode = Literal["full", "head", "linear_probe", "prompt", "language", "lora"]
-"""What is trained (reference G.2, G.3). "full": everything. "head": all behind the two encoders.
-"linear_probe": the output layers. "prompt": offsets of a learned prompt, which has to be in the
-model (`Detector.with_prompt`). "language": the text encoder. "lora": low-rank products, which have
-to be in the model (`glip.training.lora.add_lora`)."""
 BatchNormMode = Literal["batch", "frozen"]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glip.checkpoint import Weights
 from glip.checkpoint import save as save_weights
+from glip.choices import TuneMode
 from glip.data.formats.recognise import read_annotated
 from glip.data.records import Annotated, DetectionData
 from glip.data.sampling import class_prompt
@@ -29,7 +30,6 @@ from glip.settings import to_yaml
 from glip.structures import Detections
 from glip.task_prompt import SUFFIX, save_prompt
 from glip.training.build import tokenizer_json
-from glip.training.freezing import TuneMode
 from glip.training.lora import merged
 from glip.training.parallel import unwrapped, whole
 from glip.training.record import read_records

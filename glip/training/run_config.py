@@ -9,14 +9,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from glip.choices import Split, TuneMode
 from glip.data.augment import AugmentConfig
 from glip.data.caption_packing import PackingConfig
-from glip.data.records import Split
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.settings import read_config, within
-from glip.training.freezing import FreezeConfig, TuneMode
+from glip.training.freezing import FreezeConfig
 from glip.training.loop import Precision
 from glip.training.lora import LoraConfig
 from glip.training.losses import Criterion

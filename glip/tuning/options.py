@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from glip.choices import TuneMode
 from glip.errors import ConfigError
-from glip.training.freezing import TuneMode
 
 MEASURED_LAST = ("retention", "retention_images", "interpolate")
 """Options that a run which has not ended may still change."""

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple, get_args
 
 import torch
 
+from glip.choices import TuneMode
 from glip.data.formats.recognise import train_and_val
 from glip.errors import ConfigError, DataError, GlipError, StorageError
 from glip.files import make_folder, whole_file, write_json
+from glip.progress import Progress, Step
 from glip.report.chart import Line, write_chart
-from glip.training.freezing import TuneMode
 from glip.tuning.options import TuneOptions
 from glip.tuning.tune import RESULT, read_result, tune
 
@@ -111,7 +112,7 @@ def compare(
     device: torch.device,
     *,
     failed: Callable[[str, GlipError], object] | None = None,
-    progress: Callable[[str], object] | None = None,
+    progress: Progress | None = None,
 ) -> list[Cell]:
     """Carry out a plan; what is there already is not done again.
 
@@ -130,7 +131,7 @@ def compare(
     for name, folder, mode, shots, seed in _runs(plan):
         label = f"{name}: {mode}, {_shots(shots)}, seed {seed}"
         if progress is not None:
-            progress(label)
+            progress(Step(label, unit="run"))
         options = replace(
             plan.options,
             data=str(folder),

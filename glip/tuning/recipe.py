@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from glip.checkpoint import find
+from glip.choices import TuneMode
 from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
 from glip.data.sampling import SamplingConfig
 from glip.text.mirror import mirror_name
-from glip.training.freezing import FreezeConfig, TuneMode
+from glip.training.freezing import FreezeConfig
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig
 from glip.training.record import read_records
 from glip.training.run_config import DataConfig, RunConfig, SourceConfig

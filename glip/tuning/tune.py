@@ -30,6 +30,7 @@ import torch
 
 from glip.checkpoint import Weights, file_sha256, find, read
 from glip.checkpoint import save as save_weights
+from glip.choices import TuneMode
 from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.errors import ConfigError
@@ -38,7 +39,6 @@ from glip.evaluation.tasks import evaluate_on
 from glip.files import make_folder, whole_path, write_json
 from glip.jobs.folder import check_same, is_begun
 from glip.task_prompt import SUFFIX, read_prompt, save_prompt
-from glip.training.freezing import TuneMode
 from glip.training.loop import DivergedError
 from glip.training.outcome import sample_pictures, weights_suffix
 from glip.training.run import run_training

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from glip.detector import Detector, Prepared
 from glip.errors import DataError, PromptError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.predictions import prediction
+from glip.progress import Counter, Progress
 from glip.structures import Detections
 from glip.task_prompt import TaskPrompt
 from glip.training.features import CachedPyramids, FeatureCache
@@ -134,9 +135,7 @@ class Photos:
         return evaluator.compute()["AP"], evaluator.per_class()
 
 
-def search(
-    photos: Photos, wordings: Wordings, *, progress: Callable[[int], object] | None = None
-) -> SearchResult:
+def search(photos: Photos, wordings: Wordings, *, progress: Progress | None = None) -> SearchResult:
     """The words that find most on some photos.
 
     Args:
@@ -149,6 +148,7 @@ def search(
     """
     names = photos.data.names
     wordings.check(names)
+    counter = Counter(progress, "words", count_trials(wordings, names), unit="trial")
     trials: list[Trial] = []
 
     def attempt(what: str, said: Said) -> Said:
@@ -160,8 +160,7 @@ def search(
                 raise  # the names themselves do not fit
             logger.warning("%s is left out: %s", what, error)
             ap, per_class = None, {}
-        if progress is not None:
-            progress(1)
+        counter.add()
         if ap is not None and math.isnan(ap):
             raise DataError(f"{photos.data.path} has no box on these photos to judge words by")
         best = max((trial.ap for trial in trials if trial.ap is not None), default=-1.0)
@@ -193,7 +192,7 @@ def search(
 
 
 def count_trials(wordings: Wordings, names: Sequence[str]) -> int:
-    """How many trials a search takes at most, for a progress bar."""
+    """How many trials a search takes at most."""
     others = sum(len(wordings.of(name)) - 1 for name in names)
     return 2 + len(wordings.templates) + others + (2 if others else 0) + len(wordings.negatives)
 

@@ -18,10 +18,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 
+from glip.choices import Ensemble
 from glip.detector import Detector
 from glip.errors import ConfigError, PromptError
 from glip.model.text_encoder import Tokens
@@ -31,7 +32,6 @@ from glip.text.pack import SEPARATOR
 from glip.text.prompt import Prompt, clean_name, reads_as
 from glip.training.words import as_table
 
-Ensemble = Literal["scores", "features"]
 PLAIN = "{}"
 
 

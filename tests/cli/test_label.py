@@ -16,6 +16,7 @@ from glip.data.formats.recognise import read_annotated
 from glip.jobs.journal import Journal
 
 Run = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_another_format_of_the_same_labels_needs_no_model(
 ) -> None:
     assert label("--classes", "cat") == 1
     monkeypatch.setattr("glip.detector.load", None)  # what would fail if it were called
-    assert label("--classes", "cat", "--format", "yolo", "--val", "0.5") == 1
+    assert label("--classes", "cat", "--format", "yolo", "--val", "0.5") == 0
     assert (tmp_path / "out" / "yolo" / "data.yaml").is_file()
     assert (tmp_path / "out" / "coco" / "annotations.json").is_file()
 
@@ -84,8 +85,11 @@ def test_rejected_pictures_are_tried_again_when_asked(
 ) -> None:
     assert label("--classes", "cat") == 1
     make_picture().save(photos / "empty.jpg")
-    assert label("--classes", "cat", "--force") == 1
-    assert label("--classes", "cat", "--force", "--retry-rejected") == 0
+    (photos / "text.png").write_text("no picture")
+    assert label("--classes", "cat", "--force") == 1  # one is mended, another is new
+    assert label("--classes", "cat", "--force") == 0
+    assert label("--classes", "cat", "--force", "--strict") == 1
+    assert label("--classes", "cat", "--force", "--retry-rejected") == 1
 
 
 def test_results_inside_the_picture_folder_are_no_pictures(label: Run, photos: Path) -> None:
@@ -161,8 +165,85 @@ def test_a_change_of_the_job_or_a_data_set_that_is_there_stops_before_any_work(
     ):
         assert label(*argv, "--force") == 2
         assert message in capsys.readouterr().err
-    assert label("--classes", "cat") == 2
+    assert label("--classes", "cat", "--val", "0.5") == 2
     assert "coco exists; move it away" in capsys.readouterr().err
+
+
+def test_a_finished_job_is_a_success(label: Run, tmp_path: Path, capsys: Capture) -> None:
+    assert label("--classes", "cat") == 1
+    before = (tmp_path / "out" / "coco" / "annotations.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert label("--classes", "cat") == 0
+    err = capsys.readouterr().err
+    assert "3 pictures labelled, 1 rejected" in err and "all of it was done already" in err
+    assert (tmp_path / "out" / "coco" / "annotations.json").stat().st_mtime_ns == before
+    assert label("--classes", "cat", "--strict") == 1
+
+
+def test_a_picture_that_was_replaced_is_labelled_again(
+    label: Run, photos: Path, tmp_path: Path, make_picture: Callable[..., Image.Image]
+) -> None:
+    assert label("--classes", "cat") == 1
+    make_picture(50, 70, seed=9).save(photos / "sub" / "1.png")
+    assert label("--classes", "cat", "--force") == 0
+    images = json.loads((tmp_path / "out" / "coco" / "annotations.json").read_text())["images"]
+    sizes = {one["file_name"]: (one["width"], one["height"]) for one in images}
+    assert sizes["sub/1.png"] == (50, 70) and len(sizes) == 3
+
+
+@pytest.mark.parametrize(
+    "argv", [["--format", "coco,yolo"], ["--format", "yolo", "--format", "coco"]]
+)
+def test_several_formats_in_one_call(label: Run, tmp_path: Path, argv: list[str]) -> None:
+    assert label("--classes", "cat", *argv) == 1
+    assert (tmp_path / "out" / "yolo" / "data.yaml").is_file()
+    assert (tmp_path / "out" / "coco" / "annotations.json").is_file()
+    assert label("--classes", "cat", *argv) == 0
+
+
+def test_the_first_pictures_are_a_preview_that_counts(label: Run, tmp_path: Path) -> None:
+    annotations = tmp_path / "out" / "coco" / "annotations.json"
+    assert label("--classes", "cat", "--limit", "2") == 1  # of which empty.jpg is the first
+    assert [one["file_name"] for one in json.loads(annotations.read_text())["images"]] == [
+        "sub/0.png"
+    ]
+    assert label("--classes", "cat", "--force") == 0
+    assert len(json.loads(annotations.read_text())["images"]) == 3
+
+
+def test_one_phrase_for_each_thing(label: Run, tmp_path: Path) -> None:
+    counts = []
+    for out, argv in (("all", ()), ("one", ("--exclusive",))):
+        label("--classes", "cat,red car,dog", "--threshold", "0.3", *argv, out=out)
+        path = tmp_path / out / "coco" / "annotations.json"
+        counts.append(len(json.loads(path.read_text())["annotations"]))
+    assert counts[1] < counts[0]
+
+
+def test_counts_and_what_was_hardly_found_are_told(label: Run, capsys: Capture) -> None:
+    assert label("--classes", "cat,dog", "--threshold", "0.6") == 1
+    err = capsys.readouterr().err
+    assert "\ncat " in err and "\ndog " in err
+    assert label("--classes", "cat", "--threshold", "0.99", out="none") == 1
+    assert (
+        "warning: nothing was found in 3 pictures: lower the threshold" in capsys.readouterr().err
+    )
+
+
+def test_names_come_from_a_file(label: Run, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\n\n# no class\nred  car\n")
+    assert label("--classes", str(tmp_path / "names.txt")) == 1
+    content = json.loads((tmp_path / "out" / "coco" / "annotations.json").read_text())
+    assert [one["name"] for one in content["categories"]] == ["cat", "red car"]
+
+
+def test_a_threshold_that_does_not_hold_is_told(
+    label: Run, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "things.yaml").write_text("classes:\n  cat: {threshold: 0.4}\n  dog: {}\n")
+    assert label("--ontology", str(tmp_path / "things.yaml"), "--threshold", "0.6") == 1
+    assert "warning: --threshold 0.6 does not hold where" in (err := capsys.readouterr().err)
+    assert "things.yaml says otherwise: cat 0.4\n" in err
 
 
 def test_two_runs_at_once_are_refused(

@@ -24,19 +24,14 @@ def test_custom_data(toy, tmp_path):
     path, detector = toy
     seen = []
 
-    def progress(name, total):
-        seen.append((name, total))
-        return lambda count: None
-
-    results = run_task(TaskOptions("custom"), detector, [path], tmp_path / "out", progress=progress)
+    out = tmp_path / "out"
+    results = run_task(TaskOptions("custom"), detector, [path], out, progress=seen.append)
     assert results["metrics"]["AP"] == pytest.approx(1.0)
     assert tuple(results["metrics"]) == METRICS["custom"]
     assert results["settings"]["task"] == "custom"
-    assert seen == [("toy.json", 6)]
-    assert (
-        run_task(TaskOptions("custom"), None, [path], tmp_path / "out")["metrics"]
-        == results["metrics"]
-    )
+    assert {(step.what, step.total) for step in seen} == {("toy.json", 6)}
+    assert seen[-1].done == 6
+    assert run_task(TaskOptions("custom"), None, [path], out)["metrics"] == results["metrics"]
 
 
 def test_limit_takes_the_first_pictures(toy, tmp_path):

@@ -52,6 +52,7 @@ def label(detector: Detector, root: Path, journal: Journal, **options: Any) -> N
     label_photos(
         detector,
         root,
+        list_pictures(root),
         ONTOLOGY,
         journal,
         options=PostprocessOptions(max_detections=12),
@@ -280,7 +281,7 @@ def test_two_processes_do_each_picture_once_then_one_continues(
                 tiny_detector,
                 root,
                 journal,
-                progress=lambda tally: totals.append(sum(tally.values())),
+                progress=lambda step: totals.append(step.done),
             )
         assert totals[-1] == len(undisturbed), totals
         distributed.stop()

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import ExifTags, Image
 
+from glip.choices import LabelFormat
 from glip.data.doctor.examine import examine
 from glip.data.formats.layout import DataSet
 from glip.data.formats.odvg import read_odvg_detection
@@ -23,7 +24,7 @@ from glip.data.labels import Label, Labelled, part_of
 from glip.errors import ConfigError, StorageError
 from glip.images import load_image
 from glip.labelling.corrected import read_corrected
-from glip.labelling.export import Format, write_data_set
+from glip.labelling.export import write_data_set
 
 NAMES = ("raccoon", "trash can", "Füchse & <Co>")
 PICTURES = (
@@ -96,7 +97,7 @@ def test_coco_by_pycocotools(data: DataSet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["coco", "cvat", "labelstudio"])
 def test_named_by_paths_and_read_back(
-    kind: Format, data: DataSet, root: Path, tmp_path: Path
+    kind: LabelFormat, data: DataSet, root: Path, tmp_path: Path
 ) -> None:
     folder = write_data_set(data, kind, tmp_path / kind)
     [file] = [path for path in folder.iterdir() if path.name != "label_config.xml"]
@@ -178,7 +179,7 @@ def test_voc_by_our_reader_to_the_pixel(data: DataSet, tmp_path: Path) -> None:
 
 @pytest.mark.clients
 @pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
-def test_by_supervision(kind: Format, data: DataSet, root: Path, tmp_path: Path) -> None:
+def test_by_supervision(kind: LabelFormat, data: DataSet, root: Path, tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")
     flat = [picture for picture in PICTURES if "/" not in picture.picture]  # it reads no others
     folder = write_data_set(_placed(data, "copy", flat), kind, tmp_path / kind)
@@ -205,9 +206,9 @@ def _placed(data: DataSet, place: str, pictures: Iterable[Labelled] = PICTURES) 
     return DataSet(Several(pictures), data.names, data.root, place=place)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", get_args(Format))
+@pytest.mark.parametrize("kind", get_args(LabelFormat))
 def test_upright_copies_need_no_exif(
-    kind: Format, data: DataSet, root: Path, tmp_path: Path
+    kind: LabelFormat, data: DataSet, root: Path, tmp_path: Path
 ) -> None:
     folder = write_data_set(_placed(data, "copy"), kind, tmp_path / kind)
     [turned_copy] = (path for path in folder.rglob("*.jpg") if path.stem[-1] == "c")
@@ -227,8 +228,8 @@ def test_links_lead_to_the_pictures(data: DataSet, root: Path, tmp_path: Path) -
     assert examine(folder / "annotations.json", folder / "images").exit_code == 0
 
 
-@pytest.mark.parametrize("kind", get_args(Format))
-def test_parts_are_chosen_by_name(kind: Format, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", get_args(LabelFormat))
+def test_parts_are_chosen_by_name(kind: LabelFormat, root: Path, tmp_path: Path) -> None:
     pictures = [Labelled(f"{number}.jpg", (90, 120), ()) for number in range(40)]
     data = DataSet(Several(pictures), NAMES, root, val_share=0.25)
     folder = write_data_set(data, kind, tmp_path / kind)
@@ -293,9 +294,9 @@ def test_a_folder_that_is_there_is_kept_unless_told_otherwise(
     assert len(read_annotated(folder / "annotations.json", data.root).data) == 4
 
 
-@pytest.mark.parametrize("kind", get_args(Format))
+@pytest.mark.parametrize("kind", get_args(LabelFormat))
 def test_a_full_disk_leaves_nothing_behind(
-    kind: Format, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: LabelFormat, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Filling(Several):
         def __iter__(self) -> Iterator[Labelled]:

@@ -19,14 +19,16 @@ from PIL import Image
 
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError, PromptError
-from glip.jobs.journal import Journal
+from glip.images import list_pictures
+from glip.jobs.journal import Journal, Row
+from glip.jobs.pipeline import file_mark
 from glip.labelling import ray_engine
 from glip.labelling.label import label_photos
 from glip.labelling.ontology import Ontology
 from glip.labelling.ray_engine import label_photos_with_ray
 from glip.postprocess import PostprocessOptions
 
-ray = pytest.importorskip("ray")
+ray = pytest.importorskip("ray", reason="needs Ray Data: pip install 'glip[ray]'")
 pytestmark = pytest.mark.ray
 
 JOB = {"job": 1}
@@ -57,13 +59,14 @@ def root(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
 
 
 def label(weights: Path, root: Path, journal: Journal, **options: Any) -> None:
-    label_photos_with_ray(weights, root, ONTOLOGY, journal, options=OPTIONS, **options)
+    names = list_pictures(root)
+    label_photos_with_ray(weights, root, names, ONTOLOGY, journal, options=OPTIONS, **options)
 
 
 @pytest.fixture
 def expected(tiny_detector: Detector, root: Path, tmp_path: Path) -> list[tuple[str, str, Any]]:
     with Journal(tmp_path / "local", JOB) as journal:
-        label_photos(tiny_detector, root, ONTOLOGY, journal, options=OPTIONS)
+        label_photos(tiny_detector, root, list_pictures(root), ONTOLOGY, journal, options=OPTIONS)
         return list(journal.read())
 
 
@@ -83,7 +86,7 @@ def test_records_are_those_of_the_local_engine(
             journal,
             batch_size=4,
             actors=1,
-            progress=lambda tally: tallies.append(dict(tally)),
+            progress=lambda step: tallies.append(dict(step.tally)),
         )
         assert list(journal.read()) == expected
     assert tallies[-1] == {"done": 40, "rejected": 2}
@@ -94,14 +97,14 @@ def test_a_run_goes_on_with_the_other_engine(
     expected: list[tuple[str, str, Any]], tiny_file: Path, root: Path, tmp_path: Path
 ) -> None:
     with Journal(tmp_path / "both", JOB) as journal:
-        journal.write(expected[:30])
+        journal.write(Row(*row, file_mark(root / row[0])) for row in expected[:30])
         seen: list[int] = []
         label(
             tiny_file,
             root,
             journal,
             actors=2,
-            progress=lambda tally: seen.append(sum(tally.values())),
+            progress=lambda step: seen.append(step.done),
         )
         assert seen[-1] == len(expected) - 30
         assert list(journal.read()) == expected
@@ -123,7 +126,7 @@ def test_what_an_actor_says_is_our_error(tiny_file: Path, root: Path, tmp_path: 
         Journal(tmp_path / "endless", JOB) as journal,
         pytest.raises(PromptError, match="tokens"),
     ):
-        label_photos_with_ray(tiny_file, root, endless, journal, actors=1)
+        label_photos_with_ray(tiny_file, root, list_pictures(root), endless, journal, actors=1)
     assert ray.is_initialized()  # a cluster that was there before stays
 
 

@@ -1,6 +1,5 @@
 """What docs/adaptation.md tells people to type is understood."""
 
-import argparse
 import re
 import runpy
 import shlex
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from glip.cli.main import COMMANDS
+from glip.cli.main import parser_of
 from glip.settings import from_dict
 from glip.tuning.options import RATES
 from glip.tuning.wording import Wordings
@@ -30,9 +29,7 @@ LINES = [
 def test_command_is_understood(line, monkeypatch):
     program, name, *words = shlex.split(line)
     if program == "glip":
-        parser = argparse.ArgumentParser()
-        COMMANDS[name].add_arguments(parser)
-        assert parser.parse_args(words)
+        assert parser_of(name).parse_intermixed_args(words)
         return
     monkeypatch.setattr(sys, "argv", [name, *words])
     assert runpy.run_path(str(ROOT / name))["parse"]()

@@ -8,18 +8,20 @@ with is a warning, until there is too much of it. The checks themselves are a ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from glip.choices import Split
 from glip.data.doctor.checks_file import CHECKS, Check, Kind, Level, Subject
 from glip.data.formats.coco import file_name_of, to_coco
 from glip.data.formats.recognise import annotations_in, read_annotated, recognise
 from glip.data.pictures import Pictures, pictures_for
-from glip.data.records import DetectionData, GroundingData, Split
+from glip.data.records import DetectionData, GroundingData
 from glip.errors import DataError, GlipError
+from glip.progress import Counter, Progress
 from glip.text.tokenizer import Tokenizer
 
 EXAMPLES = 3
@@ -98,7 +100,7 @@ def examine(
     split: Split | None = None,
     tokenizer: Tokenizer | None = None,
     max_tokens: int = 256,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Look for everything that makes a data set unfit, or less fit than it seems.
 
@@ -109,7 +111,7 @@ def examine(
         split: Of a folder with several.
         tokenizer: Of the text encoder; by default that of the released models.
         max_tokens: What the text encoder takes.
-        progress: Is told how many more pictures are decoded.
+        progress: Is told of each picture that is decoded.
     """
     path = Path(path)
     try:
@@ -151,7 +153,7 @@ def _subject(
     split: Split | None,
     tokenizer: Tokenizer | None,
     max_tokens: int,
-    progress: Callable[[int], object] | None,
+    progress: Progress | None,
 ) -> Subject:
     """A data set as raw content; formats other than COCO and MDETR are read first.
 
@@ -183,7 +185,7 @@ def _subject(
         tokenizer=tokenizer or Tokenizer.bert_uncased(),
         max_tokens=max_tokens,
         quick=quick,
-        progress=progress or (lambda done: None),
+        progress=Counter(progress, "pictures").add,
     )
 
 

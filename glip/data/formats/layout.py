@@ -21,13 +21,11 @@ from xml.sax.xmlreader import AttributesImpl
 import numpy as np
 from PIL import ExifTags, Image
 
+from glip.choices import PictureMode
 from glip.data.labels import Labelled, Part, part_of
 from glip.data.records import DetectionRecord
 from glip.errors import ConfigError
 from glip.images import load_image, save_image
-
-PictureMode = Literal["none", "link", "copy"]
-
 
 LABEL_STUDIO_PREFIX = "/data/local-files/?d="
 """How Label Studio addresses files of the folder that it was told to serve."""

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from glip.choices import Split
 from glip.data.formats.coco import parse_detection, read_json
 from glip.data.formats.flickr import read_flickr
 from glip.data.formats.mdetr import parse_grounding
@@ -27,7 +28,7 @@ from glip.data.formats.voc import read_voc
 from glip.data.formats.yolo import read_settings, read_yolo, settings_file_of
 from glip.data.packed import Packed
 from glip.data.pictures import pictures_for
-from glip.data.records import Annotated, DetectionData, GroundingData, Split
+from glip.data.records import Annotated, DetectionData, GroundingData
 from glip.errors import DataError
 
 Format = Literal["coco", "mdetr", "odvg", "odvg_labels", "yolo", "voc", "flickr"]

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from xml.etree import ElementTree
 
+from glip.choices import Split
 from glip.data.formats.layout import (
     DataSet,
     XmlFile,
@@ -17,7 +18,7 @@ from glip.data.formats.layout import (
 from glip.data.labels import Labelled
 from glip.data.packed import Packed
 from glip.data.pictures import PictureFolder
-from glip.data.records import Annotated, DetectionData, Split
+from glip.data.records import Annotated, DetectionData
 from glip.errors import DataError
 
 

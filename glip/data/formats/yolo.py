@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from glip.choices import Split
 from glip.data.formats.layout import (
     DataSet,
     detection_record,
@@ -22,7 +23,7 @@ from glip.data.formats.layout import (
 from glip.data.labels import Labelled
 from glip.data.packed import Packed
 from glip.data.pictures import PictureFolder
-from glip.data.records import Annotated, DetectionData, DetectionRecord, Split
+from glip.data.records import Annotated, DetectionData, DetectionRecord
 from glip.errors import DataError
 
 

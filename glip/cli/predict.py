@@ -1,0 +1,367 @@
+"""`glip predict` and `demo/predict.py`: pictures and a prompt -> a table, boxes on pictures, JSON.
+
+In a folder for several pictures, their sub-folders are kept, and one hidden file says with which
+prompt and weights the folder was made: those of another are not mixed with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from glip.cli.options import (
+    add_batch_size_option,
+    add_detection_options,
+    add_device_option,
+    add_dtype_option,
+    class_names,
+)
+from glip.cli.terminal import (
+    DONE,
+    FAILED,
+    SOME_FAILED,
+    DetectionTable,
+    JsonFile,
+    exit_code,
+    note,
+    progress_bar,
+    stopping,
+    written,
+)
+from glip.errors import ConfigError, ImageError
+from glip.files import RESULT_SUFFIX, write_json
+from glip.progress import Counter
+
+if TYPE_CHECKING:
+    from glip.detector import Detector
+    from glip.postprocess import PostprocessOptions
+    from glip.text.prompt import Prompt
+
+DEFAULT_FOLDER = "glip_output"
+SETTINGS = ".glip.json"
+"""In a folder of annotated pictures: what they were made with."""
+
+
+class Input(NamedTuple):
+    """A picture to look at."""
+
+    source: str
+    below: str
+    """Its name in the folder of results, sub-folders included."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="PATH",
+        help='pictures, folders of them, and last the prompt: street.jpg "cat. red car."; with '
+        "an option that says what to look for, all are pictures",
+    )
+    parser.add_argument(
+        "--image",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="picture files, or folders of them",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help='what to look for: names with periods between them ("person. traffic light."), or a '
+        "caption, whose noun phrases are looked for",
+    )
+    what.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help='exact names with commas between them: "person,stop sign"; or a file, one name a line',
+    )
+    what.add_argument(
+        "--task",
+        metavar="FILE",
+        help="the classes of a learned prompt, NAME.prompt.safetensors (see glip tune)",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="a weights file (ours or an official checkpoint), or the name of a model such as "
+        "glip_tiny; by default the model that ships with the package",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="detections score above this, 0 to 1 (default: the model's or the task's own)",
+    )
+    add_detection_options(parser)
+    add_device_option(parser)
+    add_dtype_option(parser)
+    add_batch_size_option(parser)
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "--output",
+        metavar="PATH",
+        help="annotated picture (a file) for one picture, a folder for several; by default "
+        f"NAME{RESULT_SUFFIX} in the working folder, or the folder {DEFAULT_FOLDER} there",
+    )
+    output.add_argument(
+        "--no-output", action="store_true", help="write no annotated pictures, only what is found"
+    )
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write all that is found: one object for one picture, a list of them for several or a "
+        'folder; "-" is stdout, in place of the table',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look for the prompt in all pictures and write what is found; returns the exit code."""
+    # What is cheap to check comes first: loading weights takes seconds, pictures can take hours.
+    from glip.detector import load
+    from glip.postprocess import PostprocessOptions
+
+    images, text = _images_and_text(args)
+    prompt = _prompt(args, text)
+    options = PostprocessOptions(
+        score=0.0 if args.threshold is None else args.threshold,
+        nms=args.nms,
+        max_detections=args.max_detections,
+        aggregate=args.aggregate,
+        exclusive=args.exclusive,
+    )
+    several = len(images) > 1 or os.path.isdir(images[0])
+    inputs, failed = _find_pictures(images)
+    folder = None
+    if several and not args.no_output:
+        made_with = {"prompt": prompt.text, "weights": args.weights, "task": args.task}
+        folder = _folder(args.output, made_with)
+        outputs: list[Path] = _outputs_in(folder, inputs)
+    else:
+        outputs = [] if args.no_output else [_output_of(inputs[0].source, args.output)]
+    if args.json is not None:
+        _refuse_input("--json", args.json, [*(one.source for one in inputs), *map(str, outputs)])
+        if not args.json or os.path.isdir(args.json):
+            raise ConfigError(f"--json {args.json or repr('')} is no file; give it a name")
+    detector = load(args.weights, device=args.device, dtype=args.dtype, prompt=args.task)
+    if args.threshold is None:
+        options = replace(options, score=detector.lowest_threshold)
+    if folder is not None:
+        write_json(folder / SETTINGS, made_with)
+    work = _Work(inputs, outputs, several, fitted=args.threshold is None)
+    done = work.through(detector, prompt, options, args.batch_size, args.json)
+    failed += work.failed
+    if done:
+        places = [str(folder or outputs[0])] if outputs else []
+        places += [args.json] if args.json not in (None, "-") else []
+        if places:
+            written(*places)
+    if work.stop is not None:
+        note(f"{stopping(work.stop)}: {done} of {len(inputs)} pictures are done")
+        return exit_code(work.stop)
+    if failed and several:
+        note(f"{done} pictures done, {failed} failed")
+    if not failed:
+        return DONE
+    return SOME_FAILED if done else FAILED
+
+
+class _Work:
+    """Pictures through the detector, each written down as it is done."""
+
+    def __init__(
+        self, inputs: Sequence[Input], outputs: Sequence[Path], several: bool, *, fitted: bool
+    ) -> None:
+        """`fitted`: thresholds that were fitted for classes hold."""
+        self._inputs, self._outputs = inputs, outputs
+        self._several, self._fitted = several, fitted
+        self.done = self.failed = 0
+        self.stop: KeyboardInterrupt | None = None
+
+    def through(
+        self,
+        detector: Detector,
+        prompt: Prompt,
+        options: PostprocessOptions,
+        batch_size: int,
+        json_path: str | None,
+    ) -> int:
+        """How many pictures are done, when all are or the run is stopped."""
+        sources = [one.source for one in self._inputs]
+        shown = sources if self._several else []
+        table = DetectionTable(shown, prompt.names, hidden=json_path == "-")
+        results = detector.stream(list(sources), prompt, options=options, batch_size=batch_size)
+        with (
+            JsonFile(json_path, many=self._several) as file,
+            progress_bar(shown=self._several) as show,
+        ):
+            counter = Counter(show, "pictures", len(sources))
+            try:
+                for outcome in results:
+                    try:
+                        if outcome.detections is None:
+                            assert outcome.error is not None
+                            raise outcome.error
+                        found = outcome.detections
+                        found = detector.above_fitted(found) if self._fitted else found
+                        self._write(outcome.index, found, table, file, options.score)
+                        self.done += 1
+                    except ImageError as error:
+                        note(f"error: {error}")
+                        self.failed += 1
+                    counter.add()
+            except KeyboardInterrupt as stop:
+                self.stop = stop
+        return self.done
+
+    def _write(
+        self, index: int, found: Any, table: DetectionTable, file: JsonFile, threshold: float
+    ) -> None:
+        picture = self._inputs[index].source
+        table.add(picture, found, threshold)
+        record = {"image": picture, **found.to_dict()}
+        if self._outputs:
+            found.save(self._outputs[index], picture)
+            record["annotated"] = str(self._outputs[index])
+        file.add(record)
+
+
+def _images_and_text(args: argparse.Namespace) -> tuple[list[str], str | None]:
+    """Which words are pictures, and which one the prompt, if it is among them."""
+    words, text = list(args.words), args.prompt
+    if text is None and args.classes is None and args.task is None:
+        if len(words) + len(args.image) < 2 or not words:
+            raise ConfigError(
+                'say what to look for: glip predict photo.jpg "cat. ear.", or --prompt, --classes '
+                "or --task"
+            )
+        text = words.pop()
+        if os.path.exists(text):
+            raise ConfigError(
+                f"{text} is a file, and the last word is the prompt: say what to look for behind it"
+            )
+    images = [*words, *args.image]
+    if not images:
+        raise ConfigError("say where to look: name a picture or a folder of them")
+    return images, text
+
+
+def _prompt(args: argparse.Namespace, text: str | None) -> Prompt:
+    from glip.task_prompt import read_prompt
+    from glip.text.prompt import Prompt
+
+    if args.task is not None:
+        return read_prompt(args.task).prompt
+    return Prompt.from_classes(class_names(args.classes)) if text is None else Prompt.of(text)
+
+
+def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
+    """Files as they are given, folders listed, and how many of the latter cannot be.
+
+    Raises:
+        ImageError: There is no picture at all.
+    """
+    from glip.images import list_images
+
+    pictures: list[Input] = []
+    errors: list[ImageError] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            pictures.append(Input(path, Path(path).name))
+            continue
+        try:
+            # Our own results are no input, wherever they were put the last time.
+            found = [p for p in map(str, list_images(path)) if not p.endswith(RESULT_SUFFIX)]
+            if not found:
+                raise ImageError(f"folder {path} holds no picture but results, *{RESULT_SUFFIX}")
+            pictures += [Input(file, os.path.relpath(file, path)) for file in found]
+        except ImageError as error:
+            errors.append(error)
+    if not pictures:
+        raise errors[0]
+    for unusable in errors:
+        note(f"error: {unusable}")
+    return pictures, len(errors)
+
+
+def _output_of(picture: str, output: str | None) -> Path:
+    """The annotated picture of a single one: `output`, or a name derived from it.
+
+    Raises:
+        ConfigError: It would replace the picture itself.
+    """
+    from glip.images import check_saveable
+
+    path = Path(output or "")
+    if not output or path.is_dir() or not path.suffix or output.endswith(("/", os.sep)):
+        path /= Path(picture).stem + RESULT_SUFFIX
+    _refuse_input("--output", path, [picture])
+    check_saveable(path)
+    return path
+
+
+def _folder(output: str | None, made_with: dict[str, Any]) -> Path:
+    """The folder for annotated pictures: made, and without those of other prompts or weights.
+
+    Raises:
+        ConfigError: It cannot be made or written to, or holds pictures of something else.
+    """
+    from glip.jobs.folder import check_same
+
+    folder = Path(output or DEFAULT_FOLDER)
+    number = 1
+    while (before := _made_with(folder)) not in (None, made_with):
+        if output is not None:
+            check_same(folder, before or {}, made_with)
+        number += 1
+        folder = Path(f"{DEFAULT_FOLDER}-{number}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise ConfigError(
+            f"--output {folder} cannot be a folder for several pictures: {reason}"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"--output {folder} cannot be written to")
+    return folder
+
+
+def _made_with(folder: Path) -> dict[str, Any] | None:
+    """What the pictures in a folder were made with, if it says so."""
+    try:
+        content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _outputs_in(folder: Path, inputs: Sequence[Input]) -> list[Path]:
+    """A file in the folder for each picture: no two alike, and none of the pictures themselves."""
+    # Some file systems take "A.jpg" and "a.jpg" for one file.
+    taken = {os.path.realpath(one.source).casefold() for one in inputs}
+    outputs = []
+    for one in inputs:
+        place = folder / Path(one.below).parent
+        stem, number = Path(one.below).stem, 1
+        path = place / f"{stem}{RESULT_SUFFIX}"
+        while (key := os.path.realpath(path).casefold()) in taken:
+            number += 1
+            path = place / f"{stem}-{number}{RESULT_SUFFIX}"
+        taken.add(key)
+        outputs.append(path)
+    return outputs
+
+
+def _refuse_input(option: str, path: str | Path, others: Sequence[str]) -> None:
+    """Nothing that is read, or written besides, may be replaced."""
+    if os.path.realpath(path) in map(os.path.realpath, others):
+        raise ConfigError(f"{option} {path} would replace one of the pictures; give another name")

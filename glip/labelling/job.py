@@ -1,0 +1,413 @@
+"""`glip.label`: photos and a list of things -> data sets and a report, in one folder.
+
+In that folder: `journal`, with all that is done so far; a folder for each format, with the data
+set; `data_sets.json`, which says what each was written from; `report.html`; and `rejected.txt`, if
+pictures could not be used. Knows nothing about command lines.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+import os
+from collections import Counter as Counts
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from glip import distributed
+from glip.checkpoint import file_sha256, find, read_config
+from glip.choices import Aggregate, DType, LabelFormat, PictureMode
+from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet
+from glip.data.labels import Labelled
+from glip.detector import load
+from glip.errors import DataError
+from glip.files import whole_file, write_json
+from glip.images import list_pictures
+from glip.jobs.journal import Journal
+from glip.jobs.pipeline import file_mark
+from glip.labelling.corrected import read_corrected
+from glip.labelling.export import NEEDS_PICTURES, check_target, write_data_set
+from glip.labelling.label import JournalPictures, label_photos
+from glip.labelling.ontology import Ontology
+from glip.labelling.ray_engine import label_photos_with_ray
+from glip.labelling.review import Rejected, write_report
+from glip.labelling.video import extract_frames, is_video
+from glip.postprocess import PostprocessOptions
+from glip.progress import Progress
+from glip.settings import within
+from glip.version import __version__
+
+logger = logging.getLogger(__name__)
+
+JOURNAL = "journal"
+WRITTEN = "data_sets.json"
+REJECTED = "rejected.txt"
+FEW_BOXES = 0.05
+"""Boxes for each picture, fewer than which are next to nothing."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What labelling came to."""
+
+    out: Path
+    data_sets: Mapping[LabelFormat, Path]
+    """Format -> folder of the data set."""
+    report: Path
+    pictures: int
+    """With labels, or found to show nothing."""
+    rejected: int
+    """That cannot be used; `rejected.txt` says why."""
+    newly_rejected: int
+    """Of them, in this call."""
+    boxes: Mapping[str, int] = field(default_factory=dict)
+    """Class -> its boxes."""
+    already: bool = False
+    """Whether all was done before this call."""
+
+    def __str__(self) -> str:
+        """Counts for each class, and for the pictures."""
+        width = max(map(len, self.boxes), default=0)
+        rows = [f"{name:<{width}}  {count:>7,}" for name, count in self.boxes.items()]
+        return "\n".join([*rows, f"{self.pictures} pictures labelled, {self.rejected} rejected"])
+
+
+@dataclass(frozen=True)
+class Output:
+    """How data sets are written."""
+
+    formats: Sequence[LabelFormat] = ("coco",)
+    val: float = 0.0
+    """Share of pictures for validation, chosen by their names."""
+    pictures: PictureMode | None = None
+    """In the data sets; None: links where a format needs them."""
+    force: bool = False
+    """Replace data sets that are there."""
+    prefix: str = LABEL_STUDIO_PREFIX
+    """For Label Studio, before the names of pictures."""
+
+    def __post_init__(self) -> None:
+        within("the share for validation", self.val, least=0, below=1, way_out="0.2 is a fifth")
+
+    def settings(self, kind: LabelFormat) -> dict[str, Any]:
+        """For a `DataSet`."""
+        place = self.pictures or ("link" if kind in NEEDS_PICTURES else "none")
+        return {"place": place, "val_share": self.val, "prefix": self.prefix}
+
+
+def label(
+    images: str | os.PathLike[str],
+    ontology: Ontology | Sequence[str],
+    out: str | os.PathLike[str],
+    *,
+    output: Output | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    threshold: float | None = None,
+    nms: float = 0.6,
+    max_detections: int = 100,
+    aggregate: Aggregate = "mean",
+    exclusive: bool = False,
+    device: Any = None,
+    dtype: DType = "float32",
+    engine: Literal["local", "ray"] = "local",
+    actors: int | None = None,
+    batch_size: int = 1,
+    workers: int = 2,
+    every: int = 30,
+    limit: int | None = None,
+    retry_rejected: bool = False,
+    progress: Progress | None = None,
+) -> Labels | None:
+    """Label a folder of photos, and write data sets and a report.
+
+    Stopped at any moment, the same call goes on where it was; new or changed pictures are labelled,
+    the others are not looked at again. In a job of several processes all of them call this.
+
+    Args:
+        images: Folder with the pictures, or a video.
+        ontology: What to label: an ontology, or names of classes.
+        out: Folder of results.
+        output: How data sets are written; by default one in COCO's format.
+        weights: A file, or the name of a model.
+        threshold: For names: labels score above this; by default as the weights say.
+        nms: Of two boxes of a phrase or group that overlap by more, the better one stays.
+        max_detections: For each picture.
+        aggregate: How the scores of a phrase's tokens become one.
+        exclusive: One phrase for each thing: boxes of different phrases suppress each other, too.
+        device: Where the model is; by default a GPU if there is one.
+        dtype: In which numbers it computes.
+        engine: This process, or those of torchrun; or the machines of a Ray cluster.
+        actors: With Ray, models at work.
+        batch_size: Pictures that go through the model together.
+        workers: Threads that read pictures.
+        every: Of a video, take each N-th frame.
+        limit: Only the first pictures by name, to look at before all are labelled.
+        retry_rejected: Try pictures again that could not be used.
+        progress: Is told what is done.
+    Returns:
+        What it came to; None on other processes than the main one.
+    Raises:
+        GlipError: What cannot be used, with the way out; what is done stays.
+    """
+    output, out, root = output or Output(), Path(out), Path(images)
+    within("limit", limit, least=1, whole=True, way_out="leave it out for all pictures")
+    file = find(weights)
+    if not isinstance(ontology, Ontology):
+        least = read_config(file).threshold if threshold is None else threshold
+        ontology = Ontology.of_names(ontology, threshold=least)
+    options = PostprocessOptions(
+        nms=nms, max_detections=max_detections, aggregate=aggregate, exclusive=exclusive
+    )
+    job = {
+        "images": str(root.resolve()),
+        "weights": file_sha256(file),
+        "glip": __version__,
+        "dtype": dtype,
+        "nms": nms,
+        "max_detections": max_detections,
+        "aggregate": aggregate,
+        "exclusive": exclusive,
+        "ontology": ontology.to_dict(),
+        **({"every": every} if is_video(root) else {}),
+    }
+    with ExitStack() as opened:
+        journal = _open_journal(out / JOURNAL, job, retry=retry_rejected)
+        opened.enter_context(journal)
+        if is_video(root):
+            root = _frames(root, out / "frames", every, progress)
+        names = _Names(root, out, limit)
+        before, left = _counts(names, journal)
+        asked = {"limit": limit, "pictures": before + left}
+        if not left and (done := _already(out, output, asked, journal)):
+            return done if distributed.is_main() else None
+        for kind in output.formats:
+            check_target(out / kind, replace=output.force)
+        rejected = journal.count("rejected")
+        common: dict[str, Any] = {
+            "options": options,
+            "batch_size": batch_size,
+            "workers": workers,
+            "total": before + left,
+            "before": before,
+            "progress": progress if distributed.is_main() else None,
+        }
+        if left and engine == "ray":
+            label_photos_with_ray(
+                file, root, names, ontology, journal, device=device, dtype=dtype, actors=actors,
+                **common,
+            )  # fmt: skip
+        elif left:
+            detector = load(file, device=device, dtype=dtype)
+            label_photos(detector, root, names, ontology, journal, **common)
+        if not distributed.is_main():
+            return None
+        parents = {c.name: c.parent for c in ontology.classes if c.parent is not None}
+        labelled = names.labelled(journal)
+        source = _Source(labelled, ontology.names, root, file.name, parents, journal)
+        labels = _write(out, output, source, asked, before_rejected=rejected)
+        if limit is None and (gone := journal.count("done") - labels.pictures):
+            logger.warning("%d labelled pictures are gone from %s: left out", gone, root)
+        return labels
+
+
+def take_corrected(
+    corrected: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    names: tuple[str, ...] | None = None,
+    output: Output | None = None,
+) -> Labels:
+    """Write labels that people corrected in place of a model's.
+
+    Args:
+        corrected: What Label Studio, CVAT, or a data set in COCO's, YOLO's or VOC's format has.
+        out: Folder of results.
+        images: Folder with the pictures.
+        names: Of the classes, in order; by default as they come.
+        output: How data sets are written.
+    Raises:
+        DataError: It cannot be read, or nobody has looked at any picture.
+    """
+    output, out = output or Output(), Path(out)
+    for kind in output.formats:
+        check_target(out / kind, replace=output.force)
+    found = read_corrected(corrected, images, names=names)
+    if not found.pictures:
+        raise DataError(f"{corrected} has no picture that anybody has looked at")
+    made_by = f"corrections in {Path(corrected).name}"
+    source = _Source(found.pictures, found.names, found.root, made_by)
+    return _write(out, output, source, {}, before_rejected=0)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What data sets are written from."""
+
+    pictures: Iterable[Labelled]
+    names: tuple[str, ...]
+    root: Path
+    made_by: str
+    parents: Mapping[str, str] = field(default_factory=dict)
+    journal: Journal | None = None
+    """None for labels of people, of which none is rejected."""
+
+    def rejected(self) -> Iterator[Rejected]:
+        """Pictures that could not be used."""
+        if self.journal is not None:
+            for name, _, reason in self.journal.read("rejected"):
+                yield Rejected(name, reason)
+
+
+class _Names:
+    """Names of the pictures of a folder; may be run through any number of times."""
+
+    def __init__(self, root: Path, out: Path, limit: int | None) -> None:
+        self.root, self._out, self._limit = root, out, limit
+
+    def __iter__(self) -> Iterator[str]:
+        found = list_pictures(self.root, without=self._out)
+        return found if self._limit is None else iter(heapq.nsmallest(self._limit, found))
+
+    def mark(self, name: str) -> str:
+        """The state of a picture, as `work_through` remembers it."""
+        return file_mark(self.root / name)
+
+    def labelled(self, journal: Journal) -> Iterable[Labelled]:
+        """The pictures of a journal that are there, and no more than were asked for."""
+        pictures = JournalPictures(journal, self.root)
+        if self._limit is None:
+            return pictures
+        asked = set(self)
+        return [picture for picture in pictures if picture.picture in asked]
+
+
+def _open_journal(folder: Path, job: dict[str, Any], *, retry: bool) -> Journal:
+    """The journal of this process; the main one's first, whose refusal holds for all."""
+
+    def first() -> Journal:
+        journal = Journal(folder, job)
+        if retry:
+            journal.forget("rejected")
+        return journal
+
+    journal = distributed.on_main(first)
+    return journal or Journal(folder, job, rank=distributed.rank())
+
+
+def _frames(video: Path, folder: Path, every: int, progress: Progress | None) -> Path:
+    """The folder with the frames of a video, which the main process makes."""
+    distributed.on_main(lambda: extract_frames(video, folder, every=every, progress=progress))
+    return folder
+
+
+def _counts(names: _Names, journal: Journal) -> tuple[int, int]:
+    """How many pictures are done and how many are left; the same on each process."""
+
+    def count() -> tuple[int, int]:
+        done = left = 0
+        for name in names:
+            if journal.is_done(name, names.mark(name)):
+                done += 1
+            else:
+                left += 1
+        if not done + left:
+            raise DataError(f"folder {names.root} holds no picture")
+        return done, left
+
+    return distributed.broadcast_object(distributed.on_main(count) or (0, 0))
+
+
+def _already(
+    out: Path, output: Output, asked: Mapping[str, Any], journal: Journal
+) -> Labels | None:
+    """What an earlier call came to, if it has done all that this one asks for."""
+    known = _read_written(out)
+    same = all(
+        known.get(kind, {}).get("made_with") == {**output.settings(kind), **asked}
+        and (out / kind).exists()
+        for kind in output.formats
+    )
+    if output.force or not same:
+        return None
+    first = known[output.formats[0]]
+    return Labels(
+        out,
+        {kind: out / kind for kind in output.formats},
+        out / "report.html",
+        first["labelled"],
+        journal.count("rejected"),
+        0,
+        first["boxes"],
+        already=True,
+    )
+
+
+def _read_written(out: Path) -> dict[str, Any]:
+    """By format, what the data sets of a folder were written with."""
+    try:
+        content = json.loads((out / WRITTEN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(
+    out: Path, output: Output, source: _Source, asked: Mapping[str, Any], *, before_rejected: int
+) -> Labels:
+    """Data sets, report and list of the rejected."""
+    boxes: Counts[str] = Counts(dict.fromkeys(source.names, 0))
+    pictures = 0
+    for picture in source.pictures:
+        pictures += 1
+        boxes.update(one.name for one in picture.labels)
+    if rejected := sum(1 for _ in source.rejected()):
+        with whole_file(out / REJECTED) as file:
+            file.writelines(f"{one.picture}\t{one.reason}\n" for one in source.rejected())
+    if not pictures:
+        raise DataError(f"none of the {rejected} pictures in {source.root} can be used")
+    known = _read_written(out)
+    data_sets: dict[LabelFormat, Path] = {}
+    for kind in output.formats:
+        data = DataSet(
+            source.pictures,
+            source.names,
+            source.root,
+            parents=source.parents,
+            source=source.made_by,
+            **output.settings(kind),
+        )
+        data_sets[kind] = write_data_set(data, kind, out / kind, replace=output.force)
+        made_with = {**output.settings(kind), **asked}
+        known[kind] = {"made_with": made_with, "labelled": pictures, "boxes": dict(boxes)}
+    report = write_report(
+        source.pictures,
+        source.names,
+        source.root,
+        out / "report.html",
+        title=f"Labels by {source.made_by}",
+        rejected=source.rejected(),
+    )
+    write_json(out / WRITTEN, known)
+    _warn_of_little(boxes, pictures)
+    return Labels(
+        out, data_sets, report, pictures, rejected, max(0, rejected - before_rejected), boxes
+    )
+
+
+def _warn_of_little(boxes: Mapping[str, int], pictures: int) -> None:
+    """Say so where nothing or next to nothing was found, and what may help."""
+    way_out = (
+        "lower the threshold, say it in other words (glip prompts --search measures them), or take "
+        "a larger model"
+    )
+    if not sum(boxes.values()):
+        logger.warning("nothing was found in %d pictures: %s", pictures, way_out)
+        return
+    if few := [name for name, count in boxes.items() if count < FEW_BOXES * pictures]:
+        shown = ", ".join(f"{name} ({boxes[name]})" for name in few[:10])
+        logger.warning("next to nothing was found of %s: %s", shown, way_out)
