@@ -60,8 +60,9 @@ from glip.data.loader import Sample, TrainingSet, training_loader
 from glip.data.mixture import Draw, MixtureSampler
 from glip.data.sources import DetectionSource, Source
 from glip.data.transforms import pad_batch, to_pixels
-from glip.detector import Detector, Prepared
+from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, start, stop, wait_for_all, world_size
+from glip.engine import Prepared
 from glip.errors import CheckpointError, ConfigError, GlipError
 from glip.evaluation.config import TaskOptions
 from glip.evaluation.table import results_table

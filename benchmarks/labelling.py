@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from glip.data.formats.layout import DataSet
 from glip.data.labels import Label, Labelled
-from glip.detector import Detector, Prepared, load
+from glip.detector import Detector, load
+from glip.engine import Prepared
 from glip.images import ImageLike, list_pictures
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, work_through

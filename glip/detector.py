@@ -1,60 +1,34 @@
-"""Pictures and words in, boxes out: the border between users' pixels and the model's.
+"""Pictures and words in, boxes out: the border between what users have and what the model takes.
 
-`load` makes a `Detector` from weights; `Detector.predict` walks a picture through the pieces:
-prompt, tokens, pixels, model, post-processing, pixels of the original picture.
+`load` makes a `Detector` from weights; `Detector.predict` turns pictures into pixels and words into
+prompts, asks the engine (`glip/engine.py`), and hands back its detections. Knows nothing about
+batches, passes or tensors of the model.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, get_args
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
 from glip.choices import Aggregate, DType
 from glip.config import ModelConfig
-from glip.data.transforms import pad_batch, to_pixels
-from glip.errors import (
-    CheckpointError,
-    ConfigError,
-    DeviceError,
-    ImageError,
-    NotFiniteError,
-    PromptError,
-)
+from glip.engine import Engine, Prepared, usable_device, usable_dtype
+from glip.errors import CheckpointError, ConfigError, ImageError, PromptError
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.model.glip import GLIP, Pyramid
 from glip.model.presets import preset
-from glip.model.text_encoder import Tokens, Words
-from glip.pixels import padded_hw, resize
-from glip.postprocess import (
-    Found,
-    PostprocessOptions,
-    cap,
-    merge,
-    one_phrase_each,
-    rescale,
-    select_candidates,
-    suppress,
-    without_negatives,
-)
-from glip.structures import Detections
+from glip.postprocess import PostprocessOptions
+from glip.structures import Detections, GroundedPhrase
 from glip.task_prompt import TaskPrompt, read_prompt, rows_of
-from glip.text.prompt import Prompt, PromptPass
+from glip.text.prompt import PhraseLike, Prompt
 from glip.text.tokenizer import Tokenizer
 
 PromptLike = Prompt | str | Sequence[str]
-logger = logging.getLogger(__name__)
-
-CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
 
 
 def load(
@@ -62,7 +36,7 @@ def load(
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
-    dtype: DType = "float32",
+    dtype: DType | torch.dtype = "float32",
     prompt: str | os.PathLike[str] | None = None,
 ) -> Detector:
     """A detector, ready to predict.
@@ -73,7 +47,9 @@ def load(
             then the Hugging Face Hub (see `glip.checkpoint.find`).
         weights: The file to take for the named model instead; it must hold that architecture.
         device: Such as "cpu" or "cuda:1"; by default a GPU if there is one.
-        dtype: Number format of the model. Alignment, boxes and scores stay in float32 in any case.
+        dtype: Number format of the model, by name or as `torch.bfloat16`. Alignment, boxes and
+            scores stay in float32 in any case, and so does all of the model on a processor that is
+            slow in bfloat16 (see `glip.engine.usable_dtype`).
         prompt: A learned prompt (NAME.prompt.safetensors) to answer, and nothing else: there is no
             text encoder in the model then. `Detector.with_prompt` puts one beside it instead.
     Raises:
@@ -83,8 +59,7 @@ def load(
         ConfigError: `dtype` is none of the three.
     """
     target = usable_device(device)
-    if dtype not in get_args(DType):
-        raise ConfigError(f"dtype {dtype!r} is not one of {', '.join(get_args(DType))}")
+    number_format = usable_dtype(dtype, target)
     task = None if prompt is None else read_prompt(prompt)
     path = find(weights if weights is not None else source)
     content = read(path)
@@ -93,43 +68,7 @@ def load(
         if (expected.backbone, expected.head) != (got.backbone, got.head):
             raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
     with naming(path):
-        return Detector.from_weights(content, device=target, dtype=dtype, task=task)
-
-
-def usable_device(wanted: str | torch.device | None) -> torch.device:
-    """A device that is there: the named one, or else a GPU, or else the CPU.
-
-    Raises:
-        DeviceError: The named one is not on this machine.
-    """
-    if wanted is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DeviceError(
-            f"device '{wanted}' cannot be used on this machine ({reason}); 'cpu' always can"
-        ) from error
-    if device.type == "meta":
-        raise DeviceError("device 'meta' holds no numbers; 'cpu' always can")
-    return device
-
-
-class Prepared(NamedTuple):
-    """One picture on its way through the model."""
-
-    number: int
-    """Place in the caller's list."""
-    pixels: Tensor
-    """(3, h, w), normalised."""
-    original_hw: tuple[int, int]
-
-    @property
-    def resized_hw(self) -> tuple[int, int]:
-        """Height and width that the model sees."""
-        return self.pixels.shape[1], self.pixels.shape[2]
+        return Detector.from_weights(content, device=target, dtype=number_format, task=task)
 
 
 @dataclass(frozen=True)
@@ -146,7 +85,8 @@ class Outcome:
 class Detector:
     """A model with all it needs around it.
 
-    Encoded texts are remembered: after a change of the model's weights make a new detector.
+    Any number of threads may use one detector at the same time. Encoded texts are remembered: after
+    a change of the model's weights make a new detector.
 
     Attributes:
         model: In evaluation mode on `device`.
@@ -177,10 +117,15 @@ class Detector:
         self.dtype = dtype
         self.task = task
         self._fingerprint = fingerprint
-        # What makes features of pixels may remember them (`glip.training.features`).
-        self._encode_image = encode_image
-        self._texts: OrderedDict[tuple[int, ...], Words] = OrderedDict()
-        self._passes: OrderedDict[Prompt, tuple[PromptPass, ...]] = OrderedDict()
+        self._engine = Engine(
+            self.model,
+            config,
+            tokenizer,
+            device=self.device,
+            dtype=dtype,
+            task=task,
+            encode_image=encode_image,
+        )
 
     @classmethod
     def from_weights(
@@ -188,22 +133,18 @@ class Detector:
         weights: Weights,
         *,
         device: torch.device | str = "cpu",
-        dtype: DType = "float32",
+        dtype: DType | torch.dtype = "float32",
         task: TaskPrompt | None = None,
     ) -> Detector:
         """A detector from weights that were read already (`glip.checkpoint.read`).
 
         With a learned prompt there is no text encoder in it, see `load`.
         """
-        number_format: torch.dtype = getattr(torch, dtype)
-        if weights.tokenizer_json is not None:
-            tokenizer = Tokenizer.from_json(weights.tokenizer_json)
-        elif weights.config.text.tokenizer == "bert-base-uncased":
-            tokenizer = Tokenizer.bert_uncased()
-        else:
-            tokenizer = Tokenizer.from_file(weights.config.text.tokenizer)
+        number_format = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+        tokenizer = tokenizer_of(weights)
         # Of the weights before they are rounded, so that it does not depend on the number format.
-        exact = None if dtype == "float32" and task is None else fingerprint(weights.state)
+        rounded = number_format != torch.float32
+        exact = fingerprint(weights.state) if rounded or task is not None else None
         if task is not None and exact is not None:
             width = weights.state["head.outputs.project.weight"].shape[1]
             task.check(exact, width, weights.config.name)
@@ -224,6 +165,17 @@ class Detector:
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.model.state_dict())
         return self._fingerprint
+
+    def __repr__(self) -> str:
+        """Model, device, number format, threshold and, with a learned prompt, its classes."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        names = "" if self.task is None else f", only {', '.join(self.task.names[:5])}"
+        if self.task is not None and len(self.task.names) > 5:
+            names += f" and {len(self.task.names) - 5} more"
+        return (
+            f"<Detector: {self.config.name} on {self.device}, {dtype}, threshold "
+            f"{self.lowest_threshold:g}{names}>"
+        )
 
     def with_prompt(self, prompt: str | os.PathLike[str] | TaskPrompt) -> Detector:
         """This detector with a learned prompt in the place of its text encoder, which then rests.
@@ -251,7 +203,7 @@ class Detector:
             dtype=self.dtype,
             task=task,
             fingerprint=self.fingerprint,
-            encode_image=self._encode_image,
+            encode_image=self._engine.encode_image,
         )
 
     def predict(
@@ -308,9 +260,8 @@ class Detector:
             if outcome.detections is None:
                 assert outcome.error is not None
                 raise outcome.error
-            detections = outcome.detections
-            found.append(self.above_fitted(detections) if threshold is None else detections)
-        return found
+            found.append(outcome.detections)
+        return found if threshold is not None else [self.above_fitted(one) for one in found]
 
     @property
     def lowest_threshold(self) -> float:
@@ -325,6 +276,49 @@ class Detector:
         rows = rows_of(found.prompt.names, self.task.names)
         limits = torch.tensor([self.task.thresholds[row] for row in rows])
         return found[found.scores > limits[found.phrase_ids]]
+
+    def ground(
+        self,
+        image: ImageLike,
+        caption: str,
+        phrases: Sequence[PhraseLike] | None = None,
+        *,
+        threshold: float | None = None,
+        nms: float = 0.6,
+        max_detections: int = 100,
+    ) -> list[GroundedPhrase]:
+        """Where the things are that a caption speaks of: each of its phrases with its boxes.
+
+            for phrase in detector.ground("street.jpg", "a man in a red hat walks his dog"):
+                print(phrase.text, phrase.boxes)
+
+        Args:
+            image: One picture, in any form that `predict` takes.
+            caption: A sentence; all of it is read, so that words around a phrase count.
+            phrases: What to look for in it: words of the caption, or [start, end) characters; by
+                default all its noun phrases. See `Prompt.from_caption`.
+            threshold: As of `predict`.
+            nms: As of `predict`.
+            max_detections: As of `predict`, over all phrases.
+        Returns:
+            All phrases in the order of the caption, also those of which nothing was found.
+        Raises:
+            ImageError, ConfigError, DeviceError: As `predict`.
+            PromptError: A caption without words, or a phrase that is not in it.
+        """
+        prompt = Prompt.from_caption(caption, phrases)
+        found = self.predict(
+            [image], prompt, threshold=threshold, nms=nms, max_detections=max_detections
+        )
+        if len(found) != 1:
+            raise ImageError(f"one picture has one caption, got {len(found)} pictures")
+        order = sorted(range(len(prompt)), key=lambda row: prompt.phrases[row])
+        return [
+            GroundedPhrase(
+                prompt.names[row], prompt.phrases[row], found[0][found[0].phrase_ids == row]
+            )
+            for row in order
+        ]
 
     def stream(
         self,
@@ -347,14 +341,10 @@ class Detector:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size must be a whole number from 1, got {batch_size!r}")
         options = options or PostprocessOptions()
-        if prompts is None:
-            if self.task is None:
-                raise PromptError("say what to look for: class names, a text, or a learned prompt")
-            prompts = self.task.prompt
         sources = expand_sources(images)
         each = self._one_for_each(prompts, len(sources))
-        for prompt in dict.fromkeys(each):
-            self._passes_of(prompt)  # a prompt that cannot be used fails before any work is done
+        for prompt in set(each):
+            self._engine.passes_of(prompt)  # what cannot be used fails before any work is done
         # A window of several batches lets pictures of one size find each other.
         window = batch_size * 4 if batch_size > 1 else 1
         for start in range(0, len(sources), window):
@@ -366,14 +356,9 @@ class Detector:
                     pictures.append(self.prepare(sources[index], index))
                 except ImageError as error:
                     errors[index] = error
-            found: dict[int, Detections] = {}
-            for places in _of_one_size(pictures):
-                for first in range(0, len(places), batch_size):
-                    batch = [pictures[place] for place in places[first : first + batch_size]]
-                    asked = [[each[picture.number]] for picture in batch]
-                    results = self._detect(batch, asked, options)
-                    for picture, (detections,) in zip(batch, results, strict=True):
-                        found[picture.number] = detections
+            asked = [[each[picture.number]] for picture in pictures]
+            answers = self._engine.detect(pictures, asked, options, batch_size=batch_size)
+            found = {one.number: own for one, (own,) in zip(pictures, answers, strict=True)}
             for index in numbers:
                 yield Outcome(index, sources[index], found.get(index), errors.get(index))
 
@@ -386,9 +371,7 @@ class Detector:
         Raises:
             ImageError: The picture cannot be used.
         """
-        image = load_image(source)
-        pixels = to_pixels(resize(image, self.config.pixels), self.config.pixels)
-        return Prepared(number, pixels, (image.height, image.width))
+        return self._engine.prepare(load_image(source), number)
 
     def detect(
         self,
@@ -396,14 +379,16 @@ class Detector:
         prompts: Sequence[Sequence[Prompt]],
         *,
         options: PostprocessOptions | None = None,
+        batch_size: int | None = None,
     ) -> list[list[Detections]]:
-        """Several prompts over each picture, such as its captions; the backbone sees it once.
+        """Several prompts over each of some prepared pictures; the backbone sees each once.
 
         Args:
-            pictures: As `prepare` makes them; those of one padded size go through the model
-                together, all of them at a time.
+            pictures: As `prepare` makes them.
             prompts: For each picture its own, of any length and number.
             options: By default the official test settings, which keep scores down to 0.
+            batch_size: Most pictures that go through the model together; by default all of one
+                padded size.
         Returns:
             For each picture one `Detections` for each of its prompts, best first.
         Raises:
@@ -411,181 +396,52 @@ class Detector:
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
         options = options or PostprocessOptions()
-        found: list[list[Detections]] = [[] for _ in pictures]
-        for places in _of_one_size(pictures):
-            batch = [pictures[place] for place in places]
-            results = self._detect(batch, [prompts[place] for place in places], options)
-            for place, detections in zip(places, results, strict=True):
-                found[place] = detections
-        return found
+        return self._engine.detect(pictures, prompts, options, batch_size=batch_size)
 
-    def _one_for_each(self, prompts: PromptLike | Sequence[PromptLike], count: int) -> list[Prompt]:
+    def _one_for_each(
+        self, prompts: PromptLike | Sequence[PromptLike] | None, count: int
+    ) -> list[Prompt]:
         """The prompt of each picture; equal ones are one object."""
-        if isinstance(prompts, (Prompt, str)) or (
-            isinstance(prompts, Sequence) and all(isinstance(p, str) for p in prompts)
-        ):
-            return [Prompt.of(prompts)] * count  # type: ignore[arg-type]
-        if not isinstance(prompts, Sequence) or isinstance(prompts, (bytes, bytearray)):
-            return [Prompt.of(prompts)] * count  # which says what a prompt is
-        if len(prompts) != count:
-            strange = [p for p in prompts if not isinstance(p, (str, Prompt, Sequence))]
-            if strange:
-                raise PromptError(f"a name must be text, got {strange[0]!r} among {prompts!r}")
-            raise PromptError(
-                f"got {len(prompts)} prompts for {count} pictures; give one prompt for all of them "
-                "or one for each"
-            )
-        return [Prompt.of(prompt) for prompt in prompts]
+        if prompts is None:
+            return [self._learned_prompt()] * count
+        if _is_list_of_prompts(prompts):
+            return _as_many(prompts, count)  # type: ignore[arg-type]
+        return [Prompt.of(prompts)] * count  # type: ignore[arg-type]
 
-    def _passes_of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
-        """The prompt in pieces that fit the text encoder, remembered."""
-        if prompt not in self._passes:
-            if self.task is None:
-                passes = tuple(prompt.passes(self.tokenizer, self.config.text.max_tokens))
-                self._warn_of_unknown_words(prompt, passes)
-            else:
-                passes = (self.task.answer(prompt),)
-            self._passes[prompt] = passes
-            if len(self._passes) > CACHED_TEXTS:
-                self._passes.popitem(last=False)
-        self._passes.move_to_end(prompt)
-        return self._passes[prompt]
-
-    def _warn_of_unknown_words(self, prompt: Prompt, passes: Sequence[PromptPass]) -> None:
-        """All such words are one token, so what is found for them has nothing to do with them."""
-        strange = [
-            prompt.names[row]
-            for one in passes
-            for row, tokens in zip(one.rows, one.token_map, strict=True)
-            if {one.token_ids[place] for place in tokens.nonzero().flatten().tolist()}
-            == {self.tokenizer.unknown_id}
-        ]
-        if strange:
-            logger.warning(
-                "the text encoder cannot read %s: what is found for that means nothing; use words "
-                "of the language it was trained on",
-                ", ".join(map(repr, strange[:5])),
-            )
-
-    def _words(self, token_ids: tuple[int, ...]) -> Words:
-        """Encoded text of one pass, (1, T, D); the text encoder runs once for each."""
-        if token_ids not in self._texts:
-            tokens = Tokens.pad([token_ids], self.tokenizer.pad_id).to(self.device)
-            self._texts[token_ids] = self.model.encode_text(tokens)
-            if len(self._texts) > CACHED_TEXTS:
-                self._texts.popitem(last=False)
-        self._texts.move_to_end(token_ids)
-        return self._texts[token_ids]
-
-    def _not_finite(self) -> NotFiniteError | DeviceError:
-        """Why the model may have given NaN or infinity."""
-        if self.dtype == torch.float16:
-            return DeviceError(
-                "the model's numbers overflow in float16; load it with dtype='bfloat16' or "
-                "'float32'"
-            )
-        return NotFiniteError(
-            f"{self.config.name} gives NaN or infinity in "
-            f"{str(self.dtype).removeprefix('torch.')}; its weights are damaged, or their training "
-            "diverged"
-        )
-
-    @torch.inference_mode()
-    def _detect(
-        self,
-        batch: Sequence[Prepared],
-        prompts: Sequence[Sequence[Prompt]],
-        options: PostprocessOptions,
-    ) -> list[list[Detections]]:
-        """Detections of pictures of one padded size, for each prompt of each."""
-        passes = [
-            [(which, part) for which, own in enumerate(asked) for part in self._passes_of(own)]
-            for asked in prompts
-        ]
-        found: list[list[list[Found]]] = [[[] for _ in asked] for asked in prompts]
-        try:
-            pixels = pad_batch([picture.pixels for picture in batch])
-            encode_image = self._encode_image or self.model.encode_image
-            pyramid = encode_image(pixels.to(self.device, self.dtype))
-            for places, numbers in _rounds([len(own) for own in passes]):
-                seen = pyramid if len(places) == len(batch) else pyramid.of(places)
-                rows = [[passes[place][number] for place in places] for number in numbers]
-                words = [_stack([self._words(part.token_ids) for _, part in row]) for row in rows]
-                for row, output in zip(rows, self.model.predict_prompts(seen, words), strict=True):
-                    if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
-                        raise self._not_finite()
-                    for index, (place, (which, part)) in enumerate(zip(places, row, strict=True)):
-                        token_map, size = part.token_map.to(self.device), batch[place].resized_hw
-                        candidates = select_candidates(output, index, token_map, size, options)
-                        kept = suppress(candidates, self._uncapped(options))
-                        phrases = torch.tensor(part.rows, device=self.device)
-                        found[place][which].append(kept._replace(labels=phrases[kept.labels]))
-        except torch.cuda.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{self.device} has too little memory for {len(batch)} pictures at a time; "
-                "lower batch_size, or load the model with dtype='bfloat16'"
-            ) from error
-        return [
-            [
-                self._finished(picture, prompt, parts, options)
-                for prompt, parts in zip(asked, own, strict=True)
-            ]
-            for picture, asked, own in zip(batch, prompts, found, strict=True)
-        ]
-
-    def _uncapped(self, options: PostprocessOptions) -> PostprocessOptions:
-        """What goes because of other phrases has to go before detections are counted."""
-        negatives = self.task is not None and len(self.task.negatives)
-        if not negatives and not options.exclusive:
-            return options
-        return replace(options, max_detections=sys.maxsize)
-
-    def _finished(
-        self,
-        picture: Prepared,
-        prompt: Prompt,
-        parts: Sequence[Found],
-        options: PostprocessOptions,
-    ) -> Detections:
-        """What the passes of a prompt found, in pixels of the original picture."""
-        found = merge(parts, self._uncapped(options).max_detections)
-        if self.task is not None and len(self.task.negatives):
-            found = without_negatives(found, len(prompt), options.nms)
-        if options.exclusive:
-            found = one_phrase_each(found, options)
-        found = cap(found, options.max_detections)
-        boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
-        return Detections(
-            boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw
-        )
+    def _learned_prompt(self) -> Prompt:
+        if self.task is None:
+            raise PromptError("say what to look for: class names, a text, or a learned prompt")
+        return self.task.prompt
 
 
-def _of_one_size(pictures: Sequence[Prepared]) -> list[list[int]]:
-    """Places of pictures of one padded size: together, each gives what it gives alone."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for place, picture in enumerate(pictures):
-        groups.setdefault(padded_hw(picture.resized_hw), []).append(place)
-    return list(groups.values())
+def tokenizer_of(weights: Weights) -> Tokenizer:
+    """The tokenizer that the text encoder of some weights was trained with.
 
-
-def _rounds(counts: Sequence[int]) -> list[tuple[list[int], range]]:
-    """Which pictures have a pass of which numbers: `counts` passes each, taken side by side.
-
-    (2, 0, 5) gives ([0, 2], passes 0 and 1) and ([2], passes 2, 3 and 4).
+    Raises:
+        ConfigError: Its file cannot be read.
     """
-    ends = sorted({count for count in counts if count})
-    return [
-        ([place for place, count in enumerate(counts) if count >= end], range(start, end))
-        for start, end in zip([0, *ends], ends, strict=False)
-    ]
+    if weights.tokenizer_json is not None:
+        return Tokenizer.from_json(weights.tokenizer_json)
+    if weights.config.text.tokenizer == "bert-base-uncased":
+        return Tokenizer.bert_uncased()
+    return Tokenizer.from_file(weights.config.text.tokenizer)
 
 
-def _stack(words: Sequence[Words]) -> Words:
-    """(B, T, D) of one-row texts, padded to the longest; a single row if all are the same."""
-    if all(w is words[0] for w in words):
-        return words[0]
-    longest = max(w.mask.shape[1] for w in words)
-    pads = [longest - w.mask.shape[1] for w in words]
-    states = [F.pad(w.states, (0, 0, 0, pad)) for w, pad in zip(words, pads, strict=True)]
-    masks = [F.pad(w.mask, (0, pad)) for w, pad in zip(words, pads, strict=True)]
-    return Words(torch.cat(states), torch.cat(masks))
+def _is_list_of_prompts(prompts: object) -> bool:
+    """Whether it is a prompt for each picture: a plain list of strings is class names."""
+    if isinstance(prompts, (Prompt, str, bytes, bytearray)) or not isinstance(prompts, Sequence):
+        return False  # the last two are nothing at all, and `Prompt.of` says what a prompt is
+    return not all(isinstance(prompt, str) for prompt in prompts)
+
+
+def _as_many(prompts: Sequence[PromptLike], count: int) -> list[Prompt]:
+    """A prompt for each of so many pictures."""
+    if len(prompts) == count:
+        return [Prompt.of(prompt) for prompt in prompts]
+    strange = [p for p in prompts if not isinstance(p, (str, Prompt, Sequence))]
+    if strange:
+        raise PromptError(f"a name must be text, got {strange[0]!r} among {prompts!r}")
+    raise PromptError(
+        f"got {len(prompts)} prompts for {count} pictures; give one prompt for all of them "
+        "or one for each"
+    )

@@ -238,6 +238,31 @@ class Detections:
         return save_image(self.plot(image, **style), path)
 
 
+@dataclass(frozen=True)
+class GroundedPhrase:
+    """A phrase of a caption and where it is in the picture. Letters: N boxes."""
+
+    text: str
+    """The words."""
+    spans: tuple[tuple[int, int], ...]
+    """Their [start, end) characters in the caption."""
+    detections: Detections
+    """What was found of it, best first; nothing is a legal answer."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """(N, 4) float32 xyxy, pixels of the original picture."""
+        return self.detections.boxes
+
+    @property
+    def scores(self) -> Tensor:
+        """(N,) float32, in [0, 1]."""
+        return self.detections.scores
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+
 def _check(name: str, values: object, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     wanted = f"{name} must be a {dtype} tensor of shape {shape}".replace("torch.", "")
     if not isinstance(values, Tensor):

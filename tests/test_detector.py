@@ -400,7 +400,7 @@ def test_unknown_device_is_named(tiny_file: Path, device: Any) -> None:
         glip.load(tiny_file, device=device)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int8", torch.float16])
+@pytest.mark.parametrize("dtype", ["float64", "int8", torch.float64, None])
 def test_unknown_dtype_is_named(tiny_file: Path, dtype: Any) -> None:
     with pytest.raises(ConfigError, match="is not one of float32, bfloat16, float16"):
         glip.load(tiny_file, dtype=dtype)
@@ -464,9 +464,47 @@ def test_captions_of_a_picture_share_it_and_give_what_each_gives_alone(
             assert_same(result, alone)
 
 
-def test_words_that_the_text_encoder_cannot_read_are_told(tiny_detector, make_picture, caplog):
-    tiny_detector.predict(make_picture(), ["cat", "😀"])
-    assert "cannot read '😀'" in caplog.text and "'cat'" not in caplog.text
-    caplog.clear()
-    tiny_detector.predict(make_picture(), ["cat"])
-    assert not caplog.text
+def test_caption_gives_all_its_phrases_with_their_boxes(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    picture, caption = make_picture(), "a red car behind a cat, no dog"
+    [found] = tiny_detector.predict(picture, Prompt.from_caption(caption), threshold=0.4)
+    grounded = tiny_detector.ground(picture, caption, threshold=0.4)
+    assert [phrase.text for phrase in grounded] == ["a red car", "a cat", "no dog"]
+    assert [caption[a:b] for phrase in grounded for a, b in phrase.spans] == [
+        "a red car",
+        "a cat",
+        "no dog",
+    ]
+    assert sum(map(len, grounded)) == len(found) > 0
+    for phrase in grounded:
+        assert torch.equal(phrase.boxes, found.boxes[np.array(found.phrases) == phrase.text])
+        assert len(phrase.scores) == len(phrase)
+    strict = tiny_detector.ground(picture, caption, ["dog", "car"], threshold=1.0)
+    assert [(phrase.text, len(phrase)) for phrase in strict] == [("car", 0), ("dog", 0)]
+
+
+def test_ground_takes_one_picture_and_a_caption_with_words(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], tmp_path: Path
+) -> None:
+    for name in "ab":
+        make_picture().save(tmp_path / f"{name}.png")
+    with pytest.raises(ImageError, match="one picture has one caption, got 2 pictures"):
+        tiny_detector.ground(tmp_path, "a cat")
+    with pytest.raises(PromptError, match="has no words"):
+        tiny_detector.ground(make_picture(), "...")
+    with pytest.raises(PromptError, match="a caption must be a string"):
+        tiny_detector.ground(make_picture(), ["a cat"])  # type: ignore[arg-type]
+
+
+def test_detector_says_what_it_is(tiny_detector: Detector) -> None:
+    assert repr(tiny_detector) == "<Detector: tiny_for_tests on cpu, float32, threshold 0.3>"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
+def test_number_format_by_name_or_as_torch_has_it(
+    tiny_file: Path, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLIP_FORCE_DTYPE", "1")
+    detector = glip.load(tiny_file, device="cpu", dtype=dtype)
+    assert detector.dtype == next(detector.model.parameters()).dtype == torch.bfloat16

@@ -14,7 +14,7 @@ from typing import get_args
 from glip.choices import TuneMode
 from glip.cli.options import add_out_option, number_of_shots
 from glip.cli.terminal import DONE, FAILED, guarded, note, written
-from glip.detector import usable_device
+from glip.engine import usable_device
 from glip.errors import DataError
 from glip.tuning.options import TuneOptions
 from glip.tuning.protocol import ALL, Plan, cells_table, compare, finished, write_results

@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tune, print what it gave and say where it is; returns the exit code."""
-    from glip.detector import usable_device
+    from glip.engine import usable_device
     from glip.tuning.options import TuneOptions
     from glip.tuning.result import in_words
     from glip.tuning.tune import tune

@@ -22,8 +22,8 @@ import torch
 
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, ImageId
-from glip.detector import Prepared
 from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
+from glip.engine import Prepared
 from glip.errors import ImageError
 from glip.evaluation.causes import likely_causes
 from glip.evaluation.predictions import (

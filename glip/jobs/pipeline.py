@@ -25,7 +25,7 @@ from glip.pixels import padded_hw
 from glip.progress import Progress, Step
 
 if TYPE_CHECKING:
-    from glip.detector import Prepared
+    from glip.engine import Prepared
 
 ROUND_SECONDS = 30.0
 """How long each process works before all tell each other how far they are. Rounds of equal length

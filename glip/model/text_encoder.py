@@ -6,7 +6,7 @@ Sees token ids, not sentences: prompts and tokenizers live in `glip/text`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,15 +29,18 @@ class Tokens(NamedTuple):
     """(B, T) bool, True on real tokens, [CLS] and [SEP] included."""
 
     @classmethod
-    def pad(cls, sequences: list[tuple[int, ...]], pad_id: int = 0) -> Tokens:
-        """Token ids of several prompts as one batch."""
+    def pad(
+        cls,
+        sequences: Sequence[tuple[int, ...]],
+        pad_id: int = 0,
+        device: torch.device | str | None = None,
+    ) -> Tokens:
+        """Token ids of B prompts as one batch: (B, T) ids and mask, T that of the longest."""
         longest = max(map(len, sequences))
-        ids = torch.full((len(sequences), longest), pad_id, dtype=torch.int64)
-        mask = torch.zeros(len(sequences), longest, dtype=torch.bool)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
-            mask[row, : len(sequence)] = True
-        return cls(ids, mask)
+        rows = [[*sequence, *[pad_id] * (longest - len(sequence))] for sequence in sequences]
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        mask = torch.arange(longest) < lengths[:, None]  # (B, T)
+        return cls(torch.tensor(rows, device=device), mask.to(device))
 
     def to(self, device: torch.device | str) -> Tokens:
         """The same tokens on another device."""

@@ -27,7 +27,7 @@ from glip import distributed
 from glip.boxes import file_boxes
 from glip.data.formats.odvg import write_grounding
 from glip.data.records import GroundingRecord
-from glip.detector import Prepared
+from glip.engine import Prepared
 from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
 from glip.images import unusable_name

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from glip.choices import Aggregate
-from glip.detector import Prepared
+from glip.engine import Prepared
 from glip.errors import ConfigError
 from glip.postprocess import PostprocessOptions
 from glip.structures import Detections

@@ -11,7 +11,8 @@ from PIL import Image
 
 from glip.checkpoint import file_sha256, find
 from glip.choices import DType
-from glip.detector import Detector, Prepared, load
+from glip.detector import Detector, load
+from glip.engine import Prepared
 from glip.pseudo.teacher import BoxConfig, Teacher
 from glip.pseudo.transformers_teacher import TransformersTeacher
 from glip.structures import Detections

@@ -22,7 +22,7 @@ from torch import Tensor
 from glip.boxes import clip_boxes
 from glip.checkpoint import file_sha256
 from glip.choices import DType
-from glip.detector import Prepared
+from glip.engine import Prepared
 from glip.errors import CheckpointError, PromptError
 from glip.postprocess import Found, PostprocessOptions, merge, phrase_probabilities, suppress
 from glip.pseudo.teacher import BoxConfig

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from glip.boxes import iou_matrix
-from glip.detector import Prepared
+from glip.engine import Prepared
 from glip.pseudo.teacher import BoxConfig, Teacher
 from glip.structures import Detections
 from glip.text.mirror import mirror

@@ -25,7 +25,8 @@ from glip.data.augment import scene_boxes
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, DetectionRecord
 from glip.data.sampling import class_prompt
-from glip.detector import Detector, Prepared
+from glip.detector import Detector
+from glip.engine import Prepared
 from glip.errors import DataError, PromptError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.predictions import prediction

@@ -12,7 +12,7 @@ from PIL import Image
 
 from glip.data.formats.coco import parse_detection
 from glip.data.records import DetectionData
-from glip.detector import Prepared
+from glip.engine import Prepared
 from glip.evaluation.predictions import Prediction, prediction
 from glip.structures import Detections
 

@@ -18,7 +18,8 @@ from PIL import ExifTags, Image
 
 from glip import distributed
 from glip.data.labels import Labelled
-from glip.detector import Detector, Prepared
+from glip.detector import Detector
+from glip.engine import Prepared
 from glip.errors import ConfigError, StorageError
 from glip.images import list_pictures
 from glip.jobs import pipeline as run

@@ -1,0 +1,386 @@
+"""The model side of a prediction: prepared pixels and prompts in, detections out.
+
+Prompts become passes that fit the text encoder, each text is encoded once and remembered, pictures
+of one padded size go through the model together, and what the passes of a prompt found is put
+together in pixels of the original picture. Knows nothing about files, or what else users hand in.
+
+Letters: B pictures of a batch, T tokens, D text width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast, get_args
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from glip.choices import DType
+from glip.config import ModelConfig
+from glip.data.transforms import pad_batch, to_pixels
+from glip.errors import ConfigError, DeviceError, NotFiniteError
+from glip.model.glip import GLIP, Pyramid
+from glip.model.text_encoder import Tokens, Words
+from glip.pixels import padded_hw, resize
+from glip.postprocess import (
+    Found,
+    PostprocessOptions,
+    cap,
+    merge,
+    one_phrase_each,
+    rescale,
+    select_candidates,
+    suppress,
+    without_negatives,
+)
+from glip.structures import Detections
+from glip.task_prompt import TaskPrompt
+from glip.text.prompt import Prompt, PromptPass
+from glip.text.tokenizer import Tokenizer
+
+CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
+FORCE_DTYPE = "GLIP_FORCE_DTYPE"
+"""The environment variable that keeps a number format which this processor is slow in."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+logger = logging.getLogger(__name__)
+
+
+def usable_device(wanted: str | torch.device | None) -> torch.device:
+    """A device that is there: the named one, or else a GPU, or else the CPU.
+
+    Raises:
+        DeviceError: The named one is not on this machine.
+    """
+    if wanted is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DeviceError(
+            f"device '{wanted}' cannot be used on this machine ({reason}); 'cpu' always can"
+        ) from error
+    if device.type == "meta":
+        raise DeviceError("device 'meta' holds no numbers; 'cpu' always can")
+    return device
+
+
+def usable_dtype(wanted: DType | torch.dtype, device: torch.device) -> torch.dtype:
+    """The number format to load a model in.
+
+    bfloat16 on a processor without instructions for it takes 5 to 15 times as long as float32, so
+    float32 is taken there and a warning says so, unless `GLIP_FORCE_DTYPE=1` is set.
+
+    Args:
+        wanted: A name or torch's own, such as `torch.bfloat16`.
+        device: Where the model will run.
+    Raises:
+        ConfigError: None of the three.
+    """
+    name = str(wanted).removeprefix("torch.")
+    if name not in get_args(DType):
+        raise ConfigError(f"dtype {wanted!r} is not one of {', '.join(get_args(DType))}")
+    dtype = cast(torch.dtype, getattr(torch, name))
+    if dtype != torch.bfloat16 or device.type != "cpu" or os.environ.get(FORCE_DTYPE) == "1":
+        return dtype
+    if _cpu_has_bfloat16():
+        return dtype
+    logger.warning(
+        "this processor has no instructions for bfloat16 and would be many times slower in it: the "
+        "model is loaded in float32 instead; set %s=1 to have bfloat16 all the same",
+        FORCE_DTYPE,
+    )
+    return torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; where nobody says so, it does not."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux: Apple's processors from the second generation on do
+        return platform.machine() == "arm64" and "M1" not in platform.processor()
+    return any(name in flags for name in ("avx512_bf16", "amx_bf16", " bf16"))
+
+
+class Prepared(NamedTuple):
+    """One picture on its way through the model."""
+
+    number: int
+    """Place in the caller's list."""
+    pixels: Tensor
+    """(3, h, w), normalised."""
+    original_hw: tuple[int, int]
+
+    @property
+    def resized_hw(self) -> tuple[int, int]:
+        """Height and width that the model sees."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+
+class Engine:
+    """A model on its device, with the tokenizer and the passes that its text encoder needs.
+
+    Encoded texts are remembered: after a change of the model's weights make a new engine. Any
+    number of threads may use one engine at the same time.
+
+    Args:
+        model: In evaluation mode on `device`.
+        config: What the model was built from.
+        tokenizer: Of its text encoder.
+        device: Where it runs.
+        dtype: Number format of its features.
+        task: The learned prompt that it answers; None for a free choice of words.
+        encode_image: In the place of `model.encode_image`, such as one that remembers
+            (`glip.training.features`): (B, 3, H, W) to (B, C, H_l, W_l).
+    """
+
+    def __init__(
+        self,
+        model: GLIP,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        task: TaskPrompt | None = None,
+        encode_image: Callable[[Tensor], Pyramid] | None = None,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.tokenizer = tokenizer
+        self.device = device
+        self.dtype = dtype
+        self.task = task
+        self.encode_image = encode_image
+        self._texts: dict[tuple[int, ...], Words] = {}
+        self._passes: dict[Prompt, tuple[PromptPass, ...]] = {}
+
+    def prepare(self, image: Image.Image, number: int = 0) -> Prepared:
+        """An upright RGB picture resized and normalised: what any thread can do.
+
+        Args:
+            image: As `glip.images.load_image` gives it.
+            number: Whatever the caller tells pictures apart by.
+        """
+        pixels = to_pixels(resize(image, self.config.pixels), self.config.pixels)
+        return Prepared(number, pixels, (image.height, image.width))
+
+    def passes_of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
+        """The prompt in pieces that fit the text encoder, remembered.
+
+        Raises:
+            PromptError: A phrase is longer than the encoder, or not one of the learned prompt.
+        """
+        known = self._passes.get(prompt)
+        if known is not None:
+            return known
+        if self.task is not None:
+            return _keep(self._passes, prompt, (self.task.answer(prompt),))
+        passes = prompt.passes(self.tokenizer, self.config.text.max_tokens)
+        if any(self.tokenizer.unknown_id in part.token_ids for part in passes):
+            passes = tuple(self._readable(prompt, passes))
+        return _keep(self._passes, prompt, passes)
+
+    def detect(
+        self,
+        pictures: Sequence[Prepared],
+        prompts: Sequence[Sequence[Prompt]],
+        options: PostprocessOptions,
+        *,
+        batch_size: int | None = None,
+    ) -> list[list[Detections]]:
+        """Several prompts over each picture, such as its captions; the backbone sees it once.
+
+        Args:
+            pictures: Any sizes; those of one padded size go through the model together.
+            prompts: For each picture its own, of any length and number.
+            options: What becomes of the model's output.
+            batch_size: Most pictures at a time; by default all of one size.
+        Returns:
+            For each picture one `Detections` for each of its prompts, best first, in pixels of the
+            original picture.
+        Raises:
+            PromptError: See `passes_of`.
+            DeviceError: Too little memory, or numbers that overflow in float16.
+            NotFiniteError: The model gives no numbers.
+        """
+        found: list[list[Detections]] = [[] for _ in pictures]
+        for places in _batches(pictures, batch_size):
+            batch = [pictures[place] for place in places]
+            try:
+                results = self._detect_batch(batch, [prompts[place] for place in places], options)
+            except torch.cuda.OutOfMemoryError as error:
+                raise DeviceError(
+                    f"{self.device} has too little memory for {len(batch)} pictures at a time; "
+                    "lower batch_size, or load the model with dtype='bfloat16'"
+                ) from error
+            for place, own in zip(places, results, strict=True):
+                found[place] = own
+        return found
+
+    @torch.inference_mode()
+    def _detect_batch(
+        self,
+        batch: Sequence[Prepared],
+        prompts: Sequence[Sequence[Prompt]],
+        options: PostprocessOptions,
+    ) -> list[list[Detections]]:
+        """Detections of pictures of one padded size, for each prompt of each."""
+        passes = [
+            [(which, part) for which, prompt in enumerate(own) for part in self.passes_of(prompt)]
+            for own in prompts
+        ]
+        found: list[list[list[Found]]] = [[[] for _ in own] for own in prompts]
+        each = options
+        if self._has_rivals(options):  # what goes because of others goes before boxes are counted
+            each = replace(options, max_detections=sys.maxsize)
+        encode_image = self.encode_image or self.model.encode_image
+        pixels = pad_batch([picture.pixels for picture in batch])
+        pyramid = encode_image(pixels.to(self.device, self.dtype))
+        for places, numbers in _rounds([len(own) for own in passes]):
+            seen = pyramid if len(places) == len(batch) else pyramid.of(places)
+            rows = [[passes[place][number] for place in places] for number in numbers]
+            words = [self._words([part for _, part in row]) for row in rows]
+            for row, output in zip(rows, self.model.predict_prompts(seen, words), strict=True):
+                if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
+                    raise self._not_finite()
+                for index, (place, (which, part)) in enumerate(zip(places, row, strict=True)):
+                    token_map = part.token_map.to(self.device)
+                    size = batch[place].resized_hw
+                    kept = suppress(select_candidates(output, index, token_map, size, each), each)
+                    phrases = torch.tensor(part.rows, device=self.device)
+                    found[place][which].append(kept._replace(labels=phrases[kept.labels]))
+        return [
+            [self._finished(picture, *asked, options) for asked in zip(own, parts, strict=True)]
+            for picture, own, parts in zip(batch, prompts, found, strict=True)
+        ]
+
+    def _words(self, parts: Sequence[PromptPass]) -> Words:
+        """(B, T, D) of one pass a picture, or (1, T, D) if it is the same for all of them."""
+        words = []
+        for part in parts:
+            known = self._texts.get(part.token_ids)
+            if known is None:
+                tokens = Tokens.pad([part.token_ids], self.tokenizer.pad_id, self.device)
+                known = _keep(self._texts, part.token_ids, self.model.encode_text(tokens))
+            words.append(known)
+        return words[0] if all(w is words[0] for w in words) else _stacked(words)
+
+    def _finished(
+        self,
+        picture: Prepared,
+        prompt: Prompt,
+        parts: Sequence[Found],
+        options: PostprocessOptions,
+    ) -> Detections:
+        """What the passes of a prompt found, in pixels of the original picture."""
+        if not parts:
+            return Detections.empty(prompt, picture.original_hw)
+        if self._has_rivals(options):
+            found = self._without_rivals(merge(parts, sys.maxsize), prompt, options)
+        else:
+            found = parts[0] if len(parts) == 1 else merge(parts, options.max_detections)
+        boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
+        return Detections(
+            boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw
+        )
+
+    def _has_rivals(self, options: PostprocessOptions) -> bool:
+        """Whether a box may go because of another phrase's."""
+        return options.exclusive or (self.task is not None and len(self.task.negatives) > 0)
+
+    def _without_rivals(self, found: Found, prompt: Prompt, options: PostprocessOptions) -> Found:
+        """What is left when phrases and negatives have taken boxes from each other."""
+        if self.task is not None and len(self.task.negatives):
+            found = without_negatives(found, len(prompt), options.nms)
+        if options.exclusive:
+            found = one_phrase_each(found, options)
+        return cap(found, options.max_detections)
+
+    def _readable(self, prompt: Prompt, passes: Sequence[PromptPass]) -> Iterator[PromptPass]:
+        """The passes without phrases that the text encoder cannot read, of which a warning tells.
+
+        All words that it does not know are one token, so what is found for them has nothing to do
+        with them: such a phrase finds nothing.
+        """
+        strange: list[str] = []
+        for part in passes:
+            ids = torch.tensor(part.token_ids)
+            readable = (part.token_map & (ids != self.tokenizer.unknown_id)).any(-1)
+            kept = readable.nonzero().flatten().tolist()
+            lost = (~readable).nonzero().flatten().tolist()
+            strange += [prompt.names[part.rows[row]] for row in lost]
+            if kept:
+                rows = tuple(part.rows[row] for row in kept)
+                yield replace(part, token_map=part.token_map[kept], rows=rows)
+        if strange:
+            logger.warning(
+                "the text encoder cannot read %s and finds nothing for that; use words of the "
+                "language it was trained on",
+                ", ".join(map(repr, strange[:5])),
+            )
+
+    def _not_finite(self) -> NotFiniteError | DeviceError:
+        """Why the model may have given NaN or infinity."""
+        if self.dtype == torch.float16:
+            return DeviceError(
+                "the model's numbers overflow in float16; load it with dtype='bfloat16' or "
+                "'float32'"
+            )
+        return NotFiniteError(
+            f"{self.config.name} gives NaN or infinity in "
+            f"{str(self.dtype).removeprefix('torch.')}; its weights are damaged, or their training "
+            "diverged"
+        )
+
+
+def _batches(pictures: Sequence[Prepared], most: int | None) -> Iterator[list[int]]:
+    """Places of pictures of one padded size: together, each gives what it gives alone."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        groups.setdefault(padded_hw(picture.resized_hw), []).append(place)
+    for places in groups.values():
+        step = most or len(places)
+        yield from (places[start : start + step] for start in range(0, len(places), step))
+
+
+def _rounds(counts: Sequence[int]) -> list[tuple[list[int], range]]:
+    """Which pictures have a pass of which numbers: `counts` passes each, taken side by side.
+
+    (2, 0, 5) gives ([0, 2], passes 0 and 1) and ([2], passes 2, 3 and 4).
+    """
+    ends = sorted({count for count in counts if count})
+    return [
+        ([place for place, count in enumerate(counts) if count >= end], range(start, end))
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+
+
+def _stacked(words: Sequence[Words]) -> Words:
+    """(B, T, D) of one-row texts, padded to the longest."""
+    longest = max(w.mask.shape[1] for w in words)
+    pads = [longest - w.mask.shape[1] for w in words]
+    states = [F.pad(w.states, (0, 0, 0, pad)) for w, pad in zip(words, pads, strict=True)]
+    masks = [F.pad(w.mask, (0, pad)) for w, pad in zip(words, pads, strict=True)]
+    return Words(torch.cat(states), torch.cat(masks))
+
+
+def _keep(cache: MutableMapping[Key, Value], key: Key, value: Value) -> Value:
+    """Remember a value, and forget the oldest ones beyond `CACHED_TEXTS`; any thread may."""
+    cache[key] = value
+    while len(cache) > CACHED_TEXTS:
+        with contextlib.suppress(StopIteration, RuntimeError):  # others forget at the same time
+            cache.pop(next(iter(cache)), None)
+    return value
