@@ -1,8 +1,6 @@
 """Samples, batches and their order."""
 
-from collections import Counter
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from PIL import Image
 from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig
 from glip.data.caption_packing import CaptionPacker, PackingConfig
-from glip.data.formats.coco import parse_detection, read_detection
+from glip.data.formats.coco import read_detection
 from glip.data.formats.mdetr import parse_grounding
 from glip.data.loader import TrainingSet, collate, training_loader
 from glip.data.mixture import Draw, MixtureSampler
@@ -20,8 +18,8 @@ from glip.data.packed import Packed
 from glip.data.pictures import PictureFolder
 from glip.data.records import GroundingData
 from glip.data.sampling import SamplingConfig
-from glip.data.sources import DetectionSource, GroundingSource, repeat_factors
-from glip.errors import ConfigError, DataError
+from glip.data.sources import DetectionSource, GroundingSource
+from glip.errors import DataError
 from glip.text.tokenizer import Tokenizer
 
 PIXELS = PixelConfig(short_side=32, long_side=64)
@@ -77,30 +75,6 @@ def test_detection_sample_points_boxes_at_their_names(detection, tokenizer):
     words = [phrase_of(sample, tokenizer, row) for row in sample.target.phrases.tolist()]
     assert words == ["red box", "blue box"]
     assert sample.target.weights is None
-
-
-def test_pictures_without_boxes_are_drawn_only_on_request(coco, tokenizer):
-    data, pictures = read_detection(coco), PictureFolder(coco.parent)
-    assert len(DetectionSource(data, pictures, tokenizer, SamplingConfig())) == 2
-    source = DetectionSource(data, pictures, tokenizer, SamplingConfig(), keep_empty=True)
-    assert len(source) == 3
-    sample = TrainingSet([source], tokenizer, PIXELS, PLAIN)[Draw(0, 2, 8)]
-    assert sample.target.boxes.shape == (0, 4) and len(sample.token_map) >= 1
-
-
-def test_crowds_and_empty_boxes_are_no_targets(coco, coco_content, tokenizer):
-    coco_content["annotations"][0]["iscrowd"] = 1
-    coco_content["annotations"][1]["bbox"] = [30, 20, 0, 10]
-    data = parse_detection(coco_content, coco)
-    source = DetectionSource(data, PictureFolder(coco.parent), tokenizer, SamplingConfig())
-    assert len(source) == 1
-
-
-def test_no_boxes_at_all_is_refused(coco, coco_content, tokenizer):
-    coco_content["annotations"] = []
-    data = parse_detection(coco_content, coco)
-    with pytest.raises(DataError, match="has no picture with a box"):
-        DetectionSource(data, PictureFolder(coco.parent), tokenizer, SamplingConfig())
 
 
 def test_flipped_grounding_sample_keeps_boxes_on_their_words(coco, mdetr, tokenizer):
@@ -218,71 +192,6 @@ def test_batches_are_the_same_with_any_number_of_workers(detection, coco, mdetr,
             assert torch.equal(a, b)
 
 
-def draws(**options):
-    return list(MixtureSampler(**{"sizes": [5, 3], "batch_size": 2, "steps": 8} | options))
-
-
-def test_an_epoch_holds_every_record_once():
-    epoch = MixtureSampler([5, 3], batch_size=2, steps=8).steps_per_epoch
-    assert epoch == 4
-    for start in (0, 4):
-        seen = [d[:2] for batch in draws()[start : start + 4] for d in batch]
-        assert sorted(seen) == [(0, i) for i in range(5)] + [(1, i) for i in range(3)]
-
-
-def test_epochs_and_seeds_differ():
-    order = [d[:2] for batch in draws() for d in batch]
-    assert order[:8] != order[8:]
-    assert draws(seed=1) != draws(seed=2)
-    seeds = [d.seed for batch in draws(steps=400) for d in batch]
-    assert len(set(seeds)) == len(seeds)
-
-
-def test_weights_repeat_sources():
-    many = MixtureSampler([10, 4], batch_size=1, steps=17 * 40, weights=[0.5, 3])
-    assert many.steps_per_epoch == 17
-    counts = Counter(d[:2] for batch in many for d in batch)
-    assert all(counts[1, i] == 3 * 40 for i in range(4))
-    assert sum(counts[0, i] for i in range(10)) == 5 * 40
-    assert all(8 < counts[0, i] < 32 for i in range(10))  # another half in every epoch
-
-
-def test_records_come_as_often_as_their_factors():
-    factors = np.array([1.0, 1.0, 2.5, 4.0])
-    sampler = MixtureSampler([4], batch_size=1, steps=8 * 50, repeats=[factors])
-    assert sampler.steps_per_epoch == 8  # of 8.5: epochs are equally long
-    seen = [draw.record for [draw] in sampler]
-    epochs = [Counter(seen[start : start + 8]) for start in range(0, 400, 8)]
-    for record, factor in enumerate(factors * 8 / 8.5):
-        counts = [epoch[record] for epoch in epochs]
-        assert {np.floor(factor), np.ceil(factor)} >= set(counts)
-        assert sum(counts) / 50 == pytest.approx(factor, abs=0.15)
-
-
-def test_repeat_factors_by_hand():
-    # Of four pictures, class 0 is in all, class 1 in one, and class 2 in none.
-    classes = [np.array([0]), np.array([0, 1]), np.array([0]), np.array([0])]
-    assert repeat_factors(classes, 3, 1.0).tolist() == [1, 2, 1, 1]  # sqrt(1 / 0.25)
-    assert repeat_factors(classes, 3, 0.16).tolist() == [1, 1, 1, 1]
-    empty = [np.array([], dtype=np.int64), np.array([1])]
-    assert repeat_factors(empty, 2, 2.0).tolist() == [1, 2]
-
-
-def test_pictures_of_rare_classes_are_repeated(coco, tokenizer):
-    data, pictures = read_detection(coco), PictureFolder(coco.parent)
-
-    def repeats(**options):
-        return DetectionSource(data, pictures, tokenizer, SamplingConfig(), **options).repeats()
-
-    assert repeats().tolist() == [1, 1]
-    # "red box" is in the first of two pictures, "blue box" in both.
-    assert repeats(repeat_threshold=0.72).tolist() == pytest.approx([1.2, 1])
-    # A picture without boxes counts among all, and is not repeated itself.
-    assert repeats(repeat_threshold=0.72, keep_empty=True).tolist() == pytest.approx(
-        [2.16**0.5, 1.08**0.5, 1]
-    )
-
-
 def test_packed_caption_keeps_its_boxes_on_their_words(coco, mdetr, tokenizer):
     mdetr["images"].append({**mdetr["images"][0], "id": 2, "caption": "a disc under a tree"})
     mdetr["annotations"].append(
@@ -304,47 +213,3 @@ def test_packed_caption_keeps_its_boxes_on_their_words(coco, mdetr, tokenizer):
     own, other = mdetr["images"][0]["caption"] + ".", "a disc under a tree."
     both = {tuple(tokenizer.encode(text).ids) for text in (f"{own} {other}", f"{other} {own}")}
     assert both < texts
-
-
-def test_start_gives_the_rest_of_the_run():
-    assert draws()[5:] == draws(start=5)
-    assert len(MixtureSampler([5], batch_size=2, steps=8, start=5)) == 3
-
-
-def test_ranks_share_the_batches_of_one_process():
-    whole = draws(batch_size=4)
-    parts = [draws(rank=rank, world_size=2) for rank in range(2)]
-    for step, batch in enumerate(whole):
-        assert sorted(batch) == sorted(parts[0][step] + parts[1][step])
-        assert len(parts[0][step]) == len(parts[1][step]) == 2
-
-
-def test_batches_of_one_shape():
-    tall = [np.arange(40) % 3 == 0]
-    sampler = MixtureSampler([40], batch_size=4, steps=10, is_tall=tall)
-    assert sampler.steps_per_epoch == 10
-    batches = list(sampler)
-    mixed = sum(len({bool(tall[0][d.record]) for d in batch}) == 2 for batch in batches)
-    assert mixed <= 1
-    assert len({d.record for batch in batches for d in batch}) == 40
-
-
-def test_data_smaller_than_a_batch_is_repeated():
-    [batch] = islice(MixtureSampler([3], batch_size=8, steps=1), 1)
-    assert Counter(d.record for d in batch).most_common(1)[0][1] == 3
-    assert len({d.seed for d in batch}) == 8
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"sizes": [0]}, "at least one record"),
-        ({"weights": [1, 0]}, "must be above zero"),
-        ({"weights": [1]}, "one for each of 2"),
-        ({"start": 9}, "between 0 and 8"),
-        ({"batch_size": 0}, "must be positive"),
-    ],
-)
-def test_sampler_options_out_of_range(options, message):
-    with pytest.raises(ConfigError, match=message):
-        draws(**options)
