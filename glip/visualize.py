@@ -204,7 +204,7 @@ def _draw_labels(
     for place, text, face, colour in reversed(labels):
         canvas.rectangle((place.left, place.top, place.right - 1, place.bottom - 1), fill=colour)
         middle = (place.left + padding, (place.top + place.bottom) / 2)
-        canvas.text(middle, text, fill=_text_colour(colour), font=face, anchor="lm")
+        canvas.text(middle, text, fill=text_colour(colour), font=face, anchor="lm")
 
 
 def _place(
@@ -244,7 +244,7 @@ def _shortened(phrase: str, ending: str, font: Font, room: int) -> str:
     return phrase[: fitting - 1].rstrip() + "…" + ending if fitting > 1 else ""
 
 
-def _text_colour(background: Colour) -> Colour:
+def text_colour(background: Colour) -> Colour:
     """Black or white, whichever has the higher contrast (relative luminance, WCAG 2)."""
     linear = [
         c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4

@@ -96,7 +96,7 @@ def test_text_contrasts_with_its_label(row: int) -> None:
         ))  # fmt: skip
 
     colour = phrase_colour(row)
-    dark, light = sorted([luminance(colour), luminance(visualize._text_colour(colour))])
+    dark, light = sorted([luminance(colour), luminance(visualize.text_colour(colour))])
     assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2, level AA
 
 

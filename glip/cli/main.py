@@ -25,6 +25,8 @@ COMMANDS = {
     "prompts": "find the words for your classes that help a model most",
     "evaluate": "measure weights on a data set",
     "ground": "find the phrases of captions in their pictures, as data to train a student on",
+    "serve": "answer programs, browsers and labelling tools over HTTP",
+    "demo": "try words on photos in a browser",
     "doctor": "look for what is wrong with a data set before training on it",
     "convert": "turn an official checkpoint into a safetensors file with the config inside",
 }

@@ -1,0 +1,136 @@
+"""What a server can be told: where it listens, what it answers, and what it refuses.
+
+Imports nothing heavy: the command line shows these defaults before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from urllib.parse import urlsplit
+
+from glip.choices import DType
+from glip.errors import ConfigError
+
+TASK_NAME = re.compile(r"[\w.-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a request may ask for; what exceeds one of them is refused with its name.
+
+    Raises:
+        ConfigError: A limit below one.
+    """
+
+    max_bytes: int = 20 * 1024 * 1024
+    """Of the body of a request, and of a picture that is fetched."""
+    max_pixels: int = 50_000_000
+    """Of a picture, width times height, checked before it is decoded."""
+    max_pictures: int = 16
+    """In one request."""
+    max_names: int = 300
+    """Phrases of one prompt."""
+    max_letters: int = 20_000
+    """Of one prompt, names and text."""
+    seconds: float = 60.0
+    """For a request, from its first byte to its answer."""
+    queue: int = 64
+    """Pictures that are read, wait or are looked at; with more, new requests are turned away."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            whole = name != "seconds"
+            good = isinstance(value, int if whole else Real) and not isinstance(value, bool)
+            if not good or not value >= 1:
+                kind = "a whole number" if whole else "a number"
+                raise ConfigError(f"{name} must be {kind} from 1, got {value!r}")
+
+
+@dataclass(frozen=True)
+class LabelStudio:
+    """The Label Studio whose pictures may be fetched, though its address may be a private one.
+
+    Raises:
+        ConfigError: The address is none.
+    """
+
+    url: str
+    """Such as http://label-studio:8080."""
+    key: str | None = field(default=None, repr=False)
+    """Access token of a user there, old style or new."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                f"Label Studio's address is like http://label-studio:8080, got {self.url!r}"
+            )
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """A server: its model, its address, its limits, and whom it answers.
+
+    Raises:
+        ConfigError: A value out of range.
+    """
+
+    weights: str | None = None
+    """As for `glip.load`."""
+    devices: tuple[str, ...] = ()
+    """Taken in turn by the processes; by default whatever `glip.load` takes."""
+    dtype: DType = "float32"
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    """Learned prompts for these weights: the name that requests ask for, and the file."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 takes any that is free."""
+    processes: int = 1
+    """Each with a model of its own, behind one port."""
+    batch_size: int = 8
+    """Pictures of one size that go through the model together if they wait at the same time."""
+    readers: int = 2
+    """Threads of each process that decode and resize."""
+    limits: Limits = Limits()
+    api_key: str | None = field(default=None, repr=False)
+    """Without it nothing but the page, /health and /ready is answered."""
+    origins: tuple[str, ...] = ()
+    """Web sites whose scripts may use the server (CORS); by default none but its own page."""
+    urls: bool = False
+    """Whether pictures may be given as addresses; never private ones."""
+    label_studio: LabelStudio | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("processes", "batch_size", "readers"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port must lie between 0 and 65535, got {self.port}")
+        for name in self.tasks:
+            if not TASK_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"task name {name!r}: use up to 64 letters, digits, dots, dashes, underscores"
+                )
+        if self.api_key is not None and not self.api_key.strip():
+            raise ConfigError("the API key is empty")
+        for origin in self.origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ConfigError(
+                    f"an origin is like https://example.org, without a path, got {origin!r}"
+                )
+
+    def device_of(self, process: int) -> str | None:
+        """Where the model of a process is; None leaves it to `glip.load`."""
+        return self.devices[process % len(self.devices)] if self.devices else None
+
+    @property
+    def threads(self) -> int | None:
+        """Processor threads for the model of each process; None leaves it to torch."""
+        if self.processes == 1:
+            return None
+        return max(1, (os.cpu_count() or 1) // self.processes)

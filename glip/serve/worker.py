@@ -1,0 +1,150 @@
+"""One thread that owns the model, and the pictures that wait for it.
+
+Whatever waits when the model is free goes through it together, as far as it agrees in padded size
+and options: nobody waits for company, and under load batches fill by themselves. Knows nothing
+about requests; a bound on what waits is the caller's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+
+from glip.detector import Detector, Prepared
+from glip.pixels import padded_hw
+from glip.postprocess import PostprocessOptions
+from glip.structures import Detections
+from glip.text.prompt import Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A picture and what to look for in it."""
+
+    detector: Detector
+    """The base model, or one with a learned prompt."""
+    picture: Prepared
+    prompt: Prompt
+    options: PostprocessOptions
+    found: Future[Detections] = field(default_factory=Future)
+    """Cancelled, the job is left out."""
+
+    def goes_with(self, other: Job) -> bool:
+        """Whether both give together what each gives alone.
+
+        Their thresholds may differ: a batch is searched by the lowest, and no detection depends on
+        lower-scored ones.
+        """
+        return (
+            self.detector is other.detector
+            and padded_hw(self.picture.resized_hw) == padded_hw(other.picture.resized_hw)
+            and replace(self.options, score=0.0) == replace(other.options, score=0.0)
+        )
+
+
+class Worker:
+    """Runs jobs, oldest first, those that go with the oldest in the same batch."""
+
+    def __init__(
+        self, batch_size: int, *, done: Callable[[int, float], object] = lambda count, seconds: None
+    ) -> None:
+        """Starts its thread.
+
+        Args:
+            batch_size: Most pictures that go through the model together.
+            done: Told after each batch how many pictures it had and how long it took.
+        """
+        self._batch_size = batch_size
+        self._done = done
+        self._jobs: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> Future[Detections]:
+        """Put a job behind those that wait.
+
+        Raises:
+            RuntimeError: The worker is closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the worker is closed")
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.found
+
+    def close(self, seconds: float | None = None) -> None:
+        """Finish what waits, and stop; what is not done after so many seconds is given up."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        with self._changed:
+            left = list(self._jobs)
+            self._jobs.clear()
+        for job in left:
+            job.found.cancel()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether jobs are being done."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            batch = self._next()
+            if batch is None:
+                return
+            start = time.perf_counter()
+            _look(batch)
+            self._done(len(batch), time.perf_counter() - start)
+
+    def _next(self) -> list[Job] | None:
+        """The oldest job that still matters, and others that go with it; None at the end."""
+        with self._changed:
+            while True:
+                while not self._jobs:
+                    if self._closed:
+                        return None
+                    self._changed.wait()
+                first = self._jobs.popleft()
+                if first.found.set_running_or_notify_cancel():
+                    return [first, *self._company(first)]
+
+    def _company(self, first: Job) -> list[Job]:
+        """Takes out of the queue what goes with a job."""
+        taken: list[Job] = []
+        left: deque[Job] = deque()
+        while self._jobs:
+            job = self._jobs.popleft()
+            if len(taken) + 1 < self._batch_size and job.goes_with(first):
+                if job.found.set_running_or_notify_cancel():
+                    taken.append(job)
+            else:
+                left.append(job)
+        self._jobs = left
+        return taken
+
+
+def _look(batch: list[Job]) -> None:
+    """Detections of a batch, or what went wrong, into the jobs' futures."""
+    options = replace(batch[0].options, score=min(job.options.score for job in batch))
+    try:
+        results = batch[0].detector.detect(
+            [job.picture for job in batch], [[job.prompt] for job in batch], options=options
+        )
+    except Exception as error:  # the thread outlives whatever one batch does
+        if len(batch) > 1:  # one bad prompt, or too little memory for all: not the others' fault
+            for job in batch:
+                _look([job])
+        else:
+            batch[0].found.set_exception(error)
+        return
+    for job, (found,) in zip(batch, results, strict=True):
+        job.found.set_result(found[found.scores > job.options.score])

@@ -1,0 +1,85 @@
+"""A server on the tiny model, spoken to in one process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from glip.detector import Detector, load
+from glip.serve.app import build_app
+from glip.serve.options import ServeOptions
+from glip.task_prompt import TaskPrompt, save_prompt
+from glip.text.prompt import Prompt
+
+MakeClient = Callable[..., TestClient]
+
+
+@pytest.fixture
+def photo(make_picture: Callable[..., Image.Image]) -> bytes:
+    """The content of a PNG of 120x90 pixels."""
+    return png_of(make_picture())
+
+
+def png_of(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def served(tiny_file: Path) -> Detector:
+    """A detector of its own, as a server's thread uses it beside the tests."""
+    return load(tiny_file, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def task(served: Detector, tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    """A learned prompt of two classes on the served model."""
+    import torch
+
+    prompt = Prompt.from_classes(["crack", "rust"])
+    states = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    token_map = torch.tensor([[False, True, False, False], [False, False, True, False]])
+    name = served.config.name
+    learned = TaskPrompt(
+        prompt,
+        (101, 8, 9, 102),
+        token_map,
+        states,
+        torch.zeros_like(states),
+        name,
+        served.fingerprint,
+        (0.0, 0.0),
+    )
+    file = tmp_path_factory.mktemp("tasks") / "damage.prompt.safetensors"
+    save_prompt(file, learned)
+    return served.with_prompt(file)
+
+
+@pytest.fixture
+def make_client(served: Detector, task: Detector) -> Iterator[MakeClient]:
+    """A client of a server with these options; with one learned prompt called damage."""
+    clients: list[TestClient] = []
+
+    def make(**options: Any) -> TestClient:
+        app = build_app(served, {"damage": task}, ServeOptions(**options))
+        client = TestClient(app, raise_server_exceptions=False)
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> TestClient:
+    """Of a server with default options."""
+    return make_client()
