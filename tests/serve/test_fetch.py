@@ -170,7 +170,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(web: Web) -> None:
 )
 def test_a_redirect_is_checked_as_well(web: Web, target: str) -> None:
     web.answers["/a.png"] = redirect(target)
-    with pytest.raises(Refusal, match="public|begins with"):
+    with pytest.raises(Refusal, match=r"public|begins with"):
         web.fetch("http://example.org/a.png")
     assert len(web.connections) == 1
 

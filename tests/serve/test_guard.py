@@ -120,7 +120,13 @@ def test_time_is_over(
 ) -> None:
     client = make_client(limits=Limits(seconds=1))
     released = threading.Event()
-    monkeypatch.setattr(served, "detect", lambda *args, **options: released.wait(20))
+    plain = served.detect
+
+    def slow(*args: Any, **options: Any) -> Any:
+        assert released.wait(20)
+        return plain(*args, **options)
+
+    monkeypatch.setattr(served, "detect", slow)
     answer = client.post("/v1/detect", files={"image": photo}, data={"classes": "cat"})
     released.set()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_slow")
