@@ -13,7 +13,8 @@ import os
 import re
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -118,16 +119,9 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
         )
         raise ImageError(f"folder {folder} {reason}")
     suffixes = _suffixes(Image.registered_extensions())
-    found: list[Path] = []
-    for place, subfolders, files in os.walk(
-        folder, onerror=lambda error: _unreadable(error, folder)
-    ):
-        subfolders[:] = [name for name in subfolders if recursive and not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
-        ]
+    names = _files_below(folder, lambda error: _unreadable(error, folder), recursive=recursive)
+    paths = (folder / name for name in names)
+    found = [path for path in paths if path.suffix.lower() in suffixes]
     if not found:
         where = "in it or below" if recursive else "directly in it"
         raise ImageError(
@@ -153,25 +147,50 @@ def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) 
         reason = "is a file, not a folder" if base.exists() else "does not exist"
         raise ConfigError(f"picture folder {base} {reason}")
     suffixes = {s for s, kind in Image.registered_extensions().items() if kind in FORMATS}
-    left_out = None if without is None else os.path.realpath(without)
-    folders = [""]
-    while folders:
-        folder = folders.pop()
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(f"folder {error.filename} cannot be read: {error.strerror}") from error
+
+    for name in _files_below(base, refuse, without=without):
+        if name.endswith(RESULT_SUFFIX):
+            continue  # what `glip predict` has drawn
+        if os.path.splitext(name)[1].lower() in suffixes:
+            yield name
+
+
+def _files_below(
+    base: Path,
+    unreadable: Callable[[OSError], object],
+    *,
+    recursive: bool = True,
+    without: Path | None = None,
+) -> Iterator[str]:
+    """Names of the files below a folder that are not hidden, "/" between the parts.
+
+    Links to folders are followed when all that is no link is through, and no folder is entered a
+    second time, whatever leads to it: so names do not depend on the order of the disk. Of a folder
+    that cannot be read `unreadable` is told.
+    """
+    entered = set() if without is None else {os.path.realpath(without)}
+    folders, links = deque([""]), deque[str]()
+    while folders or links:
+        folder = folders.popleft() if folders else links.popleft()
+        real = os.path.realpath(base / folder)
+        if real in entered:
+            continue
+        entered.add(real)
         try:
             with os.scandir(base / folder) as entries:
                 for entry in entries:
+                    name = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.name.startswith("."):
                         continue
-                    name = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        if os.path.realpath(entry.path) != left_out:
-                            folders.append(name)
-                    elif entry.name.endswith(RESULT_SUFFIX):
-                        continue  # what `glip predict` has drawn
-                    elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                    if not entry.is_dir():
                         yield name
+                    elif recursive:
+                        (links if entry.is_symlink() else folders).append(name)
         except OSError as error:
-            raise ConfigError(f"folder {base / folder} cannot be read: {error.strerror}") from error
+            unreadable(error)
 
 
 def unusable_name(name: str) -> str | None:

@@ -1,10 +1,11 @@
 import errno
 import os
+import threading
 
 import pytest
 
 from glip.errors import DataError, StorageError
-from glip.files import failing_disk, make_folder, whole_file, whole_path, write_json
+from glip.files import failing_disk, is_device, make_folder, whole_file, whole_path, write_json
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -67,3 +68,29 @@ def test_folder_is_made_or_refused_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         make_folder(tmp_path / "file")
+
+
+def test_devices_and_pipes_are_written_to_and_stay_what_they_are(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_json(pipe, {"a": 1})
+    reader.join()
+    assert read == ['{\n  "a": 1\n}\n'] and pipe.is_fifo()
+    before = os.stat(os.devnull).st_rdev
+    write_json(os.devnull, {"a": 1})
+    assert is_device(os.devnull) and os.stat(os.devnull).st_rdev == before
+    assert not is_device(tmp_path) and not is_device(tmp_path / "nowhere")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real/a.json")
+    write_json(tmp_path / "link.json", 1)
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real" / "a.json").read_text() == "1\n"
+    assert [path.name for path in (tmp_path / "real").iterdir()] == ["a.json"]

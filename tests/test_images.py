@@ -671,3 +671,20 @@ def test_folders_are_walked_without_results_and_hidden_files(tmp_path: Path) -> 
 )
 def test_names_that_no_label_file_can_hold(name: str, reason: str | None) -> None:
     assert unusable_name(name) == reason
+
+
+def test_linked_folders_are_looked_into_once(tmp_path, make_picture):
+    for name in ("photos/real", "elsewhere/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    make_picture().save(tmp_path / "photos" / "real" / "a.png")
+    make_picture().save(tmp_path / "elsewhere" / "deep" / "b.png")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "again").symlink_to("real")
+    (tmp_path / "photos" / "real" / "up").symlink_to("..")
+    (tmp_path / "photos" / "dangling").symlink_to("nowhere")
+    names = ["link/deep/b.png", "real/a.png"]
+    assert sorted(list_pictures(tmp_path / "photos")) == names
+    assert [str(p.relative_to(tmp_path / "photos")) for p in list_images(tmp_path / "photos")] == [
+        "link/deep/b.png",
+        "real/a.png",
+    ]

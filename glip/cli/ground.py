@@ -117,4 +117,5 @@ def run(args: argparse.Namespace) -> int:
         return DONE
     print(report.text())
     written(args.out / DATA, args.out / "report.html")
-    return SOME_FAILED if report.entries.get(REJECTED) else DONE
+    failed = report.newly_rejected or (args.strict and report.entries.get(REJECTED))
+    return SOME_FAILED if failed else DONE

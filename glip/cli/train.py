@@ -129,6 +129,8 @@ def _train(order: Order, device: torch.device) -> int:
     from glip.training.run import evaluate_only, run_training
     from glip.training.run_config import read_run
 
+    if order.resume and is_main() and not (order.output / "checkpoints").exists():
+        note(f"warning: {order.output} holds no run to go on with (--resume): one begins there")
     config = read_run(order.config, order.overrides)
     action = evaluate_only if order.eval_only else run_training
     metrics = action(config, order.output, device, resume=order.resume)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -38,6 +38,7 @@ from glip.evaluation.predictions import (
 from glip.evaluation.questions import Asked, Question, by_picture
 from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
+from glip.jobs.batches import in_order, through_model
 from glip.jobs.folder import held
 from glip.pixels import padded_hw
 from glip.postprocess import Found, PostprocessOptions, merge
@@ -183,37 +184,37 @@ def _predict(
     per_picture: int | None,
     batch_size: int,
 ) -> Iterator[Prediction]:
-    """Predictions in the order of the questions, which come by picture; a picture is read when its
-    turn comes, and the backbone sees it once for all its prompts.
+    """Predictions in the order of the questions, which come by picture; the backbone sees it once
+    for all its prompts.
     """
-    window = batch_size * 4 if batch_size > 1 else 1  # so that pictures of one size find each other
-    for start in range(0, len(questions), window):
-        group = questions[start : start + window]
-        prepared: list[Prepared] = []
-        errors: dict[int, str] = {}
-        for place, (question, *_) in enumerate(group):
-            try:
-                prepared.append(detector.prepare(pictures.read(question.file_name), place))
-            except ImageError as error:
-                errors[place] = str(error)
-        prepared.sort(key=lambda picture: padded_hw(picture.resized_hw))
-        found: dict[int, Iterator[Detections]] = {}
-        for first in range(0, len(prepared), batch_size):
-            batch = prepared[first : first + batch_size]
-            prompts = [
-                [asked.prompt for question in group[one.number] for asked in question.asked]
-                for one in batch
-            ]
-            answers = detector.detect(batch, prompts, options=options)
-            found |= {one.number: iter(own) for one, own in zip(batch, answers, strict=True)}
-        for place, sharing in enumerate(group):
-            if place in errors:
-                logger.warning("image %s: %s", sharing[0].image_id, errors[place])
-                yield from (prediction(q.image_id, [], [], [], errors[place]) for q in sharing)
-                continue
-            for question in sharing:
-                own = list(islice(found[place], len(question.asked)))
-                yield _answer(question, own, per_picture)
+
+    def read(item: tuple[int, Sequence[Question]]) -> Prepared:
+        place, (question, *_) = item
+        return detector.prepare(pictures.read(question.file_name), place)
+
+    def ask(batch: Sequence[tuple[int, Prepared]]) -> list[list[Detections]]:
+        prompts = [
+            [asked.prompt for question in questions[place] for asked in question.asked]
+            for place, _ in batch
+        ]
+        return detector.detect([picture for _, picture in batch], prompts, options=options)
+
+    results = through_model(
+        ((place, (place, sharing)) for place, sharing in enumerate(questions)),
+        read,
+        ask,
+        size_of=lambda picture: padded_hw(picture.resized_hw),
+        batch_size=batch_size,
+    )
+    for place, result in in_order(results):
+        sharing = questions[place]
+        if isinstance(result, ImageError):
+            logger.warning("image %s: %s", sharing[0].image_id, result)
+            yield from (prediction(q.image_id, [], [], [], str(result)) for q in sharing)
+            continue
+        found = iter(cast(list[Detections], result))
+        for question in sharing:
+            yield _answer(question, list(islice(found, len(question.asked))), per_picture)
 
 
 def _answer(question: Question, found: Sequence[Detections], per_picture: int | None) -> Prediction:

@@ -15,7 +15,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,6 +124,7 @@ def ground_captions(
     total = known.entries if limit is None else min(limit, known.entries or limit)
     with Journal(output / JOURNAL, job, rank=distributed.rank()) as journal:
         asker = _Asker(captions, teacher, config, known)
+        rejected = journal.count(REJECTED)
         work_through(
             ((entry.key, entry) for entry in _entries(captions, limit, journal)),
             asker.answer,
@@ -137,7 +138,8 @@ def ground_captions(
         )
         if not distributed.is_main():
             return None
-        return _finish(captions, config, job, journal, output)
+        report = _finish(captions, config, job, journal, output)
+        return replace(report, newly_rejected=journal.count(REJECTED) - rejected)
 
 
 def _entries(captions: CaptionSet, limit: int | None, journal: Journal) -> Iterator[Captioned]:
@@ -282,7 +284,10 @@ def _finish(
     parts = _write_data(journal, output, config.captions_per_part)
     report = summarise(journal)
     if not report.boxes:
-        logger.warning("no phrase was grounded; the report says what was refused")
+        logger.warning(
+            "no phrase was grounded: the report says what was refused; lower boxes.min_score, or "
+            "take a larger teacher"
+        )
     with whole_file(output / DATA / HEADER) as file:
         json.dump(
             {

@@ -59,6 +59,8 @@ class Summary:
     """Boxes by score, in ten equal steps from 0 to 1."""
     rejected: list[str]
     """The first bad pictures and lines."""
+    newly_rejected: int = 0
+    """Entries, in the last run."""
 
     def text(self) -> str:
         """One page."""

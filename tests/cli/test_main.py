@@ -279,6 +279,55 @@ def test_what_is_done_is_on_disk_while_the_run_goes_on(
     assert files() == ["out.json"]
 
 
+def test_pictures_and_prompt_need_no_flags(
+    predict: Run, picture: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["predict", "street.png", "cat. red car.", "--device", "cpu", "--json", "out.json"]
+    assert main(argv) == 0
+    assert json.loads(Path("out.json").read_text())["prompt"] == "cat. red car."
+    assert main(["predict", "street.png", "photos/b.jpg", "--classes", "cat", "--no-output"]) == 0
+    assert main(["predict", "street.png", "photos/b.jpg"]) == 2
+    assert "photos/b.jpg is a file, and the last word is the prompt" in capsys.readouterr().err
+    for argv in (["predict"], ["predict", "a.png"], ["predict", "--image", "a.png"]):
+        assert main(argv) == 2
+        assert "error: say what to look for: glip predict photo.jpg" in capsys.readouterr().err
+    assert main(["predict", "--prompt", "cat"]) == 2
+    assert "error: say where to look" in capsys.readouterr().err
+
+
+def test_folders_hold_the_results_of_one_prompt(
+    predict: Run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [folder / "a.png", folder / "b.jpg"]
+    assert predict(*pictures) == 0
+    assert predict(*pictures, prompt="dog") == 0
+    assert predict(*pictures) == 0
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "glip_output",
+        "glip_output-2",
+        "photos",
+    ]
+    assert predict(*pictures, "--output", "mine") == 0
+    assert predict(*pictures, "--output", "mine", prompt="dog") == 2
+    err = capsys.readouterr().err
+    assert 'mine holds another job: prompt was "cat. red car.", is "dog"' in err
+
+
+def test_names_come_from_a_file(
+    picture: Path, predict: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("names.txt").write_text("man on the moon\n# a remark\n\ncat\n", encoding="utf-8")
+    argv = ["predict", "--image", str(picture), "--json", "-", "--no-output", "--classes"]
+    assert main([*argv, "names.txt"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "man on the moon. cat"
+    assert main([*argv, "cat. red car."]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "cat. red car"
+    Path("empty.txt").touch()
+    for name, message in (("empty.txt", "holds no name"), ("none.txt", "cannot be read")):
+        assert main([*argv, name]) == 2
+        assert f"--classes {name} {message}" in capsys.readouterr().err
+
+
 def test_picture_that_cannot_be_saved_is_a_failure_of_that_picture(
     predict: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
