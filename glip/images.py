@@ -7,6 +7,7 @@ normalisation or boxes.
 """
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -14,26 +15,42 @@ import re
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from glob import glob
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import ExifTags, Image, ImageFile
 from torch import Tensor
 
+from glip.arrays import (
+    describe_pixels,
+    eight_bits,
+    from_array,
+    from_unbounded,
+    too_many_pixels,
+)
 from glip.errors import ConfigError, ImageError
 from glip.files import RESULT_SUFFIX, whole_path
 
 logger = logging.getLogger(__name__)
 
-ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
-"""One picture: a path, a Pillow image, an array (H, W[, C]) or a tensor ([C,] H, W), as RGB."""
+ImageLike: TypeAlias = (
+    str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[Any] | Tensor
+)
+"""One picture: a path or URL, the bytes of a file, an open file, a Pillow image, an array
+(H, W[, C]) or a tensor ([C,] H, W), as RGB."""
 
 ImageLikes: TypeAlias = ImageLike | Iterable[ImageLike | Iterable[ImageLike]]
-"""One picture, a folder, a 4-D batch, or an iterable of any of them."""
+"""One picture, a folder, a pattern such as "photos/*.jpg", a 4-D batch, or an iterable of any of
+them."""
+
+SINGLE = (bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
+"""Types of one picture, besides paths and open files."""
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: as RGB it takes half a gibibyte. Pillow
@@ -49,12 +66,21 @@ out: drawings that start other programs (EPS, WMF), icons, to whose size a saved
 shrunk without a word, and formats so loosely marked that text passes for them. HEIF is read once a
 plug-in such as pillow-heif has registered itself."""
 
-FLOAT_TOLERANCE = 1e-3
-"""How far a float pixel may leave [0, 1]: rounding overshoots by less, a wrong unit by more."""
+MAX_BYTES = 2**30
+"""Of a picture that comes from a URL or an open file."""
+URL_SECONDS = 30.0
+"""How long a server may keep silent."""
+
+HEIF_BRANDS = frozenset(
+    b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
+)
+"""What the first bytes of a phone's HEIC photo say from the fifth on."""
+HEIF_INSTALL = "pip install 'glip[heic]'"
 
 _lifting = threading.Lock()
 
 _URL = re.compile(r"^(https?|ftp|s3|gs|file|data):", re.IGNORECASE)
+_PATTERN = re.compile(r"[*?\[]")
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -80,11 +106,12 @@ def load_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
     * Float arrays and tensors are taken to lie in [0, 1], as torchvision makes them.
 
     Args:
-        source: a path, a Pillow image, an array or tensor. Arrays have shape (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4), tensors (H, W), (1, H, W), (3, H, W) or (4, H, W); both in RGB
-            or RGBA order, uint8, uint16, bool or floating point, on any device.
-        max_pixels: largest width times height of a file or Pillow image, checked before it is
-            decoded; by default the environment variable GLIP_MAX_PIXELS, or else `MAX_PIXELS`.
+        source: a path, a URL (http, https, file or data), the bytes of a file or a file that is
+            open in binary mode, a Pillow image, an array or tensor. Arrays have shape (H, W),
+            (H, W, 1), (H, W, 3) or (H, W, 4), tensors (H, W), (1, H, W), (3, H, W) or (4, H, W);
+            both in RGB or RGBA order, uint8, uint16, bool or floating point, on any device.
+        max_pixels: largest width times height, checked before a file is decoded; by
+            default the environment variable GLIP_MAX_PIXELS, or else `MAX_PIXELS`.
     Returns:
         An image that the caller should not draw on: an upright RGB Pillow image comes back itself.
     Raises:
@@ -92,16 +119,15 @@ def load_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
             that are none of the above.
         ConfigError: `max_pixels` or GLIP_MAX_PIXELS is not a positive whole number.
     """
-    name = describe(source)
-    if isinstance(source, Image.Image):
-        return _decode(source, name, _pixel_limit(max_pixels))
+    limit = _pixel_limit(max_pixels)
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(source, _pixel_limit(max_pixels))
-    if isinstance(source, Tensor):
-        return _from_pixels(_channels_last(source, name), name)
-    if isinstance(source, np.ndarray):
-        return _from_pixels(_checked_layout(source, name), name)
-    raise ImageError(_unknown(source))
+        return _read_file(source, limit)
+    if isinstance(source, Image.Image):
+        return _decode(source, describe(source), limit)
+    if isinstance(source, (np.ndarray, Tensor)):
+        picture = from_array(source, limit)
+        return picture if picture.mode == "RGB" else _to_rgb(picture, describe(source))
+    return _decode_bytes(_content(source), describe(source), limit)
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
@@ -111,14 +137,10 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
         ImageError: the folder is missing, cannot be read, or holds no picture.
     """
     folder = Path(folder)
-    if not os.path.isdir(folder):
-        reason = (
-            "is a file, not a folder"
-            if os.path.exists(folder)
-            else f"does not exist{_tried(folder)}"
-        )
+    if not folder.is_dir():
+        reason = "is a file, not a folder" if folder.exists() else f"does not exist{_tried(folder)}"
         raise ImageError(f"folder {folder} {reason}")
-    suffixes = _suffixes(Image.registered_extensions())
+    suffixes = known_suffixes()
     names = _files_below(folder, lambda error: _unreadable(error, folder), recursive=recursive)
     paths = (folder / name for name in names)
     found = [path for path in paths if path.suffix.lower() in suffixes]
@@ -127,7 +149,8 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
         raise ImageError(
             f"folder {folder} holds no picture: no {', '.join(sorted(suffixes))} {where}"
         )
-    return sorted(found, key=_natural_order)
+    found.sort(key=_natural_order)
+    return [*found]
 
 
 def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) -> Iterator[str]:
@@ -146,7 +169,7 @@ def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) 
     if not base.is_dir():
         reason = "is a file, not a folder" if base.exists() else "does not exist"
         raise ConfigError(f"picture folder {base} {reason}")
-    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in FORMATS}
+    suffixes = known_suffixes()
 
     def refuse(error: OSError) -> None:
         raise ConfigError(f"folder {error.filename} cannot be read: {error.strerror}") from error
@@ -191,6 +214,20 @@ def _files_below(
                         (links if entry.is_symlink() else folders).append(name)
         except OSError as error:
             unreadable(error)
+
+
+def known_suffixes() -> set[str]:
+    """Suffixes of the files that are read here, in lower case."""
+    register_formats()
+    return _suffixes(Image.registered_extensions())
+
+
+@functools.cache
+def register_formats() -> None:
+    """Make Pillow know all its formats, and HEIF if the plug-in pillow-heif is installed."""
+    Image.init()
+    if find_spec("pillow_heif") is not None:
+        import_module("pillow_heif").register_heif_opener()
 
 
 def unusable_name(name: str) -> str | None:
@@ -258,57 +295,42 @@ def check_saveable(path: Path) -> None:
 def describe(source: object) -> str:
     """A picture in words, for messages: its path, or else its kind, size and number format."""
     if isinstance(source, (str, os.PathLike)):
-        return os.fsdecode(source)
+        name = os.fsdecode(source)
+        return name if len(name) <= 80 or not _URL.match(name) else f"{name[:77]}..."
     if isinstance(source, Image.Image):
         file = os.fsdecode(getattr(source, "filename", "")) or "Pillow image"
         return f"{file} ({source.width}x{source.height}, mode {source.mode})"
-    if isinstance(source, Tensor):
-        dtype = str(source.dtype).removeprefix("torch.")
-        return f"tensor of shape {tuple(source.shape)} and type {dtype}"
-    if isinstance(source, np.ndarray):
-        return f"array of shape {source.shape} and type {source.dtype}"
+    if isinstance(source, (np.ndarray, Tensor)):
+        return describe_pixels(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"picture of {len(source):,} bytes"
+    opened = getattr(source, "name", None)
+    if _is_file(source) and isinstance(opened, str):
+        return opened
     return f"object of type {type(source).__name__}"
 
 
 def _pixel_limit(max_pixels: int | None) -> int:
     """The argument, else the environment variable, else the default."""
-    if max_pixels is not None:
-        if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
-            raise ConfigError(f"max_pixels must be a positive whole number, got {max_pixels!r}")
-        return max_pixels
-    text = os.environ.get("GLIP_MAX_PIXELS", "").strip()
-    if not text:
+    given = os.environ.get("GLIP_MAX_PIXELS", "").strip() if max_pixels is None else max_pixels
+    if given == "":
         return MAX_PIXELS
-    try:
-        limit = int(text)
-    except ValueError:
-        limit = 0
-    if limit < 1:
-        raise ConfigError(f"GLIP_MAX_PIXELS must be a positive whole number, got {text!r}")
-    return limit
+    if str(given).isdecimal() and int(given) > 0:
+        return int(given)
+    name = "GLIP_MAX_PIXELS" if max_pixels is None else "max_pixels"
+    raise ConfigError(f"{name} must be a positive whole number, got {given!r}")
 
 
 def _read_file(source: str | os.PathLike[str], limit: int) -> Image.Image:
     name = os.fsdecode(source)
-    if not name:
-        raise ImageError("the path of a picture is empty")
     if _URL.match(name):
-        shown = name if len(name) <= 80 else f"{name[:77]}..."
-        raise ImageError(
-            f"{shown} is a URL; download the picture first and pass the path of the file"
-        )
+        return _decode_bytes(_download(name), describe(name), limit)
     path = Path(name)
     try:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder, not a picture; list_images gives its pictures")
-        if not path.exists():
-            raise ImageError(f"{path} does not exist{_tried(path)}")
-        if not path.is_file():
-            raise ImageError(f"{path} is not a regular file; save the picture to one first")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes)")
+        if not path.is_file() or path.stat().st_size == 0:
+            raise _no_file(name)
         with path.open("rb") as file:
-            picture = _decode(_identify(file, path), name, limit)
+            picture = _decode(_identify(file, name), name, limit)
             # A plain copy: Pillow's file image would keep the closed file, and its EXIF, alive.
             return picture.copy() if isinstance(picture, ImageFile.ImageFile) else picture
     except ImageError:
@@ -317,38 +339,106 @@ def _read_file(source: str | os.PathLike[str], limit: int) -> Image.Image:
         raise ImageError(f"{name} cannot be opened: {_reason(error)}") from error
 
 
-def _identify(file: IO[bytes], path: Path) -> ImageFile.ImageFile:
+def _no_file(name: str) -> ImageError:
+    """Why a path is no file to read."""
+    path = Path(name)
+    if not name:
+        return ImageError("the path of a picture is empty")
+    if path.is_dir():
+        return ImageError(f"{path} is a folder, not a picture; list_images gives its pictures")
+    if not path.exists():
+        return ImageError(f"{path} does not exist{_tried(path)}")
+    if not path.is_file():
+        return ImageError(f"{path} is not a regular file; save the picture to one first")
+    return ImageError(f"{path} is empty (0 bytes)")
+
+
+def _content(source: object) -> bytes:
+    """The bytes of a picture that came as bytes or as an open file."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if not _is_file(source):
+        raise ImageError(_unknown(source))
+    name = describe(source)
+    try:
+        content = source.read(MAX_BYTES + 1)  # type: ignore[attr-defined]
+    except Exception as error:  # files of all kinds fail in their own ways
+        raise ImageError(f"{name} cannot be read: {_reason(error)}") from error
+    if not isinstance(content, bytes):
+        raise ImageError(f"{name} gives text; open it in binary mode, 'rb'")
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"{name} has more than {MAX_BYTES:,} bytes; save it and pass its path")
+    return content
+
+
+def _download(url: str) -> bytes:
+    """The bytes behind a URL."""
+    from http.client import HTTPException  # both take longer than the rest of this file
+    from urllib.request import Request, urlopen
+
+    shown = describe(url)
+    if _URL.match(url)[1].lower() not in ("http", "https", "file", "data"):  # type: ignore[index]
+        raise ImageError(f"{shown} cannot be fetched from here; download it and pass its path")
+    try:
+        request = Request(url, headers={"User-Agent": "glip"})
+        with urlopen(request, timeout=URL_SECONDS) as answer:
+            content: bytes = answer.read(MAX_BYTES + 1)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or _reason(error)
+        raise ImageError(
+            f"{shown} cannot be fetched ({reason}); download the picture and pass its path"
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"{shown} has more than {MAX_BYTES:,} bytes; download it, pass its path")
+    return content
+
+
+def _decode_bytes(content: bytes, name: str, limit: int) -> Image.Image:
+    if not content:
+        raise ImageError(f"{name} is empty (0 bytes)")
+    picture = _decode(_identify(io.BytesIO(content), name), name, limit)
+    return picture.copy() if isinstance(picture, ImageFile.ImageFile) else picture
+
+
+def _identify(file: IO[bytes], name: str) -> ImageFile.ImageFile:
     """Pillow's image of a file with nothing but its header read.
 
     Does what `PIL.Image.open` does except for its check of the size, whose limit is a global of the
     process: ours is an argument, so it needs a way in that leaves the global, and the other threads
     that rely on it, alone.
     """
-    Image.init()
+    register_formats()
     prefix = file.read(16)
     failures = []
     for kind in (kind for kind in Image.ID if kind in FORMATS):
         factory, accepts = Image.OPEN[kind]
-        accepted = accepts(prefix) if accepts else True
-        if isinstance(accepted, str):  # what Pillow, as built here, lacks for this format
-            failures.append(accepted)
-        elif accepted:
-            file.seek(0)
-            try:
-                return factory(file, os.fspath(path))
-            except Image.DecompressionBombError as error:  # WebP takes its memory this early
-                raise ImageError(
-                    f"{path} is refused by Pillow: {error} If it can be trusted, raise "
-                    "PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels"
-                ) from error
-            except Exception as error:  # readers meet bad bytes with whatever they trip over first
-                failures.append(f"as {kind}: {_reason(error)}")
+        try:
+            accepted = accepts(prefix) if accepts else True
+            if isinstance(accepted, str):  # what Pillow, as built here, lacks for this format
+                failures.append(accepted)
+            elif accepted:
+                file.seek(0)
+                return factory(file, name)
+        except Image.DecompressionBombError as error:  # WebP takes its memory this early
+            raise ImageError(
+                f"{name} is refused by Pillow: {error} If it can be trusted, raise "
+                "PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels"
+            ) from error
+        except Exception as error:  # readers meet bad bytes with whatever they trip over first
+            failures.append(f"as {kind}: {_reason(error)}")
+    raise _unknown_format(prefix, name, failures)
+
+
+def _unknown_format(prefix: bytes, name: str, failures: Sequence[str]) -> ImageError:
+    """Why nobody could read the header of a file."""
     if failures:
-        raise ImageError(
-            f"{path} cannot be decoded, it is damaged or incomplete ({'; '.join(failures)})"
+        return ImageError(
+            f"{name} cannot be decoded, it is damaged or incomplete ({'; '.join(failures)})"
         )
+    if prefix[4:12] in HEIF_BRANDS:
+        return ImageError(f"{name} is a HEIC picture, read with pillow-heif: {HEIF_INSTALL}")
     kinds = ", ".join(sorted(FORMATS & set(Image.ID)))
-    raise ImageError(f"{path} is not a picture in a known format; convert it to one of {kinds}")
+    return ImageError(f"{name} is not a picture in a known format; convert it to one of {kinds}")
 
 
 def _decode(image: Image.Image, name: str, limit: int) -> Image.Image:
@@ -357,11 +447,7 @@ def _decode(image: Image.Image, name: str, limit: int) -> Image.Image:
     if width == 0 or height == 0:
         raise ImageError(f"{name} has no pixels ({width}x{height})")
     if width * height > limit:
-        raise ImageError(
-            f"{name} has {width} x {height} = {width * height:,} pixels, more than the limit of "
-            f"{limit:,}; if it can be trusted, raise max_pixels or the environment variable "
-            "GLIP_MAX_PIXELS"
-        )
+        raise ImageError(too_many_pixels(name, width, height, limit))
     try:
         with _beyond_pillows_limit(width * height):
             image.load()
@@ -406,9 +492,9 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_eight_bits(np.asarray(image), full=65535)).convert("RGB")
+        return Image.fromarray(eight_bits(np.asarray(image), full=65535)).convert("RGB")
     if image.mode in ("I", "F"):
-        return _from_unbounded(np.asarray(image), image.mode, name).convert("RGB")
+        return from_unbounded(np.asarray(image), image.mode, name).convert("RGB")
     if image.has_transparency_data:
         # Pillow knows no way from premultiplied La to RGBA and would drop the alpha.
         rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
@@ -418,138 +504,48 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_unbounded(values: npt.NDArray[Any], mode: str, name: str) -> Image.Image:
-    """Modes I and F, which carry no range: it is the smallest usual one that holds the values."""
-    low, high = _extremes(values, name)
-    ranges = (255, 65535) if mode == "I" else (1, 255, 65535)
-    full = next((full for full in ranges if high <= full), None)
-    if low < 0 or full is None:
-        raise ImageError(
-            f"{name} has values from {low:g} to {high:g}; "
-            f"scale them to 0 ... {' or '.join(map(str, ranges))}"
-        )
-    return Image.fromarray(_eight_bits(values, full=full))
-
-
-def _channels_last(tensor: Tensor, name: str) -> npt.NDArray[Any]:
-    """(H, W) or (C, H, W) on any device -> (H, W) or (H, W, C) in memory."""
-    if tensor.ndim == 3:
-        if tensor.shape[0] not in (1, 3, 4):
-            hint = (
-                "; its channels come last, use .permute(2, 0, 1)"
-                if tensor.shape[-1] in (1, 3, 4)
-                else ""
-            )
-            raise ImageError(
-                f"{name} is no picture: expected (1, H, W), (3, H, W) or (4, H, W){hint}"
-            )
-        tensor = tensor.permute(1, 2, 0)
-    elif tensor.ndim != 2:
-        hint = _batch_hint(tensor.ndim, "C, H, W")
-        raise ImageError(f"{name} is no picture: expected (H, W) or (3, H, W){hint}")
-    if tensor.is_meta or tensor.layout is not torch.strided:
-        raise ImageError(f"{name} has no dense values; pass a strided tensor with data")
-    if tensor.dtype == torch.bfloat16:  # numpy has no such type
-        tensor = tensor.float()
-    return tensor.detach().cpu().resolve_neg().resolve_conj().numpy()
-
-
-def _checked_layout(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    """The array itself if its shape is (H, W) or (H, W, 1|3|4)."""
-    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
-        hint = (
-            "; its channels come first, use array.transpose(1, 2, 0)"
-            if array.shape[0] in (1, 3, 4)
-            else ""
-        )
-        raise ImageError(
-            f"{name} is no picture: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4){hint}"
-        )
-    if array.ndim not in (2, 3):
-        hint = _batch_hint(array.ndim, "H, W, C")
-        raise ImageError(f"{name} is no picture: expected (H, W) or (H, W, 3){hint}")
-    return array
-
-
-def _from_pixels(pixels: npt.NDArray[Any], name: str) -> Image.Image:
-    """(H, W) or (H, W, 1|3|4) of any supported type -> RGB."""
-    if pixels.size == 0:
-        raise ImageError(f"{name} has no pixels")
-    if pixels.ndim == 3 and pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    kind, size = pixels.dtype.kind, pixels.dtype.itemsize
-    if kind == "b":
-        pixels = _eight_bits(pixels, full=1)
-    elif kind == "u" and size == 2:
-        pixels = _eight_bits(pixels, full=65535)
-    elif kind == "f":
-        low, high = _extremes(pixels, name)
-        if low < -FLOAT_TOLERANCE or high > 1 + FLOAT_TOLERANCE:
-            fix = (
-                "divide by 255"
-                if low >= 0 and high <= 255
-                else "undo the normalisation or scale it"
-            )
-            raise ImageError(
-                f"{name} has values from {low:g} to {high:g}, floats must lie in [0, 1]; {fix}"
-            )
-        pixels = _eight_bits(np.clip(pixels, 0, 1), full=1)
-    elif not (kind == "u" and size == 1):
-        raise ImageError(
-            f"{name} is no picture: expected uint8, uint16, bool or floats in [0, 1]; "
-            "if the values are 0 ... 255, convert them to uint8"
-        )
-    return _to_rgb(Image.fromarray(pixels), name)
-
-
-def _extremes(values: npt.NDArray[Any], name: str) -> tuple[float, float]:
-    """Lowest and highest value, all being finite."""
-    low, high = float(values.min()), float(values.max())  # NaN wins both
-    if not (np.isfinite(low) and np.isfinite(high)):
-        count = int(values.size - np.isfinite(values).sum())
-        raise ImageError(
-            f"{name} has NaN or infinite values ({count:,} of {values.size:,}); "
-            "replace them, for instance with numpy.nan_to_num"
-        )
-    return low, high
-
-
-def _eight_bits(values: npt.NDArray[Any], *, full: int) -> npt.NDArray[np.uint8]:
-    """Values in [0, full] -> 0 ... 255, rounded, so that x / 255 comes back as x."""
-    scaled: npt.NDArray[np.float32] = values.astype(np.float32) * np.float32(255 / full)
-    return np.rint(scaled).astype(np.uint8)
-
-
 def _expand(images: Any, depth: int) -> list[ImageLike]:
     """`expand_sources`, with `depth` more iterables allowed to open."""
     if isinstance(images, (str, os.PathLike)):
-        path = os.fsdecode(images)
-        return list(list_images(path)) if path and os.path.isdir(path) else [images]
-    if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4:
+        return _paths(images)
+    if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4 and not _is_nested(images):
         return list(images)
-    if isinstance(images, (Image.Image, np.ndarray, Tensor)):
+    if isinstance(images, SINGLE) or _is_file(images):
         return [images]
-    no_list = isinstance(images, (bytes, bytearray, Mapping)) or _is_file(images)
-    if no_list or not isinstance(images, Iterable):
+    if isinstance(images, Mapping) or not isinstance(images, Iterable):
         raise ImageError(_unknown(images))
     if depth == 0:
         raise ImageError(f"pictures are nested too deeply in {describe(images)}; pass a flat list")
     return [image for member in images for image in _expand(member, depth - 1)]
 
 
+def _is_nested(images: object) -> bool:
+    return isinstance(images, Tensor) and images.is_nested
+
+
+def _paths(path: str | os.PathLike[str]) -> list[ImageLike]:
+    """A path as it is, the pictures of a folder, or the files that a pattern fits."""
+    name = os.fsdecode(path)
+    if name and os.path.isdir(name):
+        return list(list_images(name))
+    if not _PATTERN.search(name) or _URL.match(name) or os.path.lexists(name):
+        return [path]
+    found = [Path(one) for one in glob(name, recursive=True) if os.path.isfile(one)]
+    if not found:
+        raise ImageError(f"no file fits {name}{_tried(Path(name))}")
+    found.sort(key=_natural_order)
+    return [*found]
+
+
 def _unknown(source: object) -> str:
-    way_out = "pass a path, a Pillow image, a numpy array or a tensor"
-    if isinstance(source, (bytes, bytearray)) or _is_file(source):
-        way_out = "open it with PIL.Image.open (bytes through io.BytesIO) and pass that"
-    return f"{describe(source)} is no picture; {way_out}"
+    return (
+        f"{describe(source)} is no picture; pass a path, a URL, the bytes of a file, an open file, "
+        "a Pillow image, a numpy array or a tensor"
+    )
 
 
 def _is_file(source: object) -> bool:
     return hasattr(source, "read")
-
-
-def _batch_hint(ndim: int, axes: str) -> str:
-    return f"; as a batch (B, {axes}), pass its members one by one" if ndim == 4 else ""
 
 
 def _tried(path: Path) -> str:

@@ -1,5 +1,8 @@
 """Whatever a user may hand in becomes upright 8-bit RGB, or an error that says what to do."""
 
+import base64
+import functools
+import importlib.util
 import io
 import logging
 import os
@@ -9,6 +12,7 @@ import sys
 import threading
 import warnings
 import zlib
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +31,14 @@ from glip.images import (
     save_image,
     unusable_name,
 )
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves a folder and says nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -264,8 +276,11 @@ def test_a_bad_file_is_refused_by_name_and_reason(
         ("", "path of a picture is empty"),
         ("missing.jpg", "missing.jpg does not exist in "),
         ("/nowhere/missing.jpg", "/nowhere/missing.jpg does not exist"),
-        ("https://example.com/cat.jpg", "is a URL; download the picture first"),
-        ("data:image/png;base64," + "A" * 5_000, "AAA... is a URL"),
+        ("https://127.0.0.1:9/cat.jpg", "cannot be fetched ("),
+        ("s3://bucket/cat.jpg", "cannot be fetched from here; download it and pass its path"),
+        ("file:///nowhere/cat.jpg", "file:///nowhere/cat.jpg cannot be fetched"),
+        ("data:image/png;base64," + "A" * 5_000, "AAA... is not a picture in a known format"),
+        ("data:nothing", "data:nothing cannot be fetched"),
         ("nul\0character.jpg", "does not exist"),
         ("x" * 5_000, "cannot be opened"),
     ],
@@ -314,8 +329,6 @@ def test_a_closed_pillow_image_is_refused(tmp_path: Path) -> None:
     [
         (None, "object of type NoneType is no picture; pass a path"),
         (7, "object of type int is no picture"),
-        (b"\x89PNG", "PIL.Image.open"),
-        (io.BytesIO(b"\x89PNG"), "PIL.Image.open"),
         ({"image": "x.jpg"}, "object of type dict is no picture"),
     ],
 )
@@ -324,6 +337,63 @@ def test_an_object_of_another_kind_is_refused(source: object, message: str) -> N
         with pytest.raises(ImageError) as caught:
             read(source)
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("length", range(4))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif", ".jp2", ".qoi"])
+def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, length: int, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"\xff\xd8\xff"[:length])
+    for source in (path, path.read_bytes()):
+        with pytest.raises(ImageError):
+            load_image(source)
+
+
+def test_bytes_open_files_and_urls_are_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    red_beside_blue().save(path)
+    content = path.read_bytes()
+    sources = [
+        content,
+        bytearray(content),
+        memoryview(content),
+        io.BytesIO(content),
+        path.as_uri(),
+        f"data:image/png;base64,{base64.b64encode(content).decode()}",
+    ]
+    expected = load_image(path)
+    for source in sources:
+        assert load_image(source) == expected
+        if not isinstance(source, io.BytesIO):  # which has been read to its end
+            assert load_image(expand_sources([source])[0]) == expected
+    with path.open("rb") as file:
+        assert load_image(file) == expected
+    with pytest.raises(ImageError, match=r"picture of 0 bytes is empty"):
+        load_image(b"")
+    with path.open(errors="replace") as file, pytest.raises(ImageError, match="binary mode"):
+        load_image(file)  # type: ignore[arg-type]
+
+
+def test_a_picture_behind_an_address_is_fetched(tmp_path: Path) -> None:
+    red_beside_blue().save(tmp_path / "x.png")
+    (tmp_path / "page.html").write_text("<html>")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert load_image(f"{address}/x.png") == load_image(tmp_path / "x.png")
+        with pytest.raises(ImageError, match=r"none\.png cannot be fetched \(.*; download the pic"):
+            load_image(f"{address}/none.png")
+        with pytest.raises(ImageError, match=r"page\.html is not a picture in a known format"):
+            load_image(f"{address}/page.html")
+        server.shutdown()
+
+
+def test_photos_of_phones_say_what_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("pillow_heif") is not None:
+        pytest.skip("pillow-heif reads them here")
+    with pytest.raises(ImageError, match=r"pillow-heif: pip install 'glip\[heic\]'"):
+        load_image(b"\0\0\0\x18ftypheic" + bytes(100))
 
 
 def test_image_errors_are_caught_as_glip_errors_and_as_os_errors() -> None:
@@ -342,6 +412,10 @@ def test_the_limit_is_inclusive_and_adjustable(
     assert load_image(tmp_path / "x.png", max_pixels=100).size == (10, 10)
     with pytest.raises(ImageError, match=r"10 x 10 = 100 pixels, .* limit of 99; .*GLIP_MAX"):
         load_image(tmp_path / "x.png", max_pixels=99)
+    for pixels in (np.zeros((10, 10, 3), np.uint8), torch.zeros(3, 10, 10), np.zeros((10, 10))):
+        assert load_image(pixels, max_pixels=100).size == (10, 10)
+        with pytest.raises(ImageError, match=r"10 x 10 = 100 pixels, .* limit of 99; .*GLIP_MAX"):
+            load_image(pixels, max_pixels=99)
     monkeypatch.setenv("GLIP_MAX_PIXELS", "50")
     with pytest.raises(ImageError, match="limit of 50"):
         load_image(Image.new("RGB", (10, 10)))
@@ -478,6 +552,9 @@ BAD_PIXELS = [
     (torch.full((3, 2, 2), 255.0), "divide by 255"),
     (torch.zeros(3, 2, 2, device="meta"), "no dense values"),
     (torch.zeros(2, 2).to_sparse(), "no dense values"),
+    (torch.zeros(3, 2, 2).to(torch.float8_e4m3fn), "type float8_e4m3fn is no picture: expected"),
+    (torch.nested.nested_tensor([torch.zeros(3, 2, 2)]), "nested shape and type float32"),
+    (torch.zeros(3, 2, 2, dtype=torch.complex64), "expected uint8, uint16, bool or floats"),
     (Image.fromarray(np.array([[np.nan]], np.float32)), "NaN or infinite values"),
     (Image.fromarray(np.array([[1e6]], np.float32)), "scale them to 0 ... 1 or 255 or 65535"),
     (Image.fromarray(np.array([[-5]], np.int32)), "scale them to 0 ... 255 or 65535"),
@@ -565,6 +642,26 @@ def test_a_batch_is_split_alone_and_within_a_list(
 ) -> None:
     for images in (batch, [batch]):
         assert [tuple(image.shape) for image in expand_sources(images)] == [shape, shape]
+
+
+def test_patterns_give_the_files_that_fit(album: Path) -> None:
+    assert expand_sources(f"{album}/img*.*") == [album / "img2.JPG", album / "img10.jpg"]
+    assert len(expand_sources([f"{album}/**/*.webp", "x.jpg"])) == 2
+    (album / "[1].png").touch()
+    assert expand_sources(f"{album}/[1].png") == [f"{album}/[1].png"]
+    with pytest.raises(ImageError, match=r"no file fits .*\*\.tif"):
+        expand_sources(f"{album}/*.tif")
+
+
+def test_folders_behind_links_are_entered_once(album: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "c.png").touch()
+    (album / "linked").symlink_to(elsewhere)
+    (album / "more" / "circle").symlink_to(album)
+    names = {path.relative_to(album).as_posix() for path in list_images(album)}
+    assert "linked/c.png" in names and len(names) == 6
+    assert set(list_pictures(album)) == names
 
 
 def test_deeper_nesting_is_refused() -> None:
