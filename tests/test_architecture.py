@@ -7,6 +7,8 @@ counts as any other; one under TYPE_CHECKING does not.
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -108,6 +110,22 @@ def test_rooms_do_not_need_each_other() -> None:
 def test_every_room_has_its_floor() -> None:
     rooms = {room_of(module) for module in MODULES if module not in ROOF}
     assert rooms <= set(FLOORS), "say in docs/architecture.md on which floor they are"
+
+
+def test_the_drawing_shows_imports_that_go_down() -> None:
+    plan = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = plan.split("```mermaid\n", 1)[1].split("```", 1)[0]
+    aliases = dict(re.findall(r"(\w+)\[([\w/]+)\]", drawing))
+    for line in re.sub(r"\[[\w/]+\]", "", drawing).splitlines()[1:]:
+        row = [[aliases.get(name, name) for name in re.findall(r"\w+", part)]
+               for part in line.split("-->")]  # fmt: skip
+        for above, below in itertools.pairwise(row):
+            for one, other in itertools.product(above, below):
+                assert FLOORS[one] > FLOORS[other], f"{one} stands below {other}"
+                assert any(
+                    room_of(module) == one and other in map(room_of, GRAPH[module])
+                    for module in MODULES
+                ), f"{one} does not import {other}"
 
 
 def test_imports_go_down() -> None:
