@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as pictures_to
 from tqdm import tqdm
 
-from glip.data.pictures import pictures_for
+from glip.data.matching import pictures_for
 from glip.errors import GlipError
 from glip.files import whole_file
 

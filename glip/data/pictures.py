@@ -1,21 +1,36 @@
 """Pictures by name, from a folder or straight from an uncompressed tar.
 
-Nothing is held open between two reads, so one object serves any number of threads and worker
-processes, forked or spawned. Knows nothing about annotations.
+A name never leads out of its folder or tar: those with `..` or a drive, and absolute ones, name no
+picture. (Links in a folder are followed: they were put there by whoever owns it.) Nothing is held
+open between two reads, so one object serves any number of threads and worker processes, forked or
+spawned. Knows nothing about annotations.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import struct
 import tarfile
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Protocol
 
 from PIL import ExifTags, Image
 
 from glip.errors import DataError, ImageError
 from glip.images import FORMATS, ImageLike, list_images, load_image
+
+TAR_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, struct.error)
+"""What the versions of `tarfile` raise of archives that are broken off, damaged or lying."""
+
+PICTURE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+)
+"""What the names of pictures end in, whether or not this machine can decode them."""
+
+LARGEST = 1 << 30
+"""Bytes of a picture file inside a tar; a larger one is refused unread."""
 
 _TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that exchange width and height."""
@@ -75,8 +90,10 @@ class PictureFolder:
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
+        if not is_inside(name):
+            return False
         tar, member = self._through(name)
-        return (self.root / name).is_file() if tar is None else member in tar
+        return os.path.isfile(self.root / name) if tar is None else member in tar
 
     def names(self) -> list[str]:
         """All names outside tars, sorted."""
@@ -84,17 +101,17 @@ class PictureFolder:
 
     def source(self, name: str) -> Path | Image.Image:
         """What `load_image` reads."""
-        tar, member = self._through(name)
+        tar, member = self._through(self._checked(name))
         return self.root / name if tar is None else tar.source(member)
 
     def read(self, name: str) -> Image.Image:
         """The picture, upright and RGB."""
-        tar, member = self._through(name)
+        tar, member = self._through(self._checked(name))
         return load_image(self.root / name) if tar is None else tar.read(member)
 
     def size_hw(self, name: str) -> tuple[int, int]:
         """Height and width of the upright picture."""
-        tar, member = self._through(name)
+        tar, member = self._through(self._checked(name))
         if tar is not None:
             return tar.size_hw(member)
         path = self.root / name
@@ -105,11 +122,15 @@ class PictureFolder:
         with data:
             return _upright_hw(data, str(path))
 
+    def _checked(self, name: str) -> str:
+        if not is_inside(name):
+            raise ImageError(f"{name} leads out of the picture folder {self.root}")
+        return name
+
     def _through(self, name: str) -> tuple[PictureTar | None, str]:
         """The tar that a name leads into, if it does, and the rest of the name."""
         stem, into, member = name.partition(".tar/")
-        path = self.root / f"{stem}.tar"
-        if not into or not path.is_file():
+        if not into or not os.path.isfile(path := self.root / f"{stem}.tar"):
             return None, name
         if stem not in self._tars:
             self._tars[stem] = PictureTar(path)
@@ -127,14 +148,19 @@ class PictureTar:
         self.root = Path(path)
         self._places: dict[str, tuple[int, int]] = {}  # name -> first byte, number of bytes
         try:
-            with tarfile.open(self.root, "r:") as archive:
+            end = self.root.stat().st_size
+            with (
+                self.root.open("rb") as file,
+                tarfile.open(fileobj=Bounded(file, end), mode="r:") as archive,
+            ):
                 for member in archive:
-                    if member.isfile():
-                        name = member.name.removeprefix("./")
+                    name = member.name.removeprefix("./")
+                    there = member.offset_data + member.size <= end
+                    if member.isreg() and not member.issparse() and there and is_inside(name):
                         self._places[name] = (member.offset_data, member.size)
         except FileNotFoundError as error:
             raise DataError(f"picture archive {self.root} does not exist") from error
-        except (tarfile.TarError, OSError) as error:
+        except TAR_ERRORS as error:
             raise DataError(
                 f"{self.root} cannot be read as an uncompressed tar ({error}); unpack it, or "
                 "pack it again without compression"
@@ -166,6 +192,8 @@ class PictureTar:
         if name not in self._places:
             raise ImageError(f"{self.root} holds no file {name}")
         start, size = self._places[name]
+        if size > LARGEST:
+            raise ImageError(f"{self.root}: {name} has {size:,} bytes, too many for a picture")
         with self.root.open("rb") as file:
             file.seek(start)
             return file.read(size)
@@ -180,34 +208,48 @@ def open_pictures(root: str | Path) -> Pictures:
     return PictureTar(root) if Path(root).is_file() else PictureFolder(root)
 
 
-def pictures_for(
-    annotations: str | Path, images: str | Path | None, names: Sequence[str]
-) -> Pictures:
-    """The pictures of an annotation file.
+class Bounded(io.RawIOBase):
+    """A file that never gives more than it has: a header that lies about a size costs no memory.
 
     Args:
-        annotations: file or folder; what is not said is looked for beside it or in it, in
-            `images/` and in `images.tar`.
-        images: folder or tar, if the user said one.
-        names: of some pictures of the file; the right place holds one of them.
-    Raises:
-        DataError: no place holds any of them, or `images` does not exist.
+        file: To read from.
+        end: Its number of bytes.
     """
-    base = Path(annotations)
-    base = base if base.is_dir() else base.parent
-    places = [base, base / "images", base / "images.tar"] if images is None else [Path(images)]
-    for place in places:
-        if images is not None or place.exists():
-            pictures = open_pictures(place)
-            if not names or any(name in pictures for name in names):
-                return pictures
-    hint = "say where the pictures are"
-    if images is not None:
-        hint = "names in the file are relative to the picture folder"
-        if any((Path(images).parent / name).is_file() for name in names):
-            hint = f"did you mean {Path(images).parent}?"
-    raise DataError(
-        f"{annotations}: picture {names[0]} is not in {', '.join(map(str, places))}; {hint}"
+
+    def __init__(self, file: IO[bytes], end: int) -> None:
+        self._file = file
+        self._end = end
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most the bytes that are left."""
+        left = max(0, self._end - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place it is at."""
+        return self._file.tell()
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name stays below the folder it is looked up in."""
+    return (
+        bool(name)
+        and "\0" not in name
+        and not name.startswith("/")
+        and not PureWindowsPath(name).drive
+        and ".." not in PurePosixPath(name.replace("\\", "/")).parts
     )
 
 

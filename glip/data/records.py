@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from glip.data.faults import Faults
 from glip.data.packed import Packed
 from glip.data.pictures import Pictures
 from glip.errors import DataError
@@ -152,3 +153,5 @@ class Annotated:
 
     data: DetectionData | GroundingData
     pictures: Pictures
+    faults: Faults
+    """What the reader left out."""

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from glip.data.formats.flickr import read_flickr
 from glip.data.formats.recognise import read_annotated
+from glip.data.matching import pictures_for
 from glip.data.packed import Packed
-from glip.data.pictures import Pictures, pictures_for
+from glip.data.pictures import Pictures
 from glip.data.records import DetectionData
 from glip.detector import Detector
 from glip.distributed import broadcast_object, is_main, on_main, wait_for_all

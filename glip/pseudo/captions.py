@@ -23,7 +23,8 @@ from typing import IO, Any, NamedTuple
 from PIL import Image
 
 from glip.data.formats.recognise import read_grounding
-from glip.data.pictures import PictureFolder, Pictures, decode, open_pictures, pictures_for
+from glip.data.matching import pictures_for
+from glip.data.pictures import PictureFolder, Pictures, decode, open_pictures
 from glip.errors import DataError
 from glip.images import list_images
 

@@ -7,7 +7,8 @@ from multiprocessing import get_context
 import pytest
 from PIL import Image
 
-from glip.data.pictures import PictureFolder, PictureTar, missing, open_pictures, pictures_for
+from glip.data.matching import pictures_for
+from glip.data.pictures import PictureFolder, PictureTar, missing, open_pictures
 from glip.errors import DataError, ImageError
 
 

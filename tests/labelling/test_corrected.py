@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from glip.data.labels import Label, Labelled
-from glip.errors import ConfigError, DataError, GlipError
+from glip.errors import DataError, GlipError
 from glip.labelling.corrected import read_corrected
 
 
@@ -78,8 +78,12 @@ def test_what_nobody_looked_at_is_left_out_and_counted(
         ],
     )
     with caplog.at_level(logging.WARNING):
-        assert read_corrected(path, photos).pictures == ()
-    assert "left out 2 tasks that nobody has annotated" in caplog.text
+        with pytest.raises(DataError, match="no picture that anybody has looked at"):
+            read_corrected(path, photos)
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps([*content, TASK]))
+        assert len(read_corrected(path, photos).pictures) == 1
+    assert "tasks that nobody has annotated are left out (2)" in caplog.text
 
 
 def test_json_min_and_turned_boxes(photos: Path, tmp_path: Path) -> None:
@@ -119,8 +123,9 @@ def test_cvat_turns_about_the_middle_and_counts_other_shapes(
     assert corrected.pictures[0].labels == (
         Label("cat", (30, 10, 50, 50)),
         Label("cat", (0, 0, 10, 100)),  # ends where the picture does
+        Label("cat", (1, 2, 5, 6)),
     )
-    assert "left out 1 shapes that are no boxes" in caplog.text
+    assert "shapes that are no boxes count as the boxes around them (1)" in caplog.text
     assert "left out 1 boxes without an extent" in caplog.text
 
 
@@ -145,23 +150,23 @@ CAPTIONS = {"images": [{"id": 1, "file_name": "a.png", "caption": "", "width": 9
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ([TASK, TASK], {}, "picture a.png occurs twice"),
+        ([TASK, TASK], {}, "a.png; 1 of 2 images cannot be used"),
         ([TASK], {"names": ["dog"]}, "class 'cat' is not among those asked for, dog"),
-        ([7], {}, "task 0 is not an object"),
-        ([{**TASK, "data": None}], {}, "task 0 is not as Label Studio exports it"),
-        ([{**TASK, "annotations": None}], {}, "task 0 is not as Label Studio exports it"),
-        ([{**TASK, "annotations": ["x"]}], {}, "task 0 is not as Label Studio exports it"),
-        ([{**TASK, "annotations": [{}]}], {}, "task 0 is not as Label Studio exports it"),
+        ([TASK, 7], {}, "task 1: is no object"),
+        ([{**TASK, "data": None}], {}, "task 0: .*NoneType"),
+        ([{**TASK, "annotations": None}], {}, "task 0: .*NoneType"),
+        ([{**TASK, "annotations": ["x"]}], {}, "task 0: .*str"),
+        ([{**TASK, "annotations": [{}]}], {}, "task 0: .*result"),
         (
             [{**TASK, "annotations": [{"result": [result("cat", "nan", 0, 9, 9)]}]}],
             {},
-            "task 0 is not as Label Studio",
+            "1 of 1 boxes cannot be used",
         ),
-        ([{**TASK, "data": {"file_name": "z.png"}}], {}, "1 pictures are not in .*, such as z.png"),
+        ([{**TASK, "data": {"file_name": "z.png"}}], {}, "picture z.png is not in .*photos"),
         (
             [{"data": {"image": "http://x/c.png"}, "annotations": [{"result": []}]}],
             {},
-            "no picture in .*photos fits its address 'http://x/c.png'",
+            "picture http://x/c.png is not in .*photos",
         ),
         (
             [
@@ -171,10 +176,10 @@ CAPTIONS = {"images": [{"id": 1, "file_name": "a.png", "caption": "", "width": 9
                 }
             ],
             {},
-            "task 0: a box lacks or has a wrong 'y'",
+            "task 0: a result lacks or has a wrong corner",
         ),
         ({"images": []}, {}, "has no list 'annotations'"),
-        (CAPTIONS | {"annotations": []}, {}, "has captions, not classes"),
+        (CAPTIONS | {"annotations": []}, {}, "the caption ''"),
     ],
 )
 def test_exports_that_cannot_be_used(
@@ -188,19 +193,15 @@ def test_exports_that_cannot_be_used(
     ("text", "message"),
     [
         ("<annotations>", "is not valid XML"),
-        ("<annotation/>", "is no 'CVAT for images' file: its root is <annotation>"),
-        (
-            '<annotations><image name="a.png" width="9"/></annotations>',
-            "image 'a.png': lacks or has a wrong 'height'",
-        ),
+        ("<annotation/>", "has no picture with labels|picture annotations is not in"),
         (
             '<annotations><image name="a.png" width="9" height="9">'
             '<box label="cat" xtl="nan" ytl="0" xbr="1" ybr="3"/></image></annotations>',
-            "image 'a.png': lacks or has a wrong corner",
+            "1 of 1 boxes cannot be used",
         ),
         (
             '<annotations><image name="no.png" width="9" height="9"/></annotations>',
-            "1 pictures are not in .*, such as no.png; say where they are",
+            "picture no.png is not in .*photos",
         ),
     ],
 )
@@ -214,5 +215,5 @@ def test_cvat_files_that_cannot_be_used(
 
 
 def test_pictures_must_be_said_where_the_file_does_not(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"does not say where its pictures are; pass .* --images"):
-        read_corrected(export(tmp_path, []))
+    with pytest.raises(DataError, match=r"picture a.png is not in .*; say where .* \(--images\)"):
+        read_corrected(export(tmp_path, [TASK]))

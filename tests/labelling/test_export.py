@@ -153,8 +153,8 @@ def test_yolo_by_our_reader(data: DataSet, tmp_path: Path) -> None:
     expected = {
         "images/train/a.jpg": PICTURES[0],
         "images/train/a_2.png": PICTURES[1],
-        "images/train/straße/b c.jpg": PICTURES[2],
-        "images/train/straße/images/d.jpg": PICTURES[3],
+        "images/train/straße__b c.jpg": PICTURES[2],
+        "images/train/straße__images__d.jpg": PICTURES[3],
     }
     assert set(records) == set(expected)
     for name, picture in expected.items():

@@ -1,31 +1,43 @@
 """Looks at a data set before anybody trains on it: what is broken, what is doubtful, what is in it.
 
 What training could not survive, or would silently learn nonsense from, is an error; what it copes
-with is a warning, until there is too much of it. The checks themselves are a table in `checks.py`.
+with is a warning, until there is too much of it. What a reader left out comes first, then
+the checks, a table in each `checks_….py`.
 
 `examine` never raises for what is wrong with the data; it reports it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from glip.choices import Split
-from glip.data.doctor.checks_file import CHECKS, Check, Kind, Level, Subject
-from glip.data.formats.coco import file_name_of, to_coco
-from glip.data.formats.recognise import annotations_in, read_annotated, recognise
-from glip.data.pictures import Pictures, pictures_for
-from glip.data.records import DetectionData, GroundingData
+from glip.data.doctor import (
+    checks_boxes,
+    checks_captions,
+    checks_classes,
+    checks_file,
+    checks_pictures,
+)
+from glip.data.doctor.subject import Check, Level, Subject
+from glip.data.faults import EXAMPLES, MAX_BAD, MEANINGS, Faults
+from glip.data.formats.recognise import read_with_faults
+from glip.data.records import Annotated
 from glip.errors import DataError, GlipError
 from glip.progress import Counter, Progress
 from glip.text.tokenizer import Tokenizer
 
-EXAMPLES = 3
-"""Cases shown of each finding; a page has to be enough."""
+CHECKS: tuple[Check, ...] = (
+    *checks_file.CHECKS,
+    *checks_classes.CHECKS,
+    *checks_boxes.CHECKS,
+    *checks_captions.CHECKS,
+    *checks_pictures.CHECKS,
+)
 
 CLASSES_SHOWN = 8
 """Most and least frequent classes in the balance, half of them each."""
@@ -43,7 +55,8 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         shown = "; ".join(self.examples) + ("; …" if self.cases > len(self.examples) else "")
-        return f"{self.message}: {self.cases:,} ({shown}). {self.way_out}".strip()
+        examples = f" ({shown})" if self.examples else ""
+        return f"{self.message}: {self.cases:,}{examples}. {self.way_out}".strip()
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,8 @@ def examine(
     *,
     quick: bool = False,
     split: Split | None = None,
+    label_map: str | Path | None = None,
+    max_bad: float = MAX_BAD,
     tokenizer: Tokenizer | None = None,
     max_tokens: int = 256,
     progress: Progress | None = None,
@@ -109,16 +124,47 @@ def examine(
         images: Folder or tar of the pictures; by default beside the annotations.
         quick: Annotations and whether pictures are there, but no decoding: seconds for most data.
         split: Of a folder with several.
+        label_map: Names of the labels of an ODVG file.
+        max_bad: Share of the entries that may be left out.
         tokenizer: Of the text encoder; by default that of the released models.
         max_tokens: What the text encoder takes.
         progress: Is told of each picture that is decoded.
     """
     path = Path(path)
+    faults = Faults(path, max_bad)
     try:
-        subject = _subject(path, images, quick, split, tokenizer, max_tokens, progress)
+        annotated = read_with_faults(path, images, faults, split=split, label_map=label_map)
     except GlipError as error:
         stop = Finding("file", "error", 1, "reason to stop here", "", (str(error),))
-        return Report(path, "cannot be examined", (stop,), quick=quick)
+        return Report(path, "cannot be examined", (*_faults(faults), stop), quick=quick)
+    return examine_read(
+        annotated,
+        path,
+        quick=quick,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        progress=progress,
+    )
+
+
+def examine_read(
+    annotated: Annotated,
+    path: Path,
+    *,
+    quick: bool = False,
+    tokenizer: Tokenizer | None = None,
+    max_tokens: int = 256,
+    progress: Progress | None = None,
+) -> Report:
+    """`examine` of a data set that has been read."""
+    subject = Subject(
+        path=path,
+        annotated=annotated,
+        tokenizer=tokenizer or Tokenizer.bert_uncased(),
+        max_tokens=max_tokens,
+        quick=quick,
+        progress=Counter(progress, "pictures").add,
+    )
     findings = [
         finding
         for check in CHECKS
@@ -128,10 +174,21 @@ def examine(
     return Report(
         path=path,
         summary=_summary(subject),
-        findings=tuple(findings),
+        findings=(*_faults(annotated.faults), *findings),
         classes=tuple(subject.counts.most_common()) if subject.kind == "detection" else (),
         quick=quick,
     )
+
+
+def _faults(faults: Faults) -> Iterator[Finding]:
+    """What the reader left out, and what it read in another way than it is written."""
+    for kind, count in faults.counts.items():
+        meaning = MEANINGS[kind]
+        level: Level = "error" if faults.is_too_much(kind) else "warning"
+        examples = tuple(faults.examples[kind])
+        yield Finding(kind, level, count, meaning.message, meaning.way_out, examples)
+    for message, count in faults.notes.items():
+        yield Finding("reading", "warning", count, message, "", ())
 
 
 def _run(check: Check, subject: Subject) -> Finding | None:
@@ -146,82 +203,11 @@ def _run(check: Check, subject: Subject) -> Finding | None:
     return Finding(check.name, level, count, check.message, check.way_out, examples)
 
 
-def _subject(
-    path: Path,
-    images: str | Path | None,
-    quick: bool,
-    split: Split | None,
-    tokenizer: Tokenizer | None,
-    max_tokens: int,
-    progress: Progress | None,
-) -> Subject:
-    """A data set as raw content; formats other than COCO and MDETR are read first.
-
-    Raises:
-        GlipError: It cannot be read at all.
-    """
-    path = annotations_in(path)
-    format_, content = recognise(path)
-    kind: Kind = "grounding" if format_ in ("mdetr", "odvg", "flickr") else "detection"
-    pictures: Pictures | None = None
-    if content is None:
-        annotated = read_annotated(path, images, split=split)
-        pictures, data = annotated.pictures, annotated.data
-        content = to_coco(data) if isinstance(data, DetectionData) else _mdetr(data)
-    if not isinstance(content, Mapping):
-        raise DataError(f"{path} is one JSON {type(content).__name__}, expected an object")
-    for key in ("images", "annotations", *(("categories",) if kind == "detection" else ())):
-        if not isinstance(content.get(key), list):
-            raise DataError(f"{path} has no list '{key}'")
-    if pictures is None:
-        entries = (entry for entry in content["images"] if isinstance(entry, Mapping))
-        names = list(islice(filter(None, map(file_name_of, entries)), 10))
-        pictures = pictures_for(path, images, names) if names else None
-    return Subject(
-        path=path,
-        kind=kind,
-        content=content,
-        pictures=pictures,
-        tokenizer=tokenizer or Tokenizer.bert_uncased(),
-        max_tokens=max_tokens,
-        quick=quick,
-        progress=Counter(progress, "pictures").add,
-    )
-
-
-def _mdetr(data: GroundingData) -> dict[str, Any]:
-    """Records as the content of an MDETR file, which the checks read."""
-    images, annotations = [], []
-    for record in data.records:
-        height, width = record.image_hw
-        images.append(
-            {
-                "id": record.image_id,
-                "file_name": record.file_name,
-                "height": height,
-                "width": width,
-                "caption": record.caption,
-            }
-        )
-        for (x1, y1, x2, y2), owner in zip(
-            record.boxes.tolist(), record.owners.tolist(), strict=True
-        ):
-            annotations.append(
-                {
-                    "image_id": record.image_id,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "tokens_positive": record.phrases[owner],
-                }
-            )
-    return {"images": images, "annotations": annotations}
-
-
 def _summary(subject: Subject) -> str:
-    counts = f"{len(subject.images):,} images, {len(subject.annotations):,} boxes"
+    counts = f"{len(subject.records):,} images, {len(subject.boxes):,} boxes"
     if subject.kind == "detection":
-        counts += f", {len(subject.names):,} classes"
-    where = f"; pictures in {subject.pictures.root}" if subject.pictures is not None else ""
-    return f"{subject.kind} data: {counts}{where}"
+        counts += f", {len(subject.detection.names):,} classes"
+    return f"{subject.kind} data: {counts}; pictures in {subject.annotated.pictures.root}"
 
 
 def _balance(classes: tuple[tuple[str, int], ...]) -> list[str]:

@@ -1,19 +1,146 @@
-"""CVAT's "CVAT for images 1.1": one XML file with the boxes of many pictures."""
+"""CVAT: one XML file with the boxes of many pictures ("for images 1.1"), or of tracks."""
 
 from __future__ import annotations
 
-import logging
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from glip.data.formats.layout import DataSet, XmlFile, clipped, hull, place_all, text_file
-from glip.data.labels import Label, Labelled
+from glip.data.faults import Faults
+from glip.data.formats.content import read_xml
+from glip.data.formats.entries import SAMPLE, Entry, Point, Request, Shape, annotated, whole_size
+from glip.data.formats.layout import DataSet, XmlFile, place_all, text_file
+from glip.data.labels import Labelled
+from glip.data.matching import pictures_for
+from glip.data.pictures import Pictures
+from glip.data.records import Annotated
 from glip.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 CORNERS = ("xtl", "ytl", "xbr", "ybr")
 """Of a box: left, top, right, bottom."""
+
+_FRAME = re.compile(r"frame_0*(\d+)$")
+"""How CVAT names the pictures of a video that it exports."""
+
+
+def read_cvat(request: Request) -> Annotated:
+    """Read a CVAT file; polygons, masks and the like count as the boxes around them.
+
+    Of tracks the key frames are read, those that somebody has looked at.
+
+    Raises:
+        DataError: It is no such file.
+    """
+    path = request.path / "annotations.xml" if request.path.is_dir() else request.path
+    root = read_xml(path)
+    if root.tag != "annotations":
+        raise DataError(f"{path} is no CVAT file: its root is <{root.tag}>")
+    names = [(entry.text or "").strip() for entry in root.findall("./meta//labels/label/name")]
+    tracks = root.findall("track")
+    pictures: Pictures | None = None
+    if tracks:
+        pictures = pictures_for(path, request.images, [])
+        entries = list(_frames(root, tracks, pictures, request.faults))
+    else:
+        entries = [_entry(image, path, request.faults) for image in root.iter("image")]
+        some = [entry.name for entry in entries[:SAMPLE]]
+        pictures = pictures_for(path, request.images, some) if some else None
+    used = {str(shape.label) for entry in entries for shape in entry.shapes}
+    order = dict.fromkeys(names or request.classes or ())
+    order |= dict.fromkeys(sorted(used.difference(order)))
+    classes = {name: name for name in order if name}
+    return annotated(request, entries, classes=classes, pictures=pictures, clip=True)
+
+
+def _entry(image: ElementTree.Element, path: Path, faults: Faults) -> Entry:
+    name = image.get("name", "")
+    where = f"{path}: image {name!r}"
+    shapes = [shape for drawn in image for shape in _shapes(drawn, "", where, faults)]
+    return Entry(name, shapes, whole_size(image.get("width"), image.get("height")), where=where)
+
+
+def _shapes(drawn: ElementTree.Element, label: str, where: str, faults: Faults) -> Iterator[Shape]:
+    """The shape of an element, if it is one."""
+    if drawn.tag == "tag":
+        return
+    points = _points(drawn)
+    label = label or drawn.get("label", "")
+    if points is None or not label:
+        faults.count("boxes")
+        faults.add("no boxes", f"{where}: a <{drawn.tag}> lacks a label or has a wrong corner")
+        return
+    if drawn.tag != "box":
+        faults.note("shapes that are no boxes count as the boxes around them")
+    turn = _number(drawn.get("rotation", "0")) or 0.0
+    yield Shape(label, points, degrees=turn if len(points) == 2 else 0.0)
+
+
+def _points(drawn: ElementTree.Element) -> list[Point] | None:
+    """Corners of a box or a mask, or the points of a polygon, a line or an ellipse."""
+    if drawn.tag == "box":
+        keys = CORNERS
+    elif drawn.tag == "mask":
+        keys = ("left", "top", "width", "height")
+    elif drawn.tag == "ellipse":
+        keys = ("cx", "cy", "rx", "ry")
+    else:
+        pairs = [pair.split(",") for pair in drawn.get("points", "").split(";") if pair]
+        values = [_number(value) for pair in pairs for value in pair]
+        known = [value for value in values if value is not None]
+        even = len(known) == len(values) == 2 * len(pairs) and len(pairs) > 1
+        return list(zip(known[::2], known[1::2], strict=True)) if even else None
+    numbers = [_number(drawn.get(key, "")) for key in keys]
+    a, b, c, d = numbers
+    if a is None or b is None or c is None or d is None:
+        return None
+    if drawn.tag == "mask":
+        return [(a, b), (a + c, b + d)]
+    if drawn.tag == "ellipse":
+        return [(a - c, b - d), (a + c, b + d)]
+    return [(a, b), (c, d)]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _frames(
+    root: ElementTree.Element,
+    tracks: list[ElementTree.Element],
+    pictures: Pictures,
+    faults: Faults,
+) -> Iterator[Entry]:
+    """Pictures with what is on them, of the frames in which a track has a key."""
+    drawn: dict[int, list[Shape]] = {}
+    keys: set[int] = set()
+    for track in tracks:
+        for shape in track:
+            number = int(_number(shape.get("frame", "")) or 0)
+            if shape.get("keyframe", "1") == "1":
+                keys.add(number)
+            if shape.get("outside", "0") != "1":
+                found = _shapes(shape, track.get("label", ""), f"frame {number}", faults)
+                drawn.setdefault(number, []).extend(found)
+    names = _frame_names(pictures)
+    size = root.find("meta//original_size")
+    known = None if size is None else whole_size(size.findtext("width"), size.findtext("height"))
+    for number in sorted(keys):
+        name = names.get(number, f"frame_{number:06d}")
+        yield Entry(name, drawn.get(number, []), known, where=f"frame {number}")
+    faults.note("frames of tracks without a key are left out", len(set(drawn) - keys))
+
+
+def _frame_names(pictures: Pictures) -> Mapping[int, str]:
+    """Frame -> picture: by the number in its name, or else by its place in the alphabet."""
+    names = pictures.names()
+    numbered = {
+        int(found[1]): name for name in names if (found := _FRAME.search(name.rpartition(".")[0]))
+    }
+    return numbered or dict(enumerate(names))
 
 
 def write_cvat(data: DataSet, folder: Path) -> None:
@@ -54,38 +181,3 @@ def _write_image(xml: XmlFile, number: int, picture: Labelled) -> None:
             ):
                 if label.score is not None:
                     xml.text("attribute", label.score, name="score")
-
-
-def read_cvat(path: Path) -> tuple[tuple[str, ...], list[Labelled]]:
-    """Class names and pictures of a "CVAT for images" file."""
-    try:
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened: {error.strerror}") from error
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path} is not valid XML: {error}") from error
-    if root.tag != "annotations":
-        raise DataError(f"{path} is no 'CVAT for images' file: its root is <{root.tag}>")
-    names = [entry.text or "" for entry in root.findall("./meta//labels/label/name")]
-    pictures = []
-    others = 0
-    for image in root.iter("image"):
-        name = image.get("name", "")
-        try:
-            size = int(image.attrib["height"]), int(image.attrib["width"])
-            labels = []
-            for shape in image:
-                if shape.tag != "box":
-                    others += shape.tag != "tag"
-                    continue
-                x1, y1, x2, y2 = (float(shape.attrib[key]) for key in CORNERS)
-                turn = float(shape.get("rotation", "0"))
-                box = hull((x1, y1), (x2 - x1, y2 - y1), turn, ((x1 + x2) / 2, (y1 + y2) / 2))
-                labels.append(Label(shape.attrib["label"], clipped(box, size)))
-        except (KeyError, ValueError) as error:
-            raise DataError(f"{path}: image {name!r}: lacks or has a wrong {error}") from error
-        names += [label.name for label in labels]
-        pictures.append(Labelled(name, size, tuple(labels)))
-    if others:
-        logger.warning("%s: left out %d shapes that are no boxes", path, others)
-    return tuple(dict.fromkeys(names)), pictures

@@ -8,16 +8,21 @@ pixels. Letters: N boxes of one phrase.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 
+from glip.data.faults import Faults
+from glip.data.formats.content import read_text, read_xml
+from glip.data.formats.entries import SAMPLE, Request, whole_size
+from glip.data.matching import match_names, pictures_for
 from glip.data.packed import Packed
-from glip.data.records import GroundingData, GroundingRecord
+from glip.data.pictures import is_inside
+from glip.data.records import Annotated, GroundingData, GroundingRecord
 from glip.errors import DataError
 
 _MARKUP = re.compile(r"\[/EN#(?P<number>\d+)(?P<kinds>(?:/[\w-]+)+) (?P<words>[^\]]*)\]")
@@ -82,23 +87,45 @@ class FlickrData:
         return GroundingData(self.path, Packed(records))
 
 
-def read_flickr(folder: str | Path, *, split: str | None = None) -> FlickrData:
+def read_flickr_captions(request: Request) -> Annotated:
+    """Read them as captions with boxes, with their pictures."""
+    data = read_flickr(request.path, split=request.split, faults=request.faults).grounding()
+    some = [data.records[row].file_name for row in range(min(SAMPLE, len(data)))]
+    pictures = pictures_for(request.path, request.images, some)
+    names = {record.file_name: () for record in data.records}
+    matched = match_names(pictures, names, request.faults)
+    for name in names:
+        if name not in matched:
+            request.faults.add("missing pictures", name)
+    there = (r for r in data.records if r.file_name in matched)
+    records = (replace(record, file_name=matched[record.file_name]) for record in there)
+    return Annotated(GroundingData(data.path, Packed(records)), pictures, request.faults)
+
+
+def read_flickr(
+    folder: str | Path, *, split: str | None = None, faults: Faults | None = None
+) -> FlickrData:
     """Read `Sentences` and `Annotations` of Flickr30k Entities.
 
     Args:
         folder: with both of them and, for a split, `train.txt`, `val.txt` and `test.txt`.
         split: "train", "val" or "test"; by default every picture that has sentences.
+        faults: is told of pictures whose files cannot be read; by default that is judged here.
     Raises:
-        DataError: a file is missing or not as expected.
+        DataError: there is nothing, or too much of it cannot be read.
     """
     folder = Path(folder)
+    own = faults or Faults(folder)
     if split is None:
         ids = sorted(file.stem for file in (folder / "Sentences").glob("*.txt"))
         if not ids:
             raise DataError(f"{folder / 'Sentences'} holds no sentences (*.txt)")
     else:
-        ids = _text(folder / f"{split}.txt").split()
-    return FlickrData(folder, Packed(s for image_id in ids for s in _sentences(folder, image_id)))
+        ids = read_text(folder / f"{split}.txt").split()
+    sentences = Packed(s for image_id in ids for s in _picture(folder, image_id, own))
+    if faults is None:
+        own.close()
+    return FlickrData(folder, sentences)
 
 
 def parse_sentence(line: str) -> tuple[str, list[tuple[tuple[int, int], int, tuple[str, ...]]]]:
@@ -116,11 +143,23 @@ def parse_sentence(line: str) -> tuple[str, list[tuple[tuple[int, int], int, tup
     return "".join([*pieces, line[last:]]), marked
 
 
+def _picture(folder: Path, image_id: str, faults: Faults) -> list[FlickrSentence]:
+    faults.count("images")
+    faults.count("files")
+    try:
+        if not is_inside(image_id):
+            raise DataError(f"{image_id} leads out of {folder}")
+        return _sentences(folder, image_id)
+    except DataError as error:
+        faults.add("files", str(error))
+        return []
+
+
 def _sentences(folder: Path, image_id: str) -> list[FlickrSentence]:
     image_hw, boxes = _boxes(folder / "Annotations" / f"{image_id}.xml")
     none = np.zeros((0, 4))
     sentences = []
-    lines = _text(folder / "Sentences" / f"{image_id}.txt").splitlines()
+    lines = read_text(folder / "Sentences" / f"{image_id}.txt").splitlines()
     for number, line in enumerate(line for line in lines if line.strip()):
         text, marked = parse_sentence(line.strip())
         phrases = tuple(
@@ -134,27 +173,26 @@ def _sentences(folder: Path, image_id: str) -> list[FlickrSentence]:
 
 
 def _boxes(path: Path) -> tuple[tuple[int, int], dict[int, npt.NDArray[np.float64]]]:
-    """Height and width of a picture, and the boxes of each entity of it."""
+    """Height and width of a picture, and the boxes of each entity of it.
+
+    Raises:
+        DataError: it is no such file.
+    """
     found: dict[int, list[list[float]]] = {}
+    tree = read_xml(path)
+    size = whole_size(tree.findtext("size/width"), tree.findtext("size/height"))
+    if size is None:
+        raise DataError(f"{path} is no Flickr30k Entities annotation: it has no size")
     try:
-        tree = ElementTree.fromstring(_text(path))
-        image_hw = int(tree.findtext("size/height", "")), int(tree.findtext("size/width", ""))
         for entry in tree.iter("object"):
             corners = entry.find("bndbox")
             if corners is None:  # a scene, or something that is not shown
                 continue
             box = [float(corners.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")]
+            if not all(map(math.isfinite, box)):
+                raise ValueError(f"a box has the corners {box}")
             for name in entry.findall("name"):
                 found.setdefault(int(name.text or ""), []).append(box)
-    except (ElementTree.ParseError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except ValueError as error:
         raise DataError(f"{path} is no Flickr30k Entities annotation: {error}") from error
-    return image_hw, {key: np.array(rows, dtype=np.float64) for key, rows in found.items()}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    return size, {key: np.array(rows, dtype=np.float64) for key, rows in found.items()}

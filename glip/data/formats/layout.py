@@ -1,4 +1,4 @@
-"""What is the same in all formats: pictures beside labels, text and XML, boxes that are turned.
+"""What all writers have in common: what is written, pictures beside it, text and XML.
 
 Knows no format.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,13 +18,12 @@ from typing import IO, Any, Literal
 from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
 
-import numpy as np
 from PIL import ExifTags, Image
 
 from glip.choices import PictureMode
 from glip.data.labels import Labelled, Part, part_of
-from glip.data.records import DetectionRecord
-from glip.errors import ConfigError
+from glip.data.pictures import is_inside
+from glip.errors import ConfigError, DataError
 from glip.images import load_image, save_image
 
 LABEL_STUDIO_PREFIX = "/data/local-files/?d="
@@ -82,6 +81,8 @@ def place_picture(data: DataSet, picture: str, target: Path) -> None:
     """Link or copy a picture into the data set, if it is to be there."""
     if data.place == "none":
         return
+    if not is_inside(picture):
+        raise DataError(f"picture {picture} leads out of its folder {data.root}")
     source = data.root / picture
     target.parent.mkdir(parents=True, exist_ok=True)
     if data.place == "link":
@@ -103,6 +104,11 @@ def _is_turned(picture: Path) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
 
 
+def flat_name(picture: str) -> PurePosixPath:
+    """A name in one folder that tells which folder the picture was in."""
+    return PurePosixPath(picture.replace("/", "__"))
+
+
 def unused_name(name: PurePosixPath, file_of: Callable[[PurePosixPath], Path]) -> PurePosixPath:
     """The name, or if its label file is taken, as that of a.jpg is for a.png, one close to it."""
     tried = name
@@ -114,7 +120,7 @@ def unused_name(name: PurePosixPath, file_of: Callable[[PurePosixPath], Path]) -
 
 
 @contextlib.contextmanager
-def text_file(path: Path, *, mode: Literal["w", "x"] = "w") -> Iterator[IO[str]]:
+def text_file(path: Path, *, mode: Literal["w", "x"] = "w") -> Iterator[io.TextIOWrapper]:
     """A UTF-8 file to write to, with the same line ends everywhere."""
     with path.open(mode, encoding="utf-8", newline="\n") as file:
         yield file
@@ -151,7 +157,7 @@ class XmlFile:
         declaration: Whether it begins with one; some readers refuse it.
     """
 
-    def __init__(self, file: IO[str], *, declaration: bool = True) -> None:
+    def __init__(self, file: io.TextIOBase, *, declaration: bool = True) -> None:
         self._out = XMLGenerator(file, encoding="utf-8", short_empty_elements=True)
         self._depth = 0
         if declaration:
@@ -184,59 +190,3 @@ class XmlFile:
 
     def _new_line(self) -> None:
         self._out.ignorableWhitespace("\n" + "  " * self._depth)
-
-
-def hull(
-    corner: tuple[float, float],
-    sides: tuple[float, float],
-    degrees: float,
-    pivot: tuple[float, float],
-) -> tuple[float, float, float, float]:
-    """The upright box, xyxy, around one that is turned clockwise about a point."""
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    xs, ys = [], []
-    for right in (0, sides[0]):
-        for down in (0, sides[1]):
-            x, y = corner[0] + right - pivot[0], corner[1] + down - pivot[1]
-            xs.append(pivot[0] + x * cosine - y * sine)
-            ys.append(pivot[1] + x * sine + y * cosine)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def clipped(
-    box: tuple[float, float, float, float], image_hw: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    """Inside the picture, in thousandths of a pixel.
-
-    Raises:
-        ValueError: A corner is no number.
-    """
-    if not all(map(math.isfinite, box)):
-        raise ValueError(f"corner in the box {box}")
-    height, width = image_hw
-    x1, y1, x2, y2 = box
-    return (
-        round(min(max(x1, 0), width), 3),
-        round(min(max(y1, 0), height), 3),
-        round(min(max(x2, 0), width), 3),
-        round(min(max(y2, 0), height), 3),
-    )
-
-
-def detection_record(
-    number: int,
-    file_name: str,
-    image_hw: tuple[int, int],
-    boxes: list[list[float]],
-    labels: list[int],
-    crowd: list[bool] | None = None,
-) -> DetectionRecord:
-    """A record of lists."""
-    return DetectionRecord(
-        image_id=number,
-        file_name=file_name,
-        image_hw=image_hw,
-        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        labels=np.array(labels, dtype=np.int64),
-        crowd=np.array(crowd or [False] * len(labels), dtype=np.bool_),
-    )

@@ -9,74 +9,161 @@ Knows nothing about prompts, tokens or pixels. Letters: N boxes of one caption, 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import msgspec
 import numpy as np
 
-from glip.data.formats.coco import file_name_of, is_box, size_of, xywh_to_xyxy
-from glip.data.formats.spans import bad_spans, checked_phrase, grounding_record, sentence_record
+from glip.data.faults import Faults, Kind
+from glip.data.formats.coco import (
+    ImageEntry,
+    image_entries,
+    is_box,
+    located,
+    same_id,
+    some_names,
+    xywh_to_xyxy,
+)
+from glip.data.formats.content import checked
+from glip.data.formats.entries import Request
+from glip.data.formats.spans import checked_phrase, grounding_record, sentence_record
+from glip.data.matching import pictures_for
 from glip.data.packed import Packed
-from glip.data.records import GroundingData, GroundingRecord, ImageId
+from glip.data.pictures import Pictures
+from glip.data.records import Annotated, GroundingData, GroundingRecord, ImageId, Phrase
 from glip.errors import DataError
 
-logger = logging.getLogger(__name__)
+
+class _Region(msgspec.Struct):
+    """An annotation: a box of a phrase, or a sentence."""
+
+    image_id: int | str
+    id: int | str | None = None
+    bbox: list[float] | None = None
+    tokens_positive: Any = None
+    caption: str | None = None
+
+    @property
+    def called(self) -> str:
+        return f"annotation {'?' if self.id is None else self.id} (image {self.image_id})"
 
 
-def parse_grounding(content: Any, path: Path) -> GroundingData:
-    """MDETR or COCO captions content that is in memory; `path` only names it in messages."""
-
-    def refuse(what: str) -> NoReturn:
-        raise DataError(f"{path}: {what}; 'glip doctor {path}' lists all faults")
-
+def has_captions(content: Any) -> bool:
+    """Whether the first image or the first annotation of a file has one."""
     if not isinstance(content, Mapping):
-        refuse("is not an MDETR or COCO captions file, which is one JSON object")
-    for key in ("images", "annotations"):
-        if not isinstance(content.get(key), list):
-            refuse(f"has no list '{key}'")
-    places: dict[ImageId, int] = {}
-    for place, image in enumerate(content["images"]):
-        if not isinstance(image, Mapping) or "id" not in image:
-            refuse(f"image number {place} has no 'id'")
-        if image["id"] in places:
-            refuse(f"image id {image['id']} occurs twice")
-        places[image["id"]] = place
-    owned: list[list[Mapping[str, Any]]] = [[] for _ in places]
-    for number, annotation in enumerate(content["annotations"]):
-        owner = annotation.get("image_id") if isinstance(annotation, Mapping) else None
-        if owner not in places:
-            refuse(f"annotation number {number} belongs to image {owner}, which is not in 'images'")
-        owned[places[owner]].append(annotation)
+        return False
+    lists = [content.get(key) for key in ("images", "annotations")]
+    firsts = [entries[0] for entries in lists if isinstance(entries, list) and entries]
+    return any(isinstance(entry, Mapping) and "caption" in entry for entry in firsts)
 
-    records: list[GroundingRecord] = []
-    without_words = 0
-    for image, own in zip(content["images"], owned, strict=True):
-        name = file_name_of(image) or refuse(f"image {image['id']} has no 'file_name'")
-        size = size_of(image) or refuse(f"image {image['id']} has no positive 'width' and 'height'")
-        sentences = [str(a["caption"]) for a in own if "caption" in a]
-        if sentences and "caption" not in image:
-            records += [sentence_record(image["id"], name, size, text) for text in sentences]
-            continue
-        caption = image.get("caption")
-        if not isinstance(caption, str):
-            refuse(f"image {image['id']} has no 'caption', nor do its annotations")
-        boxes, phrases = [], []
-        for annotation in own:
-            where = f"annotation {annotation.get('id', '?')}"
-            if not is_box(annotation.get("bbox")):
-                refuse(f"{where} has bbox {annotation.get('bbox')}, expected [x, y, width, height]")
-            spans = annotation.get("tokens_positive")
-            if not spans:
-                without_words += 1
-                continue
-            boxes.append(annotation["bbox"])
-            phrases.append(
-                checked_phrase(spans, caption) or refuse(bad_spans(where, spans, caption))
-            )
-        xyxy = xywh_to_xyxy(np.array(boxes, dtype=np.float64).reshape(-1, 4))
-        records.append(grounding_record(image["id"], name, size, caption, phrases, xyxy))
-    if without_words:
-        logger.warning("%s: left out %d boxes that belong to no word", path, without_words)
-    return GroundingData(path, Packed(records))
+
+def read_mdetr(request: Request) -> Annotated:
+    """Read an MDETR or COCO captions file and find its pictures."""
+    names = some_names(request.content)
+    if not names:
+        raise DataError(f"{request.path} names no picture")
+    pictures = pictures_for(request.path, request.images, names)
+    data = parse_grounding(request.content, request.path, pictures=pictures, faults=request.faults)
+    return Annotated(data, pictures, request.faults)
+
+
+def parse_grounding(
+    content: Any,
+    path: Path,
+    *,
+    pictures: Pictures | None = None,
+    faults: Faults | None = None,
+) -> GroundingData:
+    """An MDETR or COCO captions file that is in memory.
+
+    Boxes that are said to belong to no word are left out, with a note in the log.
+
+    Args:
+        content: of the file.
+        path: only names it in messages.
+        pictures: say sizes where the file does not, and which pictures are there.
+        faults: is told what is left out; by default that is judged here.
+    Raises:
+        DataError: it is no such file, or too much of it is left out.
+    """
+    own = faults or Faults(path)
+    for key in ("images", "annotations"):
+        if not isinstance(content, Mapping):
+            raise DataError(f"{path} is one JSON {type(content).__name__}, expected an object")
+        if not isinstance(content.get(key), list):
+            raise DataError(f"{path} has no list '{key}'")
+    entries = list(image_entries(content["images"], own))
+    images = located(entries, pictures, own)
+    gone = _ids(content["images"]) - {str(number) for number in images}
+    owned: dict[ImageId, list[_Region]] = {number: [] for number in images}
+    for number, entry in enumerate(content["annotations"]):
+        region = _region(entry, number, own)
+        owner = None if region is None else same_id(region.image_id, images)
+        if region is not None and owner is not None:
+            owned[owner].append(region)
+        elif region is not None and str(region.image_id) not in gone:
+            own.add("unknown images", f"{region.called} belongs to image {region.image_id}")
+    records = (
+        record
+        for number, (image, name, size) in images.items()
+        for record in _records(image, name, size, owned[number], own)
+    )
+    data = GroundingData(path, Packed(records))
+    if faults is None:
+        own.close()
+    return data
+
+
+def _ids(entries: list[Any]) -> set[str]:
+    return {str(entry.get("id")) for entry in entries if isinstance(entry, Mapping)}
+
+
+def _region(entry: Any, number: int, faults: Faults) -> _Region | None:
+    """An annotation whose fields have their types; of others it says which has not."""
+    faults.count("boxes")
+    try:
+        return checked(entry, _Region)
+    except ValueError as error:
+        if not isinstance(entry, Mapping):
+            faults.add("annotation fields", f"annotation number {number} is no object")
+            return None
+        kind: Kind = "annotation fields"
+        if "'bbox" in str(error):
+            kind = "no boxes"
+        elif "'image_id" in str(error):
+            kind = "unknown images"
+        called = f"annotation {entry.get('id', '?')!s:.40} (image {entry.get('image_id')!s:.40})"
+        faults.add(kind, f"{called} has bbox {entry.get('bbox')!s:.80}: {error}")
+        return None
+
+
+def _records(
+    image: ImageEntry, name: str, size: tuple[int, int], own: list[_Region], faults: Faults
+) -> Iterator[GroundingRecord]:
+    """The caption of an image with its boxes, or each sentence of its annotations."""
+    sentences = [region.caption for region in own if region.caption is not None]
+    if sentences and image.caption is None:
+        for text in sentences:
+            yield sentence_record(image.id, name, size, text)
+        return
+    caption = image.caption
+    if caption is None or not caption.strip():
+        faults.add("captions", f"image {image.id} has the caption {caption!r}")
+        return
+    boxes: list[list[float]] = []
+    phrases: list[Phrase] = []
+    for region in own:
+        if region.bbox is None or not is_box(region.bbox):
+            faults.add("no boxes", f"{region.called} has bbox {region.bbox}")
+        elif not region.tokens_positive:
+            faults.note("boxes belong to no word and are left out")
+        elif (phrase := checked_phrase(region.tokens_positive, caption)) is None:
+            spans = str(region.tokens_positive)[:80]
+            faults.add("spans", f"{region.called} has {spans} in {len(caption)} characters")
+        else:
+            boxes.append(region.bbox)
+            phrases.append(phrase)
+    xyxy = xywh_to_xyxy(np.array(boxes, dtype=np.float64).reshape(-1, 4))
+    yield grounding_record(image.id, name, size, caption, phrases, xyxy)

@@ -4,76 +4,138 @@ A line holds either a `grounding`, one caption and its regions, which is also wh
 written to, or a `detection`, boxes with numbers that a label map names. A folder of `*.jsonl` is a
 data set in parts.
 
-Knows nothing about prompts, tokens or pixels.
+Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture or caption.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from glip.data.formats.coco import file_name_of, is_box, read_json, size_of
+from glip.data.faults import Faults
+from glip.data.formats.coco import is_box
+from glip.data.formats.content import checked, json_lines, read_json
+from glip.data.formats.entries import SAMPLE, Request, picture_size, whole_size
 from glip.data.formats.layout import DataSet, as_json, place_all, text_file
 from glip.data.formats.spans import bad_spans, checked_phrase, grounding_record
+from glip.data.matching import match_names, pictures_for
 from glip.data.packed import Packed
-from glip.data.records import DetectionData, DetectionRecord, GroundingRecord, Span
+from glip.data.pictures import Pictures
+from glip.data.records import (
+    Annotated,
+    DetectionData,
+    DetectionRecord,
+    GroundingData,
+    GroundingRecord,
+    Phrase,
+    Span,
+)
 from glip.errors import DataError
 from glip.files import whole_file
 
 
-def read_odvg(path: Path) -> Iterator[GroundingRecord]:
-    """The captions of one file, a line each."""
-    for line, content in read_lines(path):
-        if "grounding" not in content:
-            raise DataError(f"{path}:{line}: has no 'grounding'; lines of classes need a label map")
-        yield _from_odvg(content, f"{path}:{line}", line)
+class _Instance(msgspec.Struct):
+    """A box with a numbered class."""
+
+    bbox: list[float]
+    label: int
+
+
+class _Detection(msgspec.Struct):
+    instances: list[_Instance] = msgspec.field(default_factory=list)
+
+
+class _Region(msgspec.Struct):
+    """A phrase and its box, or several."""
+
+    bbox: list[float | list[float]]
+    phrase: str | list[str] | None = None
+    tokens_positive: Any = None
+    score: float | None = None
+
+    @property
+    def boxes(self) -> list[list[float]]:
+        """One or more, x1, y1, x2, y2 each."""
+        several = [box for box in self.bbox if isinstance(box, list)]
+        return several or [[value for value in self.bbox if not isinstance(value, list)]]
+
+
+class _Grounding(msgspec.Struct):
+    caption: str
+    regions: list[_Region] = msgspec.field(default_factory=list)
+
+
+class _Line(msgspec.Struct):
+    """A picture."""
+
+    filename: str | None = None
+    file_name: str | None = None
+    height: float | None = None
+    width: float | None = None
+    image_id: int | str | None = None
+    grounding: _Grounding | None = None
+    detection: _Detection | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the picture."""
+        return self.filename or self.file_name or ""
+
+
+def read_odvg(request: Request) -> Annotated:
+    """Read lines of captions, or of classes where there is a label map; a file or a folder."""
+    path, faults = request.path, request.faults
+    names = list(_some_names(path))
+    if not names:
+        raise DataError(
+            f"{path} names no picture; each line needs 'filename', 'height' and 'width'"
+        )
+    pictures = pictures_for(path, request.images, names)
+    label_map = request.label_map or (label_map_of(path) if label_map_of(path).is_file() else None)
+    if label_map is not None:
+        return Annotated(_detections(path, label_map, faults, pictures), pictures, faults)
+    return Annotated(
+        GroundingData(path, Packed(_captions(path, faults, pictures))), pictures, faults
+    )
 
 
 def read_odvg_detection(path: str | Path, label_map: str | Path) -> DetectionData:
-    """Read ODVG JSON lines with class labels.
+    """Read lines of classes without their pictures.
 
     Args:
         path: lines with `detection: {"instances": [{"bbox": [x1, y1, x2, y2], "label": 3}]}`, or a
             folder of such files, which are read by name.
         label_map: JSON object from label number, as a string, to class name.
     Raises:
-        DataError: a file cannot be read, or a label is not in the map.
+        DataError: a file cannot be read, or too much of it is left out.
     """
-    path, label_map = Path(path), Path(label_map)
-    try:
-        names = {int(label): str(name) for label, name in read_json(label_map).items()}
-    except (AttributeError, ValueError) as error:
-        raise DataError(f"{label_map} is no map from label numbers to names") from error
-    labels = sorted(names)
-    row_of = {label: row for row, label in enumerate(labels)}
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    records: list[DetectionRecord] = []
-    lines = ((f"{file}:{line}", item) for file in files for line, item in read_lines(file))
-    for where, content in lines:
-        name, size = _picture_of(content, where)
-        instances = content.get("detection", {}).get("instances", [])
-        for instance in instances:
-            if not is_box(instance.get("bbox")):
-                raise DataError(f"{where}: bbox {instance.get('bbox')} is not [x1, y1, x2, y2]")
-            if instance.get("label") not in row_of:
-                raise DataError(f"{where}: label {instance.get('label')} is not in {label_map}")
-        records.append(
-            DetectionRecord(
-                image_id=content.get("image_id", len(records) + 1),
-                file_name=name,
-                image_hw=size,
-                boxes=np.array([i["bbox"] for i in instances], dtype=np.float64).reshape(-1, 4),
-                labels=np.array([row_of[i["label"]] for i in instances], dtype=np.int64),
-                crowd=np.zeros(len(instances), dtype=np.bool_),
-            )
-        )
-    return DetectionData(
-        path, tuple(names[label] for label in labels), tuple(labels), Packed(records)
-    )
+    faults = Faults(Path(path))
+    data = _detections(Path(path), Path(label_map), faults, None)
+    faults.close()
+    return data
+
+
+def read_odvg_captions(path: Path) -> GroundingData:
+    """Read lines of captions without their pictures; a file or a folder.
+
+    Raises:
+        DataError: a file cannot be read, or too much of it is left out.
+    """
+    faults = Faults(path)
+    data = GroundingData(path, Packed(_captions(path, faults, None)))
+    faults.close()
+    return data
+
+
+def label_map_of(path: Path) -> Path:
+    """Where the names of the labels of an ODVG file or folder are by habit."""
+    return (path if path.is_dir() else path.parent) / "label_map.json"
 
 
 def to_odvg(record: GroundingRecord) -> dict[str, Any]:
@@ -121,71 +183,166 @@ def write_grounding(records: Iterable[GroundingRecord], path: str | Path) -> Pat
     return path
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The JSON objects of a file of JSON lines, each with its line number from 1; blank lines go.
+def parts_of(path: Path) -> list[Path]:
+    """The files of a data set, in order.
 
     Raises:
-        DataError: the file is missing, or a line is no JSON object.
+        DataError: a folder without any.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    content = json.loads(line)
-                    if not isinstance(content, Mapping):
-                        raise DataError(f"{path}:{number} is not a JSON object")
-                    yield number, content
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON lines: {error}") from error
+    parts = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not parts:
+        raise DataError(f"{path} holds no part of a grounding data set, *.jsonl")
+    return parts
 
 
-def _picture_of(content: Mapping[str, Any], where: str) -> tuple[str, tuple[int, int]]:
-    name, size = content.get("filename") or file_name_of(content), size_of(content)
-    if not name or size is None:
-        raise DataError(f"{where}: needs 'filename', 'height' and 'width'")
-    return str(name), size
+def _some_names(path: Path) -> Iterator[str]:
+    """Of the first pictures."""
+    for number, (_, line) in enumerate(_lines(path, Faults(path))):
+        if number == SAMPLE:
+            return
+        yield line.name
 
 
-def _from_odvg(content: Mapping[str, Any], where: str, line: int) -> GroundingRecord:
-    """A record of one ODVG line; a phrase without spans is looked for in the caption."""
-    name, size = _picture_of(content, where)
-    caption = content["grounding"].get("caption")
-    if not isinstance(caption, str):
-        raise DataError(f"{where}: has no 'caption'")
-    boxes, phrases, scores = [], [], []
-    for region in content["grounding"].get("regions", []):
-        spans = region.get("tokens_positive")
-        if spans is None:
-            words = region.get("phrase")
-            spans = _found(caption, [words] if isinstance(words, str) else words or [])
-            if not spans:
-                raise DataError(
-                    f"{where}: phrase {words!r} is not in the caption {caption!r}; write it as it "
-                    "stands there, or give 'tokens_positive'"
-                )
-        phrase = checked_phrase(spans, caption)
-        if phrase is None:
-            raise DataError(f"{where}: {bad_spans('a region', spans, caption)}")
-        bbox = region.get("bbox")
-        several = isinstance(bbox, list) and bool(bbox) and isinstance(bbox[0], list)
-        for box in bbox if several else [bbox]:  # a region may list all boxes of its phrase
-            if not is_box(box):
-                raise DataError(f"{where}: bbox {box} is not [x1, y1, x2, y2]")
-            boxes.append(box)
-            phrases.append(phrase)
-            scores.append(region.get("score"))
-    known = None if None in scores or not scores else np.array(scores, dtype=np.float32)
-    return grounding_record(
-        content.get("image_id", line),
-        name,
-        size,
-        caption,
-        phrases,
-        np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        known,
+def _lines(path: Path, faults: Faults) -> Iterator[tuple[str, _Line]]:
+    """Where each line stands, and what it says; lines that do not fit are faults."""
+    for part in parts_of(path):
+        for number, content in json_lines(part, faults):
+            where = f"{part}:{number}"
+            try:
+                line = checked(content, _Line)
+            except ValueError as error:
+                faults.add("lines", f"{where}: {error}")
+                continue
+            if line.name:
+                yield where, line
+            else:
+                faults.add("lines", f"{where}: needs 'filename', 'height' and 'width'")
+
+
+def _placed(
+    path: Path, faults: Faults, pictures: Pictures | None
+) -> Iterator[tuple[str, _Line, str, tuple[int, int]]]:
+    """Lines whose picture is there, with its name, height and width."""
+    matched: dict[str, str] | None = None
+    for where, line in _lines(path, faults):
+        faults.count("images")
+        name: str | None = line.name
+        size = whole_size(line.width, line.height)
+        if pictures is not None:
+            if line.name not in pictures:
+                if matched is None:  # only now, as it reads the names of all lines
+                    every = {other.name: () for _, other in _lines(path, Faults(path))}
+                    matched = match_names(pictures, every, faults)
+                name = matched.get(line.name)
+            if name is None:
+                faults.add("missing pictures", f"{where}: {line.name}")
+                continue
+            size = size or picture_size(name, pictures, faults)
+        elif size is None:
+            faults.add("lines", f"{where}: needs 'filename', 'height' and 'width'")
+        if name is not None and size is not None:
+            yield where, line, name, size
+
+
+def _detections(
+    path: Path, label_map: Path, faults: Faults, pictures: Pictures | None
+) -> DetectionData:
+    names = _label_names(label_map)
+    row_of = {label: row for row, label in enumerate(sorted(names))}
+    records: list[DetectionRecord] = []
+    for where, line, name, size in _placed(path, faults, pictures):
+        kept = []
+        for instance in line.detection.instances if line.detection else ():
+            faults.count("boxes")
+            if not is_box(instance.bbox):
+                faults.add("no boxes", f"{where}: bbox {instance.bbox} is not [x1, y1, x2, y2]")
+            elif instance.label not in row_of:
+                where_label = f"{where}: label {instance.label} is not in {label_map}"
+                faults.add("unknown categories", where_label)
+            else:
+                kept.append(instance)
+        records.append(
+            DetectionRecord(
+                image_id=len(records) + 1 if line.image_id is None else line.image_id,
+                file_name=name,
+                image_hw=size,
+                boxes=np.array([i.bbox for i in kept], dtype=np.float64).reshape(-1, 4),
+                labels=np.array([row_of[i.label] for i in kept], dtype=np.int64),
+                crowd=np.zeros(len(kept), dtype=np.bool_),
+            )
+        )
+    ordered = sorted(names)
+    return DetectionData(
+        path, tuple(names[label] for label in ordered), tuple(ordered), Packed(records)
     )
+
+
+def _label_names(label_map: Path) -> dict[int, str]:
+    try:
+        content = checked(read_json(label_map), dict[str, str | int | float])
+        names = {int(label): str(name) for label, name in content.items()}
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{label_map} is no map from label numbers to names: {error}") from error
+    if len(names) != len(content):
+        raise DataError(f"{label_map} has two names for one number, such as 0 and 00")
+    return names
+
+
+def _captions(path: Path, faults: Faults, pictures: Pictures | None) -> Iterator[GroundingRecord]:
+    for number, (where, line, name, size) in enumerate(_placed(path, faults, pictures), start=1):
+        if line.grounding is None:
+            what = "has no 'grounding'; lines of classes need a label map"
+            faults.add("lines", f"{where}: {what}")
+        elif (record := _caption(line, line.grounding, where, number, faults)) is not None:
+            yield replace(record, file_name=name, image_hw=size)
+
+
+def _caption(
+    line: _Line, grounding: _Grounding, where: str, number: int, faults: Faults
+) -> GroundingRecord | None:
+    """A record of one line; a phrase without spans is looked for in the caption."""
+    caption = grounding.caption
+    boxes: list[list[float]] = []
+    phrases: list[Phrase] = []
+    scores: list[float | None] = []
+    for region in grounding.regions:
+        faults.count("boxes", len(region.boxes))
+        phrase = _phrase(region, caption, where, faults)
+        for box in region.boxes if phrase is not None else ():
+            if not is_box(box):
+                faults.add("no boxes", f"{where}: bbox {box} is not [x1, y1, x2, y2]")
+            elif region.score is not None and not 0 <= region.score <= 1:
+                faults.add("no boxes", f"{where}: score {region.score} is not in [0, 1]")
+            else:
+                assert phrase is not None
+                boxes.append(box)
+                phrases.append(phrase)
+                scores.append(region.score)
+    known = None if None in scores or not scores else np.array(scores, dtype=np.float32)
+    xyxy = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    image_id = number if line.image_id is None else line.image_id
+    return grounding_record(image_id, line.name, (1, 1), caption, phrases, xyxy, known)
+
+
+def _phrase(region: _Region, caption: str, where: str, faults: Faults) -> Phrase | None:
+    """The spans of a region, None and a fault if it has none."""
+    spans = region.tokens_positive
+    if spans is None:
+        words = region.phrase
+        spans = _found(caption, [words] if isinstance(words, str) else words or [])
+        if not spans:
+            faults.add(
+                "spans",
+                f"{where}: phrase {words!r} is not in the caption {caption!r}; write it as it "
+                "stands there, or give 'tokens_positive'",
+            )
+            return None
+    phrase = checked_phrase(spans, caption)
+    if phrase is None:
+        faults.add("spans", f"{where}: {bad_spans('a region', spans, caption)}")
+    return phrase
 
 
 def _found(caption: str, words: Sequence[str]) -> list[Span]:

@@ -1,12 +1,11 @@
 """Which format an annotation file or folder has: what every command asks before it reads one.
 
-* COCO, LVIS, MDETR, ODVG and COCO captions are files.
-* ODinW and Roboflow exports are a folder with `_annotations.coco.json` beside its pictures.
-* YOLO: `data.yaml` with the names, a text file of labels for each picture.
-* Pascal VOC: an XML file for each picture.
-* Flickr30k Entities: `Annotations` and `Sentences`.
-* ODVG in several parts, as pseudo labels are written: a folder of `*.jsonl`. With `label_map.json`
-  beside them the lines have class labels, without it captions.
+* Files: COCO, LVIS, MDETR and COCO captions, ODVG lines, CVAT's XML, one of VOC, Label Studio's
+  JSON, CreateML, LabelMe, a CSV table, the settings of a YOLO data set, and a zip of anything.
+* Folders: those that ODinW, Roboflow, FiftyOne, datumaro, CVAT and Label Studio write, COCO's own
+  (`annotations` beside the pictures), YOLO and darknet, Pascal VOC, LabelMe, Flickr30k Entities,
+  and ODVG in parts (with `label_map.json` beside them the lines have class labels).
+* A folder of parts, such as `train` and `valid`: each one of the above.
 
 The readers stand in a file for each format; the converters that could do it either ask for a
 computer vision library or say less of what is wrong. Knows nothing about prompts or tokens.
@@ -14,72 +13,96 @@ computer vision library or say less of what is wrong. Knows nothing about prompt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from glip.choices import Split
-from glip.data.formats.coco import parse_detection, read_json
-from glip.data.formats.flickr import read_flickr
-from glip.data.formats.mdetr import parse_grounding
-from glip.data.formats.odvg import read_odvg, read_odvg_detection
+from glip.data.faults import MAX_BAD, Faults
+from glip.data.formats.archive import is_archive, unpacked
+from glip.data.formats.coco import read_coco
+from glip.data.formats.content import check_file, read_json, read_xml
+from glip.data.formats.createml import is_createml, read_createml
+from glip.data.formats.cvat import read_cvat
+from glip.data.formats.entries import Request
+from glip.data.formats.flickr import read_flickr_captions
+from glip.data.formats.joining import joined
+from glip.data.formats.label_studio import is_label_studio, read_label_studio
+from glip.data.formats.labelme import is_labelme, read_labelme
+from glip.data.formats.mdetr import has_captions, parse_grounding, read_mdetr
+from glip.data.formats.odvg import read_odvg, read_odvg_captions
+from glip.data.formats.table import read_table
 from glip.data.formats.voc import read_voc
-from glip.data.formats.yolo import read_settings, read_yolo, settings_file_of
-from glip.data.packed import Packed
-from glip.data.pictures import pictures_for
-from glip.data.records import Annotated, DetectionData, GroundingData
+from glip.data.formats.yolo import read_listing, read_yolo, settings_file_of
+from glip.data.records import Annotated, GroundingData
 from glip.errors import DataError
 
-Format = Literal["coco", "mdetr", "odvg", "odvg_labels", "yolo", "voc", "flickr"]
+Format = Literal[
+    "coco", "mdetr", "odvg", "yolo", "voc", "flickr", "cvat", "label studio", "labelme",
+    "createml", "table",
+]  # fmt: skip
 """LVIS counts as "coco"; COCO captions as "mdetr", captions without boxes."""
 
+READERS: Mapping[Format, Callable[[Request], Annotated]] = {
+    "coco": read_coco,
+    "mdetr": read_mdetr,
+    "odvg": read_odvg,
+    "yolo": read_yolo,
+    "voc": read_voc,
+    "flickr": read_flickr_captions,
+    "cvat": read_cvat,
+    "label studio": read_label_studio,
+    "labelme": read_labelme,
+    "createml": read_createml,
+    "table": read_table,
+}
 
-def read_annotated(
-    path: str | Path,
-    images: str | Path | None = None,
-    *,
-    split: Split | None = None,
-    label_map: str | Path | None = None,
-) -> Annotated:
-    """Read annotations in any format that is known, and find their pictures.
-
-    Args:
-        path: a file or folder, see the head of this module.
-        images: folder or uncompressed tar with the pictures; by default beside the annotations.
-        split: part of a YOLO, VOC or Flickr30k folder; by default all of it.
-        label_map: names of the labels of an ODVG file, where they are not beside it.
-    Raises:
-        DataError: no known format, or what its reader says.
-    """
-    path = annotations_in(Path(path))
-    kind, content = recognise(path)
-    if kind == "yolo":
-        return read_yolo(path, split=split)
-    if kind == "voc":
-        return read_voc(path, split=split)
-    data: DetectionData | GroundingData
-    if kind == "flickr":
-        data = read_flickr(path, split=split).grounding()
-    elif kind == "odvg_labels" or label_map is not None:
-        data = read_odvg_detection(path, label_map or label_map_of(path))
-    elif kind == "odvg":
-        data = read_grounding(path)
-    elif kind == "coco":
-        data = parse_detection(content, path)
-    else:
-        data = parse_grounding(content, path)
-    some = [data.records[row].file_name for row in range(min(10, len(data)))]
-    return Annotated(data, pictures_for(path, images, some))
-
-
-def label_map_of(path: Path) -> Path:
-    """Where the names of the labels of an ODVG file or folder are by habit."""
-    return (path if path.is_dir() else path.parent) / "label_map.json"
-
-
-PATTERNS = ("{}/_annotations.coco.json", "{}.json", "annotations/{}.json", "{}.jsonl")
+PATTERNS = (
+    "{}/_annotations.coco.json",
+    "{}.json",
+    "annotations/{}.json",
+    "{}.jsonl",
+    "annotations/instances_{}.json",
+    "annotations/instances_{}2017.json",
+    "{}/labels.json",
+    "{}/_annotations.createml.json",
+    "{}/_annotations.csv",
+    "{}.csv",
+    "{}.xml",
+)
 """Annotations of a part of a folder, by the name of the part."""
+
+PART_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("valid", "val", "validation"),
+    "test": ("test",),
+}
+
+WHOLE = (
+    "_annotations.coco.json",
+    "labels.json",
+    "result.json",
+    "_annotations.createml.json",
+    "annotations.xml",
+    "_annotations.csv",
+)
+"""Files that hold the annotations of their whole folder, by the habit of some tool."""
+
+OTHERS: Mapping[str, str] = {
+    ".tfrecord": "a TensorFlow record; export the data set as COCO",
+    ".tfrecords": "a TensorFlow record; export the data set as COCO",
+    ".parquet": "a Parquet table; write its rows as COCO",
+    ".arrow": "an Arrow table; write its rows as COCO",
+    ".mat": "a MATLAB file; write its boxes as COCO",
+    ".xlsx": "a spreadsheet; save it as CSV",
+    ".tar": "a tar, which holds pictures; name the annotations, and the tar as --images",
+    ".gz": "packed; unpack it",
+    ".7z": "packed; unpack it",
+    ".rar": "packed; unpack it",
+    ".txt": "a text file; pass the folder of the data set, or its data.yaml",
+}
+"""What else people have, and the way out."""
 
 
 class Part(NamedTuple):
@@ -89,26 +112,119 @@ class Part(NamedTuple):
     split: Split | None = None
 
 
-def annotations_in(path: Path) -> Path:
-    """The one COCO file of an ODinW or Roboflow folder; any other path as it is.
+def read_annotated(
+    path: str | Path,
+    images: str | Path | None = None,
+    *,
+    split: Split | None = None,
+    label_map: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    max_bad: float = MAX_BAD,
+) -> Annotated:
+    """Read annotations in any format that is known, and find their pictures.
+
+    Entries that cannot be used are left out; the log says which.
+
+    Args:
+        path: a file or folder, see the head of this module.
+        images: folder or uncompressed tar with the pictures; by default beside the annotations.
+        split: part of a folder that has several; by default all of it.
+        label_map: names of the labels of an ODVG file, where they are not beside it.
+        classes: order of the classes, for formats that have no list of them.
+        max_bad: share of the entries that may be left out.
+    Raises:
+        DataError: no known format, too much is left out, or what its reader says.
+    """
+    faults = Faults(Path(path), max_bad)
+    found = read_with_faults(
+        path, images, faults, split=split, label_map=label_map, classes=classes
+    )
+    faults.close()
+    return found
+
+
+def read_with_faults(
+    path: str | Path,
+    images: str | Path | None,
+    faults: Faults,
+    *,
+    split: Split | None = None,
+    label_map: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> Annotated:
+    """`read_annotated` for who wants to judge by himself what is left out."""
+    whole = data_set_at(Path(path))
+    parts = parts_of(whole)
+    own = {part: place for part, place in parts.items() if place.path != whole}
+    chosen = [Part(whole, split)]
+    if own and split is not None:
+        if split not in own:
+            raise DataError(f"{whole} has no part {split}, only {', '.join(own)}")
+        chosen = [own[split]]
+    elif own:
+        chosen = list(own.values())
+    read = []
+    for place in chosen:
+        request = Request(
+            path=data_set_at(place.path),
+            faults=faults,
+            images=None if images is None else Path(images),
+            split=place.split,
+            classes=None if classes is None else tuple(classes),
+            label_map=None if label_map is None else Path(label_map),
+        )
+        kind, content = recognise(request.path)
+        if label_map is not None:
+            kind = "odvg"
+        read.append(READERS[kind](_with_content(request, content)))
+    return read[0] if len(read) == 1 else joined(whole, read, faults)
+
+
+def _with_content(request: Request, content: Any) -> Request:
+    return Request(
+        request.path,
+        request.faults,
+        request.images,
+        request.split,
+        request.classes,
+        request.label_map,
+        content,
+    )
+
+
+def read_grounding(path: str | Path) -> GroundingData:
+    """Read MDETR or COCO caption JSON, ODVG JSON lines with captions (`.jsonl`), or a folder of the
+    latter, whose parts are read by name; without looking for pictures.
+
+    Raises:
+        DataError: the file cannot be read, or too much of it is left out.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".jsonl":
+        return read_odvg_captions(path)
+    return parse_grounding(read_json(path), path)
+
+
+def data_set_at(path: Path) -> Path:
+    """The file or folder to read: that of a zip is unpacked, that of a folder may be a file in it.
 
     Raises:
         DataError: the path does not exist.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
-    exported = path / "_annotations.coco.json"
-    return exported if exported.is_file() else path
+    if is_archive(path):
+        path = unpacked(path)
+    if not path.is_dir():
+        check_file(path)
+        return path
+    found = (path / name for name in WHOLE if (path / name).is_file())
+    return next(found, path)
 
 
 def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
     """The parts of a data set to train on and to evaluate on, if it says which is which.
 
-    Known are `train` and `valid` folders as Roboflow and ODinW have them, `train.json` and
-    `val.json` or `.jsonl`, and the splits of YOLO and VOC.
-
     Args:
-        path: Anything that `read_annotated` takes, or a folder with two of them.
+        path: Anything that `read_annotated` takes.
     Returns:
         The part to train on, or the whole where nothing is said of parts; and None where there is
         no part to evaluate on.
@@ -116,25 +232,74 @@ def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
         DataError: the path does not exist.
     """
     path = Path(path)
-    whole = annotations_in(path)
-    if not path.is_dir() or whole != path:
+    parts = parts_of(data_set_at(path))
+    if "train" not in parts:
         return Part(path), None
-    for held_out in ("valid", "val", "validation"):
+    alone = parts["train"].path == path and "val" not in parts
+    return (Part(path) if alone else parts["train"]), parts.get("val")
+
+
+def evaluated_part(path: str | Path, split: Split | None = None) -> Part:
+    """The part of a data set to evaluate on: what was asked for, else what it holds out, else all.
+
+    Raises:
+        DataError: the path does not exist.
+    """
+    held_out = train_and_val(path)[1]
+    return held_out if split is None and held_out is not None else Part(Path(path), split)
+
+
+def parts_of(path: Path) -> dict[Split, Part]:
+    """The parts that a folder names: files or folders of their own, or splits of its format."""
+    if not path.is_dir():
+        return {}
+    for val in PART_NAMES["val"]:
+        names: dict[Split, str] = {"train": "train", "val": val, "test": "test"}
         for pattern in PATTERNS:
-            files = [path / pattern.format(name) for name in ("train", held_out)]
-            if all(file.is_file() for file in files):
-                return Part(files[0]), Part(files[1])
+            files: dict[Split, Path] = {
+                split: path / pattern.format(name) for split, name in names.items()
+            }
+            found = {split: Part(file) for split, file in files.items() if file.is_file()}
+            if {"train", "val"} <= found.keys():
+                return found
     for pattern in PATTERNS:
         alone = path / pattern.format("train")
         if alone.is_file():
-            return Part(alone), None
-    splits: tuple[Split, Split] = ("train", "val")
-    if settings_file_of(path) is not None:
-        settings = read_settings(path)[1]
-        parted = all(settings.get(split) for split in splits)
-    else:
-        parted = all((path / "ImageSets" / "Main" / f"{s}.txt").is_file() for s in splits)
-    return (Part(path, "train"), Part(path, "val")) if parted else (Part(path), None)
+            return {"train": Part(alone)}
+    splits = _splits(path)
+    if splits:
+        return {split: Part(path, split) for split in splits}
+    return _folders(path)
+
+
+def _splits(path: Path) -> list[Split]:
+    """Those of YOLO's settings, or of VOC's image sets."""
+    if (file := settings_file_of(path)) is not None:
+        try:
+            listing = read_listing(file)
+        except DataError:  # its reader says what is wrong
+            return []
+        return [split for split in PART_NAMES if split in listing.parts]
+    lists = path / "ImageSets" / "Main"
+    return [split for split in PART_NAMES if (lists / f"{split}.txt").is_file()]
+
+
+def _folders(path: Path) -> dict[Split, Part]:
+    """Folders `train` and `valid` that are data sets themselves."""
+    found: dict[Split, Part] = {}
+    for split, names in PART_NAMES.items():
+        for name in names:
+            if (path / name).is_dir() and split not in found and _is_known(path / name):
+                found[split] = Part(path / name)
+    return found if {"train", "val"} <= found.keys() else {}
+
+
+def _is_known(path: Path) -> bool:
+    try:
+        recognise(data_set_at(path))
+    except DataError:
+        return False
+    return True
 
 
 def recognise(path: Path) -> tuple[Format, Any]:
@@ -144,61 +309,90 @@ def recognise(path: Path) -> tuple[Format, Any]:
         DataError: none of the known ones.
     """
     if path.is_dir():
-        if settings_file_of(path) is not None:
-            return "yolo", None
-        if (path / "Annotations").is_dir() and (path / "Sentences").is_dir():
-            return "flickr", None
-        if next(path.glob("*.jsonl"), None) is not None:
-            return _odvg_kind(path), None
-        folder = path / "Annotations"
-        if next((folder if folder.is_dir() else path).glob("*.xml"), None) is not None:
-            return "voc", None
-        raise DataError(
-            f"{path} is no data set that is known: no _annotations.coco.json (ODinW), data.yaml "
-            "(YOLO), *.xml (VOC), *.jsonl (ODVG), or Annotations and Sentences (Flickr30k "
-            "Entities); pass an annotation file"
-        )
-    if path.suffix == ".jsonl":
-        return _odvg_kind(path), None
-    if path.suffix in (".yaml", ".yml"):
-        raise DataError(f"{path}: for a YOLO data set pass its folder, {path.parent}")
+        return _folder_format(path), None
+    suffix = path.suffix.lower()
+    if suffix in OTHERS and not is_settings_file_name(path):
+        raise DataError(f"{path} is {OTHERS[suffix]}")
+    if suffix == ".jsonl":
+        return _lines_format(path), None
+    if suffix == ".xml":
+        return _xml_format(path), None
+    if suffix in (".csv", ".tsv"):
+        return "table", None
+    if suffix in (".yaml", ".yml", ".data") or is_settings_file_name(path):
+        return "yolo", None
     content = read_json(path)
-    return ("mdetr" if _has_captions(content) else "coco"), content
+    return _json_format(path, content), content
 
 
-def _odvg_kind(path: Path) -> Format:
-    return "odvg_labels" if label_map_of(path).is_file() else "odvg"
+def is_settings_file_name(path: Path) -> bool:
+    """Whether a text file is a list of classes."""
+    return path.name in ("classes.txt", "obj.names")
 
 
-def _has_captions(content: Any) -> bool:
-    """Whether the first image or the first annotation has one."""
-    if not isinstance(content, Mapping):
-        return False
-    lists = [content.get(key) for key in ("images", "annotations")]
-    return any(
-        isinstance(entries, list)
-        and bool(entries)
-        and isinstance(entries[0], Mapping)
-        and "caption" in entries[0]
-        for entries in lists
+def _folder_format(path: Path) -> Format:
+    if settings_file_of(path) is not None:
+        return "yolo"
+    if (path / "Annotations").is_dir() and (path / "Sentences").is_dir():
+        return "flickr"
+    if (first := next(path.glob("*.jsonl"), None)) is not None:
+        return _lines_format(first) and "odvg"
+    if (first := next(path.rglob("*.xml"), None)) is not None:
+        return _xml_format(first)
+    files = [file for file in islice(path.rglob("*.json"), 10) if file.is_file()]
+    if any(is_labelme(_quietly(file)) for file in files):
+        return "labelme"
+    raise DataError(
+        f"{path} is no data set that is known: no _annotations.coco.json (ODinW, Roboflow), "
+        "annotations/instances_train.json (COCO), data.yaml or obj.data (YOLO), *.xml (VOC, CVAT), "
+        "*.json (LabelMe), *.jsonl (ODVG), or Annotations and Sentences (Flickr30k Entities); pass "
+        "an annotation file"
     )
 
 
-def read_grounding(path: str | Path) -> GroundingData:
-    """Read MDETR or COCO caption JSON, ODVG JSON lines with captions (`.jsonl`), or a folder of the
-    latter, whose parts are read by name.
+def _quietly(file: Path) -> Any:
+    try:
+        return read_json(file)
+    except DataError:
+        return None
 
-    Boxes that are said to belong to no word are left out, with a note in the log.
+
+def _lines_format(path: Path) -> Format:
+    if path.name == "metadata.jsonl":
+        raise DataError(
+            f"{path} is an image folder of Hugging Face's datasets; write its boxes as COCO"
+        )
+    return "odvg"
+
+
+def _xml_format(path: Path) -> Format:
+    try:
+        root = read_xml(path)
+    except DataError:
+        return "voc"  # one damaged file of many; its reader counts it
+    return "cvat" if root.tag == "annotations" else "voc"
+
+
+def _json_format(path: Path, content: Any) -> Format:
+    """By what is in it.
 
     Raises:
-        DataError: the file cannot be read, lacks a field, or a span lies outside its caption.
+        DataError: something that is known, but not read.
     """
-    path = Path(path)
-    if path.is_dir():
-        parts = sorted(path.glob("*.jsonl"))
-        if not parts:
-            raise DataError(f"{path} holds no part of a grounding data set, *.jsonl")
-        return GroundingData(path, Packed(chain.from_iterable(map(read_odvg, parts))))
-    if path.suffix == ".jsonl":
-        return GroundingData(path, Packed(read_odvg(path)))
-    return parse_grounding(read_json(path), path)
+    if is_label_studio(content):
+        return "label studio"
+    if is_createml(content):
+        return "createml"
+    if is_labelme(content):
+        return "labelme"
+    if isinstance(content, Mapping) and "images" not in content:
+        values = list(islice(content.values(), 5))
+        if "_via_img_metadata" in content or any(
+            isinstance(value, Mapping) and "regions" in value for value in values
+        ):
+            raise DataError(f"{path} is a project of the VGG Image Annotator; export it as COCO")
+        if "items" in content and "categories" in content:
+            raise DataError(f"{path} is datumaro's own format; export it as COCO")
+        if "objects" in content and "size" in content:
+            raise DataError(f"{path} is in Supervisely's format; export it as COCO")
+    return "mdetr" if has_captions(content) else "coco"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glip.data.formats.content import checked
 from glip.data.records import GroundingRecord, ImageId, Phrase, Span
 
 
@@ -19,8 +20,8 @@ def checked_phrase(spans: Any, caption: str) -> Phrase | None:
     span.
     """
     try:
-        pairs = sorted((int(start), int(end)) for start, end in spans)
-    except (TypeError, ValueError):
+        pairs = sorted(checked(spans, list[tuple[int, int]]))
+    except ValueError:
         return None
     if any(not 0 <= start < end <= len(caption) for start, end in pairs):
         return None

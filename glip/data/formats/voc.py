@@ -1,25 +1,172 @@
-"""Pascal VOC: an XML file for each picture, pixels counted from 1."""
+"""Pascal VOC: an XML file for each picture.
+
+VOC counts pixels from 1 and the last one in: x1 = xmin - 1, x2 = xmax. Boxes marked as difficult
+count as crowds, neither target nor mistake.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
-from typing import IO
 from xml.etree import ElementTree
 
-from glip.choices import Split
+from glip.data.faults import Faults
+from glip.data.formats.content import read_text, read_xml
+from glip.data.formats.entries import Entry, Request, Shape, annotated, whole_size
 from glip.data.formats.layout import (
     DataSet,
     XmlFile,
-    detection_record,
+    flat_name,
     place_picture,
     text_file,
     unused_name,
 )
 from glip.data.labels import Labelled
-from glip.data.packed import Packed
 from glip.data.pictures import PictureFolder
-from glip.data.records import Annotated, DetectionData
+from glip.data.records import Annotated
 from glip.errors import DataError
+
+FOLDERS = ("Annotations", "annotations")
+"""Where the XML files are, if not beside the pictures."""
+
+NO_CLASSES = frozenset(("background", "__background__"))
+"""Lines of `labelmap.txt` that stand for the absence of a class."""
+
+
+def xml_files(path: Path) -> list[Path]:
+    """The XML files of a data set, or the one that was named, sub-folders with them."""
+    if path.is_file():
+        return [path]
+    return sorted(_folder(path).rglob("*.xml"))
+
+
+def read_voc(request: Request) -> Annotated:
+    """Read `Annotations/*.xml` with `JPEGImages`, or both in one folder, or one XML file.
+
+    Classes are in the order of `labelmap.txt`, if there is one, else as was asked for or by
+    alphabet.
+
+    Raises:
+        DataError: a split is asked for that is not listed, or there is nothing.
+    """
+    path, faults = request.path, request.faults
+    folder = _folder(path)
+    files = xml_files(path)
+    if request.split is not None:
+        wanted = _listed(path / "ImageSets" / "Main" / f"{request.split}.txt", path)
+        files = [file for file in files if {file.stem, _below(file, folder)} & wanted]
+    entries = []
+    for file in files:
+        faults.count("files")
+        try:
+            entries.append(_entry(file, folder, faults))
+        except DataError as error:
+            faults.add("files", str(error))
+    faults.close_if_nothing(entries)
+    labelmap = path / "labelmap.txt"
+    if request.classes is None and labelmap.is_file():
+        request = replace(request, classes=_label_map(labelmap))
+    beside = path / "JPEGImages"
+    known = PictureFolder(beside) if request.images is None and beside.is_dir() else None
+    return annotated(request, entries, pictures=known)
+
+
+def _folder(path: Path) -> Path:
+    if path.is_file():
+        return path.parent
+    return next((path / name for name in FOLDERS if (path / name).is_dir()), path)
+
+
+def _below(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _label_map(file: Path) -> tuple[str, ...]:
+    """Names of `labelmap.txt`: "name:colour:parts:actions"."""
+    names = [line.partition(":")[0].strip() for line in read_text(file).splitlines()]
+    return tuple(
+        name for name in names if name and name[0] != "#" and name.lower() not in NO_CLASSES
+    )
+
+
+def _listed(file: Path, path: Path) -> set[str]:
+    """Pictures of an image set; sets of single classes say -1, 0 or 1 behind the name."""
+    if not file.is_file():
+        raise DataError(f"{file} does not exist; leave the split out to read all of {path}")
+    names = set()
+    for line in read_text(file).splitlines():
+        name, _, flag = line.strip().rpartition(" ")
+        names.add(name.strip() if flag in ("-1", "0", "1") and name else line.strip())
+    return names - {""}
+
+
+def _entry(file: Path, folder: Path, faults: Faults) -> Entry:
+    """What one XML file says; its picture may also go by the name of the file itself."""
+    tree = read_xml(file)
+    if tree.tag != "annotation":
+        raise DataError(f"{file} is no Pascal VOC annotation: its root is <{tree.tag}>")
+    size = tree.find("size")
+    known = size if size is not None else tree
+    below = PurePosixPath(_below(file, folder))
+    named = (tree.findtext("filename") or "").strip()
+    also = [named, str(below), below.name]
+    if inside := (tree.findtext("folder") or "").strip():
+        also.insert(0, f"{inside}/{named}")
+    first = named if below.parent == PurePosixPath() else f"{below.parent}/{named or below.name}"
+    return Entry(
+        name=first or below.name,
+        shapes=list(_shapes(tree, file, faults)),
+        size=whole_size(known.findtext("width"), known.findtext("height")),
+        also=tuple(name for name in also if name),
+        where=str(file),
+    )
+
+
+def _shapes(tree: ElementTree.Element, file: Path, faults: Faults) -> Iterator[Shape]:
+    for entry in tree.iter("object"):
+        label = (entry.findtext("name") or "").strip()
+        shape = _box(entry, label) or _turned_box(entry, label)
+        if shape is None or not label:
+            faults.count("boxes")
+        if not label:
+            faults.add("unknown categories", f"{file}: an object has no <name>")
+        elif shape is None:
+            faults.add("no boxes", f"{file}: an object {label!r} has no <bndbox> of four numbers")
+        else:
+            difficult = (entry.findtext("difficult") or "").strip()
+            yield shape._replace(crowd=difficult == "1")
+
+
+def _box(entry: ElementTree.Element, label: str) -> Shape | None:
+    numbers = _numbers(entry.find("bndbox"), ("xmin", "ymin", "xmax", "ymax"))
+    if numbers is None:
+        return None
+    (x1, x2), (y1, y2) = sorted(numbers[::2]), sorted(numbers[1::2])
+    return Shape(label, [(x1 - 1, y1 - 1), (x2, y2)])
+
+
+def _turned_box(entry: ElementTree.Element, label: str) -> Shape | None:
+    """The boxes of roLabelImg: centre, size and an angle in radians."""
+    numbers = _numbers(entry.find("robndbox"), ("cx", "cy", "w", "h", "angle"))
+    if numbers is None:
+        return None
+    x, y, width, height, angle = numbers
+    corners = [(x - width / 2, y - height / 2), (x + width / 2, y + height / 2)]
+    return Shape(label, corners, degrees=math.degrees(angle))
+
+
+def _numbers(entry: ElementTree.Element | None, keys: Sequence[str]) -> list[float] | None:
+    """Finite numbers of an element, None if one is missing."""
+    if entry is None:
+        return None
+    try:
+        values = [float(entry.findtext(key) or "") for key in keys]
+    except ValueError:
+        return None
+    return values if all(map(math.isfinite, values)) else None
 
 
 def write_voc(data: DataSet, folder: Path) -> None:
@@ -28,12 +175,15 @@ def write_voc(data: DataSet, folder: Path) -> None:
     lists = folder / "ImageSets" / "Main"
     annotations.mkdir()
     lists.mkdir(parents=True)
+    with text_file(folder / "labelmap.txt") as file:  # datumaro asks for it
+        file.write("# label:color_rgb:parts:actions\nbackground:0,0,0::\n")
+        file.writelines(f"{name}:::\n" for name in data.names)
     for part in data.parts:
         with text_file(lists / f"{part or 'train'}.txt") as chosen:
             for picture in data.of(part):
                 # VOC has one folder, so those below become part of the name; its lists of names
                 # end them at a space.
-                flat = PurePosixPath("_".join(picture.picture.replace("/", "__").split()))
+                flat = PurePosixPath("_".join(str(flat_name(picture.picture)).split()))
                 name = unused_name(flat, lambda p: annotations / f"{p.stem}.xml")
                 with text_file(annotations / f"{name.stem}.xml", mode="x") as file:
                     _write_voc_file(data, picture, str(name), file)
@@ -41,7 +191,7 @@ def write_voc(data: DataSet, folder: Path) -> None:
                 chosen.write(f"{name.stem}\n")
 
 
-def _write_voc_file(data: DataSet, picture: Labelled, name: str, file: IO[str]) -> None:
+def _write_voc_file(data: DataSet, picture: Labelled, name: str, file: TextIOWrapper) -> None:
     height, width = picture.image_hw
     xml = XmlFile(file)
     with xml.element("annotation"):
@@ -74,82 +224,3 @@ def _voc_corners(
     height, width = image_hw
     x1, y1 = min(round(box[0]), width - 1), min(round(box[1]), height - 1)
     return x1 + 1, y1 + 1, max(round(box[2]), x1 + 1), max(round(box[3]), y1 + 1)
-
-
-def read_voc(folder: str | Path, *, split: Split | None = None) -> Annotated:
-    """Read a Pascal VOC data set: `Annotations/*.xml` and `JPEGImages`, or both in one folder.
-
-    VOC counts pixels from 1 and the last one in: x1 = xmin - 1, x2 = xmax. Boxes marked
-    as difficult count as crowds, neither target nor mistake. Classes are in alphabetical order.
-
-    Args:
-        folder: as above.
-        split: of those in `ImageSets/Main`.
-    Raises:
-        DataError: a file is missing, or an XML file lacks a field.
-    """
-    folder = Path(folder)
-    where = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
-    files = sorted(where.glob("*.xml"))
-    if split is not None:
-        chosen = folder / "ImageSets" / "Main" / f"{split}.txt"
-        if not chosen.is_file():
-            raise DataError(f"{chosen} does not exist; leave the split out to read all of {folder}")
-        stems = {_in_image_set(line) for line in chosen.read_text().splitlines() if line.strip()}
-        files = [file for file in files if file.stem in stems]
-    parsed = [_voc_file(file) for file in files]
-    names = sorted({name for _, _, objects in parsed for name, _, _ in objects})
-    rows = {name: row for row, name in enumerate(names)}
-    pictures = PictureFolder(folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder)
-    records = [
-        detection_record(
-            number,
-            file_name,
-            size,
-            [box for _, box, _ in objects],
-            [rows[name] for name, _, _ in objects],
-            [difficult for _, _, difficult in objects],
-        )
-        for number, (file_name, size, objects) in enumerate(parsed, start=1)
-    ]
-    return Annotated(
-        DetectionData(folder, tuple(names), tuple(range(1, len(names) + 1)), Packed(records)),
-        pictures,
-    )
-
-
-def _in_image_set(line: str) -> str:
-    """The picture that a line of an image set names; those of single classes say -1, 0 or 1 too."""
-    name, _, flag = line.strip().rpartition(" ")
-    return name.strip() if flag in ("-1", "0", "1") and name else line.strip()
-
-
-def _voc_file(
-    path: Path,
-) -> tuple[str, tuple[int, int], list[tuple[str, list[float], bool]]]:
-    """Picture, its height and width, and (name, xyxy, difficult) of each object."""
-    try:
-        tree = ElementTree.parse(path).getroot()
-        size = tree.find("size")
-        name = tree.findtext("filename") or f"{path.stem}.jpg"
-        if size is None:
-            raise DataError(f"{path} has no <size>")
-        image_hw = int(size.findtext("height", "")), int(size.findtext("width", ""))
-        objects = []
-        for entry in tree.iter("object"):
-            corners = entry.find("bndbox")
-            if corners is None:
-                raise DataError(f"{path}: an object has no <bndbox>")
-            x1, y1, x2, y2 = (
-                float(corners.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")
-            )
-            difficult = entry.findtext("difficult", "0").strip() == "1"
-            label = entry.findtext("name", "").strip()
-            if not label:
-                raise DataError(f"{path}: an object has no <name>")
-            objects.append((label, [x1 - 1, y1 - 1, x2, y2], difficult))
-    except (ElementTree.ParseError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is no Pascal VOC annotation: {error}") from error
-    return name, image_hw, objects

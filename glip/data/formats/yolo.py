@@ -1,41 +1,289 @@
-"""YOLO: `data.yaml` with the names, a text file of labels for each picture.
+"""YOLO and darknet: a text file of labels for each picture, the names of the classes beside them.
 
-A line is "class x y width height", centre and size in shares of the picture.
+A line is "class x y width height", centre and size in shares of the picture; of a polygon its
+corners, of a pose its box and then points. The names stand in `data.yaml` (ultralytics, Roboflow),
+in `classes.txt` (Label Studio, labelImg), or in a file that `obj.data` names (darknet, CVAT).
+
+Of the keys of `data.yaml` only `path` may lead elsewhere; all else is looked for below it.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+import msgspec
 import yaml
 
-from glip.choices import Split
-from glip.data.formats.layout import (
-    DataSet,
-    detection_record,
-    place_picture,
-    text_file,
-    unused_name,
-)
+from glip.data.faults import Faults
+from glip.data.formats.content import checked, read_text, read_yaml, text_lines
+from glip.data.formats.entries import Entry, Request, Shape, annotated
+from glip.data.formats.layout import DataSet, flat_name, place_picture, text_file, unused_name
 from glip.data.labels import Labelled
-from glip.data.packed import Packed
-from glip.data.pictures import PictureFolder
-from glip.data.records import Annotated, DetectionData, DetectionRecord
+from glip.data.matching import match_names
+from glip.data.pictures import PictureFolder, Pictures, open_pictures
+from glip.data.records import Annotated
 from glip.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+class _Settings(msgspec.Struct):
+    """`data.yaml`; every value is a word, so that a class may be called "no"."""
+
+    names: list[str] | dict[str, str]
+    path: str = ""
+    train: str | list[str] = ""
+    val: str | list[str] = ""
+    valid: str | list[str] = ""
+    test: str | list[str] = ""
+    kpt_shape: list[int] = msgspec.field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the settings of a data set say."""
+
+    file: Path
+    """Where they stand."""
+    names: Mapping[int, str]
+    base: Path
+    """Folder that the parts are below."""
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of each split, folders of pictures or text files that list them."""
+    point_values: int = 0
+    """Numbers of a pose that follow its box."""
+
+
+def settings_file_of(folder: Path) -> Path | None:
+    """The file with the names of a YOLO data set, if the folder is one."""
+    for name in ("data.yaml", "data.yml", "obj.data", "classes.txt", "labels/classes.txt"):
+        if (folder / name).is_file():
+            return folder / name
+    others = [*sorted(folder.glob("*.y*ml")), *sorted(folder.glob("*.data"))]
+    return next((file for file in others if is_settings_file(file)), None)
+
+
+def is_settings_file(file: Path) -> bool:
+    """Whether a YAML or `.data` file lists the names and pictures of a data set."""
+    try:
+        listing = read_listing(file)
+    except DataError:
+        return False
+    return bool(listing.parts) or (listing.base / "images").is_dir()
+
+
+def read_listing(file: Path) -> Listing:
+    """What the settings of a data set say.
+
+    Raises:
+        DataError: the file cannot be read, or has no names.
+    """
+    if file.suffix == ".txt":
+        base = file.parent.parent if file.parent.name == "labels" else file.parent
+        return Listing(file, _numbered(read_text(file).splitlines()), base)
+    if file.suffix == ".data":
+        return _read_darknet(file)
+    try:
+        settings = checked(read_yaml(file), _Settings)
+        names = settings.names
+        if isinstance(names, list):
+            numbered = dict(enumerate(names))
+        else:
+            numbered = {int(number): name for number, name in sorted(names.items())}
+    except ValueError as error:
+        raise DataError(f"{file}: needs 'names', a list of class names: {error}") from error
+    if len(numbered) != len(names):
+        raise DataError(f"{file}: 'names' has two names for one number, such as 0 and 00")
+    values = {
+        "train": settings.train,
+        "val": settings.val or settings.valid,
+        "test": settings.test,
+    }
+    parts = {
+        split: [value] if isinstance(value, str) else value
+        for split, value in values.items()
+        if value not in ("", "null", "~", [])
+    }
+    base = file.parent / settings.path.replace("\\", "/")
+    base = base if base.is_dir() else file.parent
+    return Listing(file, numbered, base, parts, math.prod(settings.kpt_shape or [0]))
+
+
+def read_yolo(request: Request) -> Annotated:
+    """Read a YOLO or darknet data set; a folder, or the file with its settings.
+
+    No label file, or an empty one, says that there is nothing of any class.
+
+    Raises:
+        DataError: there are no names, no pictures, or no labels at all.
+    """
+    path = request.path
+    file = settings_file_of(path) if path.is_dir() else path
+    if file is None:
+        raise DataError(f"{path} has no data.yaml with the names of its classes")
+    listing = read_listing(file)
+    if request.split is not None and request.split not in listing.parts:
+        known = ", ".join(listing.parts)
+        raise DataError(
+            f"{file} names no pictures for {request.split}, "
+            + (f"only for {known}" if known else "nor for any split; leave it out")
+        )
+    pictures = open_pictures(request.images or listing.base)
+    names = _wanted(listing, pictures, request)
+    labels = _Labels(listing, pictures)
+    entries = []
+    labelled = 0
+    for name in names:
+        found = labels.of(name)
+        labelled += found is not None
+        shapes = [] if found is None else list(_shapes(found, listing, request.faults))
+        entries.append(Entry(name, shapes, shares=True))
+    if names and not labelled:
+        looked = labels.candidates(names[0])[0]
+        raise DataError(f"{file}: no picture has labels; those of {names[0]} would be {looked}")
+    classes = {number: listing.names[number] for number in sorted(listing.names)}
+    return annotated(request, entries, classes=classes, pictures=pictures)
+
+
+def _read_darknet(file: Path) -> Listing:
+    """`obj.data`: "train = data/train.txt", "names = data/obj.names"."""
+    pairs = [line.partition("=") for line in read_text(file).splitlines()]
+    values = {key.strip(): value.strip() for key, _, value in pairs}
+    names = _below(file.parent, values.get("names", "obj.names"))
+    if names is None:
+        raise DataError(f"{file}: needs 'names', a file of class names below {file.parent}")
+    splits = {"train": values.get("train"), "val": values.get("valid"), "test": values.get("test")}
+    parts = {split: [value] for split, value in splits.items() if value}
+    return Listing(file, _numbered(read_text(names).splitlines()), file.parent, parts)
+
+
+def _numbered(lines: Sequence[str]) -> dict[int, str]:
+    return dict(enumerate(line.strip() for line in lines if line.strip()))
+
+
+def _below(base: Path, value: str) -> Path | None:
+    """The file or folder below `base` that a path of perhaps another machine ends in."""
+    parts = [part for part in value.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    if not parts:
+        return base
+    tails = (base.joinpath(*parts[first:]) for first in range(len(parts)))
+    return next((place for place in tails if place.exists()), None)
+
+
+def _wanted(listing: Listing, pictures: Pictures, request: Request) -> list[str]:
+    """Names of the pictures of the splits that were asked for, each once."""
+    splits = listing.parts if request.split is None else [request.split]
+    names: dict[str, None] = {}
+    for split in splits:
+        for value in listing.parts[split]:
+            names |= dict.fromkeys(_of_part(value, listing, pictures, request))
+    if listing.parts:
+        return list(names)
+    every = pictures.names()
+    inside = [name for name in every if name.startswith("images/")]
+    return inside or every
+
+
+def _of_part(value: str, listing: Listing, pictures: Pictures, request: Request) -> list[str]:
+    """Pictures of a folder, or those that a text file lists."""
+    place = _below(pictures.root, value) or _below(listing.base, value)
+    if place is None and request.images is None:
+        raise DataError(
+            f"{listing.file}: picture folder {value} does not exist below {listing.base}; set "
+            "'path' in the file, or say where the pictures are (--images)"
+        )
+    if place is not None and place.is_file():
+        lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
+        matched = match_names(pictures, dict.fromkeys(lines, ()), request.faults)
+        request.faults.count("images", len(lines) - len(matched))
+        for line in lines:
+            if line not in matched:
+                request.faults.add("missing pictures", f"{place}: {line}")
+        return [matched[line] for line in lines if line in matched]
+    if place is not None and place.is_relative_to(pictures.root):
+        below = place.relative_to(pictures.root)
+        return [(below / name).as_posix() for name in PictureFolder(place).names()]
+    return pictures.names()  # they lie where the user said, in no folders
+
+
+class _Labels:
+    """The label file of each picture."""
+
+    def __init__(self, listing: Listing, pictures: Pictures) -> None:
+        self._base = listing.base
+        self._root = pictures.root
+
+    def candidates(self, name: str) -> list[Path]:
+        """`labels` instead of the last `images` of the path, or beside it, or in one folder."""
+        found = []
+        for root in dict.fromkeys((self._root, self._base)):
+            parts = list((root / name).parts)
+            if "images" in parts:
+                parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+                found.append(Path(*parts).with_suffix(".txt"))
+            found.append((root / name).with_suffix(".txt"))
+        text = PurePosixPath(name).with_suffix(".txt")
+        return [*found, self._base / "labels" / text, self._base / "labels" / text.name]
+
+    def of(self, name: str) -> Path | None:
+        """The one that is there."""
+        return next((file for file in self.candidates(name) if file.is_file()), None)
+
+
+def _shapes(path: Path, listing: Listing, faults: Faults) -> Iterator[Shape]:
+    """The lines of a label file."""
+    for row, line in text_lines(path, faults):
+        where = f"{path}:{row}"
+        try:
+            number, *values = map(float, line.replace(",", " ").split())
+        except ValueError:
+            faults.add("lines", f"{where} is not numbers: {line.strip()!r:.80}")
+            continue
+        points = _points(values, listing, faults)
+        if number not in listing.names:
+            faults.add("lines", f"{where}: class {number:g} is not in {listing.file}")
+        elif points is None:
+            faults.add("lines", f"{where} is not 'class x y width height': {line.strip()!r:.80}")
+        else:
+            yield Shape(int(number), points)
+
+
+def _points(
+    values: Sequence[float], listing: Listing, faults: Faults
+) -> list[tuple[float, float]] | None:
+    """Corners of a box or a polygon in shares; None if the numbers are neither."""
+    if not all(map(math.isfinite, values)):
+        return None
+    if len(values) == 5 or (len(values) >= 7 and len(values) % 2 and not listing.point_values):
+        faults.note("a column behind the box is no part of it (a score or a track)")
+        values = values[:-1]
+    if listing.point_values and len(values) == 4 + listing.point_values:
+        values = values[:4]
+    if len(values) >= 6 and len(values) % 2 == 0:
+        return list(zip(values[::2], values[1::2], strict=True))
+    if len(values) != 4 or min(values[2:]) < 0:
+        return None
+    x, y, w, h = values
+    return [(x - w / 2, y - h / 2), (x + w / 2, y + h / 2)]
 
 
 def write_yolo(data: DataSet, folder: Path) -> None:
-    """Write `data.yaml`, `images` and `labels`."""
+    """Write `data.yaml`, `images` and `labels`.
+
+    Pictures lie in one folder for each part, those of sub-folders under a name that tells where
+    they were: supervision and datumaro see no deeper.
+    """
     numbers = {name: number for number, name in enumerate(data.names)}
     found: dict[str, str] = {}
     for part in data.parts:
         place = f"images/{part or 'train'}"
         for picture in data.of(part):
             name = unused_name(
-                PurePosixPath(place) / picture.picture, lambda p: folder / _labels_of(p)
+                PurePosixPath(place) / flat_name(picture.picture),
+                lambda p: folder / _labels_of(p),
             )
             labels = folder / _labels_of(name)
             labels.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +293,9 @@ def write_yolo(data: DataSet, folder: Path) -> None:
                     file.write(f"{numbers[label.name]} {values}\n")
             place_picture(data, picture.picture, folder / name)
             found[part or "train"] = place  # readers take a part without pictures for a mistake
-    settings = {**found, "names": dict(enumerate(data.names))}
+    # ultralytics asks for both parts, also where nothing is held out.
+    both = {split: found.get(split) or next(iter(found.values())) for split in found and SPLITS[:2]}
+    settings = {**both, "names": dict(enumerate(data.names))}
     with text_file(folder / "data.yaml") as file:
         yaml.safe_dump(settings, file, allow_unicode=True, sort_keys=False)
 
@@ -64,131 +314,3 @@ def _centre_and_size(
     height, width = picture.image_hw
     x1, y1, x2, y2 = box
     return (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
-
-
-def read_yolo(folder: str | Path, *, split: Split | None = None) -> Annotated:
-    """Read a YOLO data set: `data.yaml`, and "class x y width height" in shares of the picture.
-
-    Pictures lie in the folders that `data.yaml` names for `train`, `val` and `test`, or else below
-    `images`; the labels of `…/images/a.jpg` are `…/labels/a.txt`. No file, or an empty one, says
-    that there is nothing of any class.
-
-    Args:
-        folder: with `data.yaml`.
-        split: of those that `data.yaml` names.
-    Raises:
-        DataError: a file is missing or a line is not five numbers.
-        ImageError: the size of a picture cannot be read.
-    """
-    folder = Path(folder)
-    settings_file, settings, names = read_settings(folder)
-    rows = {number: row for row, number in enumerate(sorted(names))}
-    named = [key for key in ("train", "val", "test") if settings.get(key)]
-    if split is not None and split not in named:
-        raise DataError(
-            f"{settings_file} names no pictures for {split}, "
-            + (f"only for {', '.join(named)}" if named else "nor for any split; leave it out")
-        )
-    wanted = named if split is None else [split]
-    roots = [root for key in wanted for root in _yolo_folders(folder, settings, key)]
-    roots = list(dict.fromkeys(roots)) or [folder / "images"]
-    for root in roots:
-        if not root.is_dir():
-            raise DataError(f"{settings_file}: picture folder {root} does not exist")
-    # `path:` may lead anywhere; pictures are named from a folder that holds them all.
-    if not all(root.is_relative_to(folder) for root in roots):
-        folder = Path(os.path.commonpath([os.path.abspath(root) for root in roots]))
-        roots = [Path(os.path.abspath(root)) for root in roots]
-    pictures = PictureFolder(folder)
-    records: list[DetectionRecord] = []
-    for root in roots:
-        for name in PictureFolder(root).names():
-            picture = root / name
-            file_name = picture.relative_to(folder).as_posix()
-            height, width = pictures.size_hw(file_name)
-            boxes, labels = [], []
-            for line, (number, x, y, w, h) in _yolo_lines(_label_file(picture)):
-                if number not in rows:
-                    raise DataError(f"{line}: class {number:g} is not in {settings_file}")
-                boxes.append(
-                    [
-                        (x - w / 2) * width,
-                        (y - h / 2) * height,
-                        (x + w / 2) * width,
-                        (y + h / 2) * height,
-                    ]
-                )
-                labels.append(rows[int(number)])
-            records.append(
-                detection_record(len(records) + 1, file_name, (height, width), boxes, labels)
-            )
-    numbers = sorted(names)
-    data = DetectionData(
-        settings_file.parent, tuple(str(names[n]) for n in numbers), tuple(numbers), Packed(records)
-    )
-    return Annotated(data, pictures)
-
-
-def read_settings(folder: Path) -> tuple[Path, Mapping[str, Any], dict[int, Any]]:
-    """The settings file of a YOLO folder, its content, and the names by number."""
-    file = settings_file_of(folder)
-    if file is None:
-        raise DataError(f"{folder} has no data.yaml with the names of its classes")
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-        names = settings["names"]
-        if isinstance(names, list):
-            return file, settings, dict(enumerate(names))
-        return file, settings, {int(number): name for number, name in names.items()}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{file}: needs 'names', a list of class names") from error
-
-
-def settings_file_of(folder: Path) -> Path | None:
-    """The settings of a YOLO data set, if the folder is one."""
-    files = (folder / "data.yaml", folder / "data.yml")
-    return next((file for file in files if file.is_file()), None)
-
-
-def _yolo_folders(folder: Path, settings: Mapping[str, Any], key: str) -> list[Path]:
-    """The picture folders of a split; Roboflow writes them relative to a place that is not
-    there.
-    """
-    values = settings[key] if isinstance(settings[key], list) else [settings[key]]
-    base = folder / str(settings.get("path") or "")
-    found = []
-    for value in values:
-        tries = [base / value, folder / value, folder / str(value).removeprefix("../")]
-        found.append(next((place for place in tries if place.is_dir()), tries[-1]))
-    return found
-
-
-def _label_file(picture: Path) -> Path:
-    """`labels` instead of the last `images` of the path, or else beside the picture."""
-    parts = list(picture.parts)
-    if "images" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts).with_suffix(".txt")
-
-
-def _yolo_lines(path: Path) -> list[tuple[str, tuple[float, float, float, float, float]]]:
-    """Where each line stands and its five numbers; of a polygon its box."""
-    if not path.is_file():
-        return []
-    lines = []
-    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            number, *values = map(float, line.split())
-        except ValueError as error:
-            raise DataError(f"{path}:{row} is not numbers: {line!r}") from error
-        if len(values) >= 6 and len(values) % 2 == 0:
-            xs, ys = values[::2], values[1::2]
-            x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
-            values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-        if len(values) != 4:
-            raise DataError(f"{path}:{row} is not 'class x y width height': {line!r}")
-        x, y, w, h = values
-        lines.append((f"{path}:{row}", (number, x, y, w, h)))
-    return lines

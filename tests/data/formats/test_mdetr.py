@@ -49,7 +49,7 @@ def test_boxes_without_words_are_left_out_and_counted(mdetr, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = parse_grounding(mdetr, tmp_path / "m.json")
     assert len(data.records[0].boxes) == 1
-    assert "left out 1 boxes that belong to no word" in caplog.text
+    assert "boxes belong to no word and are left out (1)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_spans_of_a_phrase(spans, expected):
     [
         (
             lambda m: m["annotations"][0].update(tokens_positive=[[0, 99]]),
-            r"tokens_positive \[\[0, 99",
+            r"has \[\[0, 99\]\] in 28 characters",
         ),
-        (lambda m: m["annotations"][0].update(bbox="x"), "annotation 1 has bbox x"),
+        (lambda m: m["annotations"][0].update(bbox="x"), r"annotation 1 \(image 1\) has bbox x"),
         (lambda m: m["annotations"][0].update(image_id=7), "belongs to image 7"),
-        (lambda m: m["images"][0].pop("caption"), "image 1 has no 'caption'"),
-        (lambda m: m["images"][0].pop("height"), "no positive 'width' and 'height'"),
-        (lambda m: m["images"].append(m["images"][0]), "image id 1 occurs twice"),
+        (lambda m: m["images"][0].pop("caption"), "image 1 has the caption None"),
+        (lambda m: m["images"][0].pop("height"), "image 1 has no positive width and height"),
+        (lambda m: m["images"].append(m["images"][0]), "id 1; 1 of 3 images cannot"),
         (lambda m: m.pop("images"), "no list 'images'"),
     ],
 )

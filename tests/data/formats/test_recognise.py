@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from glip.data.formats.recognise import Part, read_annotated, recognise, train_and_val
-from glip.data.formats.voc import read_voc
-from glip.data.formats.yolo import read_yolo
 from glip.data.records import DetectionData, GroundingData
 from glip.errors import DataError
 
@@ -27,7 +25,7 @@ def yolo(tmp_path, draw):
 
 
 def test_yolo_boxes_are_pixels(yolo):
-    annotated = read_yolo(yolo, split="train")
+    annotated = read_annotated(yolo, split="train")
     data = annotated.data
     assert data.names == ("cat", "dog") and data.category_ids == (0, 1)
     first, empty = data.records
@@ -55,27 +53,27 @@ def test_yolo_polygon_is_its_box_and_all_splits_are_read(yolo):
 def test_broken_yolo_line_is_named(yolo, line, message):
     (yolo / "train" / "labels" / "a.txt").write_text(line)
     with pytest.raises(DataError, match=message):
-        read_yolo(yolo)
+        read_annotated(yolo)
 
 
 def test_yolo_without_names(yolo):
     (yolo / "data.yaml").write_text("train: x\n")
     with pytest.raises(DataError, match="needs 'names'"):
-        read_yolo(yolo)
+        read_annotated(yolo)
 
 
 def test_yolo_split_that_is_not_named_is_no_other(yolo):
     (yolo / "data.yaml").write_text("train: train/images\nnames: [cat, dog]\n")
     with pytest.raises(DataError, match=r"data.yaml names no pictures for test, only for train"):
-        read_yolo(yolo, split="test")
+        read_annotated(yolo, split="test")
 
 
 def test_yolo_pictures_may_lie_elsewhere(yolo, tmp_path_factory):
     far = tmp_path_factory.mktemp("far") / "data.yaml"
     far.write_text(f"path: {yolo}\ntrain: train/images\nnames: [cat, dog]\n")
-    annotated = read_yolo(far.parent)
+    annotated = read_annotated(far.parent)
     first = annotated.data.records[0]
-    assert first.file_name == "a.png" and first.labels.tolist() == [1, 0]
+    assert first.file_name == "train/images/a.png" and first.labels.tolist() == [1, 0]
     assert annotated.pictures.read(first.file_name).size == (60, 40)
 
 
@@ -116,10 +114,10 @@ def test_voc_lists_name_pictures_whose_names_have_blanks(voc):
 
 
 def test_broken_voc_file_is_named(voc):
-    with pytest.raises(DataError, match=r"z.xml is no Pascal VOC"):
-        read_voc(voc)
+    with pytest.raises(DataError, match=r"z.xml is not valid XML"):
+        read_annotated(voc)
     with pytest.raises(DataError, match=r"train.txt does not exist"):
-        read_voc(voc, split="train")
+        read_annotated(voc, split="train")
 
 
 def test_every_format_is_recognised(coco, tmp_path, yolo, voc):
@@ -145,9 +143,9 @@ def test_what_is_no_data_set_says_what_would_be(tmp_path):
         read_annotated(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_annotated(tmp_path / "nothing")
-    (tmp_path / "data.yaml").write_text("names: []")
-    with pytest.raises(DataError, match="pass its folder"):
-        read_annotated(tmp_path / "data.yaml")
+    (tmp_path / "x.parquet").touch()
+    with pytest.raises(DataError, match="is a Parquet table; write its rows as COCO"):
+        read_annotated(tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize(

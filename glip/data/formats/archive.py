@@ -1,0 +1,92 @@
+"""Exports that come as a zip: unpacked for as long as the program runs, and no longer.
+
+Nothing in an archive decides where a file goes: names that lead out of it and links are passed
+over, and what would unpack to far more than it weighs is refused. Knows no format.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path
+
+from glip.data.pictures import is_inside
+from glip.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 64 << 30
+"""Bytes that an archive may unpack to."""
+HARMLESS = 1 << 30
+"""Bytes below which it does not matter how well it is packed."""
+MOST_PACKED = 100
+"""Times an archive may unpack to more than it weighs."""
+
+_unpacked: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a path is a zip, whatever its name."""
+    return path.is_file() and path.suffix.lower() == ".zip"
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file was unpacked here, so that nothing that stays may refer to it."""
+    return any(path.is_relative_to(Path(folder.name)) for folder in _unpacked.values())
+
+
+def unpacked(path: Path) -> Path:
+    """The folder that an archive holds; of an archive that was unpacked before, the same one.
+
+    Raises:
+        DataError: it is damaged, locked, or too large.
+    """
+    known = path.stat()
+    key = str(path.absolute()), known.st_mtime_ns, known.st_size
+    if key not in _unpacked:
+        folder = tempfile.TemporaryDirectory(prefix="glip-")
+        try:
+            _unpack(path, Path(folder.name))
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            RuntimeError,
+            ValueError,
+            NotImplementedError,
+        ) as error:
+            folder.cleanup()
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path} cannot be unpacked: {error}") from error
+        _unpacked[key] = folder
+    return _only_folder(Path(_unpacked[key].name))
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    passed_over = 0
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        size = sum(member.file_size for member in members)
+        if size > LARGEST or size > max(HARMLESS, MOST_PACKED * path.stat().st_size):
+            raise DataError(
+                f"{path} would unpack to {size:,} bytes; unpack it yourself if you trust it"
+            )
+        for member in members:
+            if not is_inside(member.filename) or stat.S_ISLNK(member.external_attr >> 16):
+                passed_over += 1
+                continue
+            target = folder / member.filename
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as packed, target.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+    if passed_over:
+        logger.warning("%s: passed over %d names that lead out of it", path, passed_over)
+
+
+def _only_folder(folder: Path) -> Path:
+    """The folder in a folder that holds nothing else, as many archives have one."""
+    inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder

@@ -1,0 +1,183 @@
+"""Which picture an annotation file means by a name, and where its pictures are.
+
+Files travel: their names hold backslashes, drives, folders of another machine, addresses, blanks as
+%20, letters in another Unicode form, suffixes in another case, or none. A name that is no picture
+is therefore looked for by what it ends in, longest ending first, and at last by its base name
+where only one picture has it. Nothing outside the given folder or tar is ever looked at. Knows
+nothing about formats.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from glip.data.faults import Faults
+from glip.data.pictures import PICTURE_SUFFIXES, Pictures, open_pictures
+from glip.errors import DataError, ImageError
+
+BESIDE = ("images", "data", "JPEGImages", "img", "imgs", "photos")
+"""Folders that hold the pictures of the annotations beside them, by habit."""
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "json", "ann", "xmls")
+"""Folders that hold annotations only, by habit; the pictures are beside them."""
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+"""What Label Studio puts before the names of pictures that are uploaded to it."""
+
+
+def pictures_for(annotations: Path, images: str | Path | None, names: Sequence[str]) -> Pictures:
+    """The pictures of an annotation file or folder.
+
+    Args:
+        annotations: file or folder; what is not said is looked for beside it or in it.
+        images: folder or tar, if the user said one.
+        names: of some pictures of the file; the right place holds one of them.
+    Raises:
+        DataError: no place holds any of them, or `images` does not exist.
+    """
+    places = list(_places(Path(annotations))) if images is None else [Path(images)]
+    opened = [open_pictures(place) for place in places if images is not None or place.exists()]
+    for pictures in opened:
+        if not names or any(name in pictures for name in names):
+            return pictures
+    for pictures in opened:
+        index = _Index(pictures)
+        if any(index.find(name, ()) for name in names):
+            return pictures
+    hint = "say where the pictures are (--images)"
+    if images is not None:
+        hint = "names in the file are relative to the picture folder"
+        above = Path(images).parent
+        if any(name in open_pictures(above) for name in names):
+            hint = f"did you mean {above}?"
+    looked = ", ".join(map(str, dict.fromkeys(pictures.root for pictures in opened)))
+    raise DataError(f"{annotations}: picture {names[0]} is not in {looked}; {hint}")
+
+
+def match_names(
+    pictures: Pictures, names: Mapping[str, Sequence[str]], faults: Faults | None = None
+) -> dict[str, str]:
+    """The picture that each name means.
+
+    Two names that no picture has, and that could both mean the same one, mean none.
+
+    Args:
+        pictures: Where they are.
+        names: Each name of a file -> other names that its picture may have.
+        faults: Is told of names that were not met as they are written.
+    Returns:
+        Name -> name of a picture; names without a picture are left out.
+    """
+    plain = {name: PurePosixPath(name).as_posix() for name in names}
+    exact = {name: plain[name] for name in names if name in pictures}
+    if len(exact) == len(names):
+        return exact
+    index = _Index(pictures)
+    loose: dict[str, str] = {}
+    claims: dict[str, int] = dict.fromkeys(exact, 1)
+    for name, others in names.items():
+        if name not in exact and (found := index.find(name, others)) is not None:
+            loose[name] = found
+            claims[found] = claims.get(found, 0) + 1
+    sure = {name: found for name, found in loose.items() if claims[found] == 1}
+    if sure and faults is not None:
+        name, found = next(iter(sure.items()))
+        faults.note(f"picture names were matched by what they end in, as {name!r} by {found!r}",
+                    len(sure))  # fmt: skip
+    return exact | sure
+
+
+class _Index:
+    """The pictures of a folder or tar by normal forms of their names."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._paths: dict[str, str | None] = {}
+        self._bases: dict[str, str | None] = {}
+        self._stems: dict[str, str | None] = {}
+        try:
+            known = pictures.names()
+        except ImageError:  # a folder without pictures
+            known = []
+        for name in known:
+            path = PurePosixPath(name)
+            for table, key in (
+                (self._paths, name), (self._bases, path.name), (self._stems, path.stem)
+            ):  # fmt: skip
+                key = _normal(key)
+                table[key] = None if key in table else name
+
+    def find(self, name: str, others: Sequence[str]) -> str | None:
+        """The only picture that a name can mean, if there is one."""
+        variants = [variant for one in (name, *others) for variant in _variants(one)]
+        for parts in variants:
+            for first in range(len(parts)):
+                if found := self._path("/".join(parts[first:])):
+                    return found
+        for table in (self._bases, self._stems):
+            for parts in variants:
+                base = parts[-1]
+                if table is self._stems and _has_suffix(base):
+                    continue
+                if found := table.get(_normal(base)):
+                    return found
+        return None
+
+    def _path(self, name: str) -> str | None:
+        return name if name in self._pictures else self._paths.get(_normal(name))
+
+
+def _variants(name: str) -> Iterator[list[str]]:
+    """Ways to read a name, each as its parts."""
+    readings = [name.replace("\\", "/")]
+    if "://" in name or "?" in name:
+        try:
+            address = urlsplit(name)
+            readings = [*parse_qs(address.query).get("d", []), address.path]
+        except ValueError:  # such as a bracket where a host should be
+            pass
+    plain = [unquote(reading) for reading in readings]
+    uploaded = [_without_hash(reading) for reading in (*readings, *plain)]
+    spread = [reading.replace("__", "/") for reading in plain]  # as our writers flatten folders
+    for reading in dict.fromkeys((*readings, *plain, *uploaded, *spread)):
+        parts = [part for part in reading.split("/") if part not in ("", ".", "..")]
+        if parts:
+            yield parts
+
+
+def _without_hash(name: str) -> str:
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{_UPLOADED.sub('', base)}"
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _has_suffix(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def _places(annotations: Path) -> Iterator[Path]:
+    """Where the pictures of annotations may be, likeliest first.
+
+    COCO has `annotations/instances_train2017.json` beside `train2017`, CVAT
+    `annotations/instances_default.json` beside `images/default`, FiftyOne `labels.json` beside
+    `data`, others `train.json` beside `images.tar`.
+    """
+    base = annotations if annotations.is_dir() else annotations.parent
+    part = "" if annotations.is_dir() else annotations.stem.rsplit("_", 1)[-1]
+    bases = [base]
+    if base.name.lower() in ANNOTATION_FOLDERS:
+        bases.append(base.parent)
+    for place in bases:
+        yield place
+        yield from (place / name for name in BESIDE)
+        if part:
+            yield from (place / "images" / part, place / part)
+        yield place / "images.tar"
+        if part:
+            yield place / f"{part}.tar"
