@@ -152,7 +152,7 @@ def read_other_words(path: Path) -> dict[str, str]:
         DataError: It cannot be read.
         ConfigError: It holds something else, or nothing.
     """
-    from glip.data.formats.coco import read_json
+    from glip.data.formats.content import read_json
 
     content = read_json(path)
     if not isinstance(content, dict) or not content:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -44,8 +45,8 @@ def pictures_for(annotations: Path, images: str | Path | None, names: Sequence[s
         if not names or any(name in pictures for name in names):
             return pictures
     for pictures in opened:
-        index = _Index(pictures)
-        if any(index.find(name, ()) for name in names):
+        finder = Finder(pictures)
+        if any(finder.find(name) for name in names):
             return pictures
     hint = "say where the pictures are (--images)"
     if images is not None:
@@ -75,11 +76,11 @@ def match_names(
     exact = {name: plain[name] for name in names if name in pictures}
     if len(exact) == len(names):
         return exact
-    index = _Index(pictures)
+    finder = Finder(pictures)
     loose: dict[str, str] = {}
     claims: dict[str, int] = dict.fromkeys(exact, 1)
     for name, others in names.items():
-        if name not in exact and (found := index.find(name, others)) is not None:
+        if name not in exact and (found := finder.find(name, others)) is not None:
             loose[name] = found
             claims[found] = claims.get(found, 0) + 1
     sure = {name: found for name, found in loose.items() if claims[found] == 1}
@@ -90,44 +91,59 @@ def match_names(
     return exact | sure
 
 
-class _Index:
-    """The pictures of a folder or tar by normal forms of their names."""
+class Finder:
+    """Looks up one name after the other in a folder or tar.
+
+    Its names are listed once, and only if a name is met by no ending.
+    """
 
     def __init__(self, pictures: Pictures) -> None:
         self._pictures = pictures
-        self._paths: dict[str, str | None] = {}
-        self._bases: dict[str, str | None] = {}
-        self._stems: dict[str, str | None] = {}
-        try:
-            known = pictures.names()
-        except ImageError:  # a folder without pictures
-            known = []
-        for name in known:
-            path = PurePosixPath(name)
-            for table, key in (
-                (self._paths, name), (self._bases, path.name), (self._stems, path.stem)
-            ):  # fmt: skip
-                key = _normal(key)
-                table[key] = None if key in table else name
 
-    def find(self, name: str, others: Sequence[str]) -> str | None:
-        """The only picture that a name can mean, if there is one."""
+    def find(self, name: str, others: Sequence[str] = ()) -> str | None:
+        """The only picture that a name can mean, if there is one.
+
+        Args:
+            name: as a file has it.
+            others: names that the picture may have besides.
+        """
+        if name in self._pictures:
+            return PurePosixPath(name).as_posix()
         variants = [variant for one in (name, *others) for variant in _variants(one)]
-        for parts in variants:
-            for first in range(len(parts)):
-                if found := self._path("/".join(parts[first:])):
-                    return found
-        for table in (self._bases, self._stems):
+        tails = ["/".join(parts[first:]) for parts in variants for first in range(len(parts))]
+        for tail in tails:
+            if tail in self._pictures:
+                return tail
+        paths, bases, stems = self._tables
+        for tail in tails:
+            if found := paths.get(_normal(tail)):
+                return found
+        for table in (bases, stems):
             for parts in variants:
                 base = parts[-1]
-                if table is self._stems and _has_suffix(base):
+                if table is stems and _has_suffix(base):
                     continue
                 if found := table.get(_normal(base)):
                     return found
         return None
 
-    def _path(self, name: str) -> str | None:
-        return name if name in self._pictures else self._paths.get(_normal(name))
+    @cached_property
+    def _tables(self) -> tuple[_Table, _Table, _Table]:
+        """Names by the normal form of their path, base and stem; None for what several have."""
+        tables: tuple[_Table, _Table, _Table] = ({}, {}, {})
+        try:
+            known = self._pictures.names()
+        except ImageError:  # a folder without pictures
+            known = []
+        for name in known:
+            path = PurePosixPath(name)
+            for table, part in zip(tables, (name, path.name, path.stem), strict=True):
+                key = _normal(part)
+                table[key] = None if key in table else name
+        return tables
+
+
+_Table = dict[str, str | None]
 
 
 def _variants(name: str) -> Iterator[list[str]]:

@@ -23,8 +23,15 @@ from typing import IO, Any, NamedTuple
 from PIL import Image
 
 from glip.data.formats.recognise import read_grounding
-from glip.data.matching import pictures_for
-from glip.data.pictures import PictureFolder, Pictures, decode, open_pictures
+from glip.data.matching import Finder, pictures_for
+from glip.data.pictures import (
+    PICTURE_SUFFIXES,
+    TAR_ERRORS,
+    Bounded,
+    PictureFolder,
+    Pictures,
+    decode,
+)
 from glip.errors import DataError
 from glip.images import list_images
 
@@ -38,7 +45,6 @@ CAPTION_FIELDS = ("caption", "captions", "text", "sentence", "sentences", "alt_t
 MOST_CAPTIONS = 1000
 """Captions of one entry; a picture with more comes in several, to keep memory in bounds."""
 _LONGEST_FIELD = 1 << 24  # characters of a cell; the csv module stops at 2 ** 17 by itself
-_PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
 
 
 class Place(NamedTuple):
@@ -97,6 +103,7 @@ class CaptionSet:
                 f"{self._shards[0]} is a shard and {other} is none; run them one after the other"
             )
         self._pictures: Pictures | None = None
+        self._finder: Finder | None = None
         if self._shards:
             if images is not None:
                 raise DataError(f"{self._shards[0]} brings its pictures; leave out images {images}")
@@ -104,6 +111,7 @@ class CaptionSet:
             next(iter(self), None)
         else:
             self._pictures = self._find_pictures(images)
+            self._finder = Finder(self._pictures)
             self.root = self._pictures.root
 
     def __iter__(self) -> Iterator[Captioned]:
@@ -117,7 +125,10 @@ class CaptionSet:
         """
         for number, path in enumerate(self.paths):
             for row, entry in self._entries(path, lambda row, n=number: wanted(_key(n, row))):  # type: ignore[misc]
-                yield Captioned(_key(number, row), *entry)
+                name = entry.picture
+                if self._finder is not None and entry.fault is None:
+                    name = self._finder.find(name) or name
+                yield Captioned(_key(number, row), name, *entry[1:])
 
     def load(self, entry: Captioned) -> Image.Image:
         """The picture of an entry, upright and RGB; from any thread.
@@ -173,8 +184,6 @@ class CaptionSet:
                 break
         if not some:
             raise DataError(f"{', '.join(map(str, self.paths))}: there is no caption in it")
-        if all(Path(name).is_absolute() for name in some):
-            return open_pictures(images or self.paths[0].parent)
         return pictures_for(self.paths[0], images, some)
 
 
@@ -243,12 +252,15 @@ def _from_shard(
     """Files that follow one another and share a name up to its first period are one entry."""
     row = -1
     try:
-        with tarfile.open(path, "r:") as archive:
+        with (
+            path.open("rb") as file,
+            tarfile.open(fileobj=Bounded(file, path.stat().st_size), mode="r:") as archive,
+        ):
             for stem, members in _samples(archive):
                 row += 1
                 if wanted(row):
                     yield row, _from_sample(path, name, stem, members, archive)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except TAR_ERRORS as error:
         if row < 0:
             raise DataError(
                 f"{path} cannot be read as an uncompressed tar ({error}); unpack it, or pack it "
@@ -282,7 +294,7 @@ def _from_sample(
     members: Mapping[str, tarfile.TarInfo],
     archive: tarfile.TarFile,
 ) -> _Entry:
-    picture = next((m for s, m in members.items() if f".{s}" in _PICTURE_SUFFIXES), None)
+    picture = next((m for s, m in members.items() if f".{s}" in PICTURE_SUFFIXES), None)
     if picture is None:
         return _Entry(f"{name}/{stem.lstrip('./')}", fault=f"{path}: {stem} has no picture")
     full_name = f"{name}/{picture.name.removeprefix('./')}"

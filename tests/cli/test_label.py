@@ -130,7 +130,7 @@ def test_corrected_labels_come_back(
         (["--classes", "cat", "--max-detections", "0"], "max_detections must be a whole number"),
         (["--classes", "cat", "--images", "none"], "picture folder none does not exist"),
         (["--ontology", "none.yaml"], "none.yaml cannot be opened: No such file or directory"),
-        (["--corrected", "none.json"], "none.json cannot be opened: No such file or directory"),
+        (["--corrected", "none.json"], "none.json does not exist"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -42,6 +42,6 @@ def test_photos_that_were_changed_after_labelling(toy, tmp_path, caplog, spoil):
 
 def test_nobody_asked(toy, tmp_path):
     path, detector = toy
-    (path.parent / "0.png").unlink()
+    halved(path.parent / "0.png")
     results = run_task(TaskOptions(examine=False), detector, [path], tmp_path / "out")
     assert "doubts" not in results

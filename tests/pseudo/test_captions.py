@@ -115,11 +115,15 @@ def test_bad_lines_are_faults_of_their_own(tmp_path):
     ]
 
 
-def test_absolute_paths_need_no_folder(tmp_path):
+def test_absolute_paths_are_met_below_the_folder_only(tmp_path):
     picture = save(tmp_path / "far" / "a.png")
     (tmp_path / "x.tsv").write_text(f"{picture}\ta cat\n")
     captions = CaptionSet(tmp_path / "x.tsv")
     assert captions.load(next(iter(captions))).size == (30, 20)
+    (tmp_path / "near").mkdir()
+    save(tmp_path / "near" / "b.png")
+    with pytest.raises(DataError, match=r"is not in .*near"):
+        CaptionSet(tmp_path / "x.tsv", tmp_path / "near")
 
 
 def test_folder_with_texts_beside_the_pictures(tmp_path):

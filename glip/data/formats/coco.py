@@ -83,10 +83,8 @@ class Category(msgspec.Struct):
 def read_coco(request: Request) -> Annotated:
     """Read a COCO or LVIS file and find its pictures."""
     names = some_names(request.content)
-    pictures = pictures_for(request.path, request.images, names) if names else None
+    pictures = pictures_for(request.path, request.images, names)
     data = parse_detection(request.content, request.path, pictures=pictures, faults=request.faults)
-    if pictures is None:
-        raise DataError(f"{request.path} names no picture")
     return Annotated(data, pictures, request.faults)
 
 

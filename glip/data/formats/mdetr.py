@@ -62,8 +62,6 @@ def has_captions(content: Any) -> bool:
 def read_mdetr(request: Request) -> Annotated:
     """Read an MDETR or COCO captions file and find its pictures."""
     names = some_names(request.content)
-    if not names:
-        raise DataError(f"{request.path} names no picture")
     pictures = pictures_for(request.path, request.images, names)
     data = parse_grounding(request.content, request.path, pictures=pictures, faults=request.faults)
     return Annotated(data, pictures, request.faults)

@@ -92,10 +92,6 @@ def read_odvg(request: Request) -> Annotated:
     """Read lines of captions, or of classes where there is a label map; a file or a folder."""
     path, faults = request.path, request.faults
     names = list(_some_names(path))
-    if not names:
-        raise DataError(
-            f"{path} names no picture; each line needs 'filename', 'height' and 'width'"
-        )
     pictures = pictures_for(path, request.images, names)
     label_map = request.label_map or (label_map_of(path) if label_map_of(path).is_file() else None)
     if label_map is not None:
