@@ -6,6 +6,7 @@ Whatever `glip.data.formats.recognise` reads comes back. Knows nothing about for
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ class Corrected:
 
 
 def read_corrected(
-    path: str | Path,
-    images: str | Path | None = None,
+    path: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None = None,
     *,
     names: Sequence[str] | None = None,
     order: Sequence[str] | None = None,
@@ -54,6 +55,7 @@ def read_corrected(
         DataError: the file cannot be read, or has a class that is not in `names`.
     """
     path = Path(path)
+    images = None if images is None else Path(images)
     annotated = read_annotated(path, images, classes=names or order, max_bad=max_bad)
     data = annotated.data
     if isinstance(data, GroundingData):
