@@ -6,6 +6,12 @@ differ from phrase to phrase, and boxes differ from the anchors they came from.
 
 from __future__ import annotations
 
+import os
+
+# Kernels run on a CPU, unless one asks for a GPU with TRITON_INTERPRET=0. Triton reads it when it
+# is first imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -1,38 +1,24 @@
 """Dynamic head block: deformable convolution, scale attention, dynamic ReLU (arXiv 2106.08322).
 
-Each level hears itself and its two neighbours. The normalised maps are never written out: a group
-norm is one factor and one offset per channel, gates and the dynamic ReLU (arXiv 2003.10027) need
-only means of channels, so all that follows the convolutions is one weighted sum of their raw
-results.
+Each level hears itself and its two neighbours. What is as large as the maps happens in
+`glip/model/ops`; what stands here works on means of their channels.
 
-Letters: B images, A cells of all levels in one row, C channels, n = h · w cells of one level.
+Letters: B images, A cells of all levels in one row, C channels, L levels; S candidates of all
+levels, which `glip/model/ops/levels.py` calls segments.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glip.model.ops.deform import (
-    SamplingPlan,
-    join_plans,
-    reread_at_coarser_size,
-    sampled_matmul,
-    sampling_plan,
-)
-from glip.model.ops.tiles import tile_length
-
-TAPS = 9  # of a 3x3 kernel
-OFFSETS = 2 * TAPS  # dy and dx of each
-
-# Of what follows the convolutions, numbers of each cell and channel that are in use at a time.
-LIVE = 8
+from glip.model.ops import by_level, table
+from glip.model.ops.levels import MOVES, TAPS, membership
 
 
 class DeformableConv(nn.Module):
@@ -50,57 +36,13 @@ class DeformableConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.norm = nn.GroupNorm(groups, channels)
 
-    def forward(self, table: Tensor, plans: Sequence[SamplingPlan]) -> list[Tensor]:
-        """Raw results, before the norm, one (B, n, C) for each plan, all in one pass."""
-        rows = sampled_matmul(table, join_plans(plans), self.weight, self.bias)
-        return list(rows.split([plan.indices.shape[1] for plan in plans], 1))
 
+class _Choice(NamedTuple):
+    """What each level makes of its candidates: the larger of two lines of their weighted sum."""
 
-class _Candidate(NamedTuple):
-    """One of the maps that a level chooses from, `raw * factor + offset` when normalised."""
-
-    raw: Tensor  # (B, n, C) before the norm, at the level's size
-    factor: Tensor  # (B, C)
-    offset: Tensor  # (B, C)
-    mean: Tensor  # (B, C) of the normalised map over its cells
-
-
-@lru_cache(maxsize=64)
-def _cell_shares(coarse: int, fine: int) -> Tensor:
-    """(coarse,) share of each cell of an axis in the mean after resizing it to `fine` cells."""
-    with torch.inference_mode(False):
-        basis = torch.eye(coarse)[None]
-        return F.interpolate(basis, size=fine, mode="linear", align_corners=True)[0].mean(-1)
-
-
-def _as_map(rows: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(B, n, C) -> (B, C, h, w), a view with channels last.
-
-    Not `rows.mT.unflatten(2, shape)`: of one image that has strides which torch takes for the other
-    layout, and convolution and interpolation begin or end with a copy.
-    """
-    return rows.unflatten(1, shape).permute(0, 3, 1, 2)
-
-
-def _tile_length(raw: Tensor) -> int:
-    """Cells of (B, n, C) that are worked on at a time."""
-    return tile_length(LIVE * raw[:, 0].numel() * 4, raw.device)
-
-
-def _variance_and_mean(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C) each, over the cells of (B, n, C), in float32."""
-    if raw.device.type != "cpu" or torch.is_grad_enabled():
-        return torch.var_mean(raw.float(), 1, correction=0)
-    # On a CPU torch's own is six times slower along this axis. Sums of squares begin at the first
-    # cell's values rather than at zero, so nothing cancels where a mean is far from it.
-    start = raw[:, :1].float()
-    total = squares = torch.zeros_like(start[:, 0])
-    for tile in raw.split(_tile_length(raw), 1):
-        difference = tile.float() - start
-        total = total + difference.sum(1)
-        squares = squares + difference.square().sum(1)
-    shift = total / raw.shape[1]
-    return (squares / raw.shape[1] - shift.square()).clamp(min=0), shift + start[:, 0]
+    weights: Tensor  # (B, S, C) of the raw results: gates and norms in one
+    slopes: Tensor  # (B, L, 2, C)
+    biases: Tensor  # (B, L, 2, C)
 
 
 class DyHeadBlock(nn.Module):
@@ -116,7 +58,7 @@ class DyHeadBlock(nn.Module):
         self.coarser = DeformableConv(channels, groups)
         self.same = DeformableConv(channels, groups)
         self.finer = DeformableConv(channels, groups)
-        self.offset = nn.Conv2d(channels, OFFSETS + TAPS, 3, padding=1)
+        self.offset = nn.Conv2d(channels, MOVES, 3, padding=1)
         self.gate = nn.Linear(channels, 1)
         self.squeeze = nn.Linear(channels, channels // 4)
         self.excite = nn.Linear(channels // 4, 4 * channels)
@@ -132,114 +74,62 @@ class DyHeadBlock(nn.Module):
         Returns:
             (B, A, C).
         """
-        sizes = [height * width for height, width in shapes]
-        starts = [sum(sizes[:level]) for level in range(len(sizes))]
-        last = len(shapes) - 1
-        total = regions.shape[1]
-        same, finer, coarser = [], [], []
-        for level, rows in enumerate(regions.split(sizes, 1)):
-            moves = self.offset(_as_map(rows, shapes[level])).permute(0, 2, 3, 1).float()
-            offsets, mask = moves[..., :OFFSETS], moves[..., OFFSETS:].sigmoid()
-            same.append(
-                sampling_plan(
-                    offsets,
-                    mask,
-                    input_hw=shapes[level],
-                    first_row=starts[level],
-                    rows_per_image=total,
-                )
-            )
-            if level > 0:
-                finer.append(
-                    sampling_plan(
-                        offsets,
-                        mask,
-                        input_hw=shapes[level - 1],
-                        stride=2,
-                        first_row=starts[level - 1],
-                        rows_per_image=total,
-                    )
-                )
-            if level < last:
-                coarser.append(
-                    sampling_plan(
-                        reread_at_coarser_size(offsets, shapes[level + 1]),
-                        reread_at_coarser_size(mask, shapes[level + 1]),
-                        input_hw=shapes[level + 1],
-                        first_row=starts[level + 1],
-                        rows_per_image=total,
-                    )
-                )
-        from_same = self.same(regions, same)
-        from_finer = self.finer(regions, finer)
-        from_coarser = self.coarser(regions, coarser)
+        ops = table if table.serves(regions.device) else by_level
+        convs = self.same, self.finer, self.coarser
+        weights, biases = [conv.weight for conv in convs], [conv.bias for conv in convs]
+        raw = ops.convolve(regions, shapes, self.offset, weights, biases)
+        with torch.autocast(regions.device.type, enabled=False):
+            choice = self._choose(*ops.moments(raw, shapes), levels=len(shapes))
+        return ops.combine(raw, *choice, shapes)
 
-        levels = []
-        for level in range(len(shapes)):
-            candidates = [self._normalised(self.same.norm, from_same[level])]
-            if level > 0:
-                candidates.append(self._normalised(self.finer.norm, from_finer[level - 1]))
-            if level < last:
-                candidates.append(
-                    self._enlarged(from_coarser[level], shapes[level + 1], shapes[level])
-                )
-            levels += self._combine(candidates)
-        return torch.cat(levels, 1)
+    def _choose(self, mean: Tensor, variance: Tensor, shown: Tensor, *, levels: int) -> _Choice:
+        """Group norm, scale attention and dynamic ReLU, of (B, S, C) moments.
 
-    def _normalised(self, norm: nn.GroupNorm, raw: Tensor) -> _Candidate:
-        """Group norm as a factor and an offset of each channel."""
-        variance, mean = _variance_and_mean(raw)
-        groups = (norm.num_groups, -1)
-        group_mean = mean.unflatten(1, groups).mean(-1, keepdim=True)
-        group_variance = variance.unflatten(1, groups).mean(-1, keepdim=True) + mean.unflatten(
-            1, groups
-        ).var(-1, correction=0, keepdim=True)
-        factor = norm.weight.unflatten(0, groups) * (group_variance + norm.eps).rsqrt()
-        offset = norm.bias.unflatten(0, groups) - group_mean * factor
-        factor, offset = factor.flatten(1), offset.flatten(1)
-        return _Candidate(raw, factor, offset, mean * factor + offset)
-
-    def _enlarged(
-        self, raw: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]
-    ) -> _Candidate:
-        """A coarser neighbour's map: normalised at its own size, then resized to the level's.
-
-        official: bilinear with corners aligned, unlike the pyramid's nearest neighbour.
+        Args:
+            mean: Of each candidate over its cells.
+            variance: Likewise.
+            shown: Mean over the level's map, to which a coarser candidate is enlarged.
+            levels: L.
         """
-        small = self._normalised(self.coarser.norm, raw)
-        maps = _as_map(raw, from_hw)
-        large = F.interpolate(maps, size=to_hw, mode="bilinear", align_corners=True)
-        y, x = (_cell_shares(a, b).to(raw.device) for a, b in zip(from_hw, to_hw, strict=True))
-        mean = (y[:, None] * x).flatten() @ raw.float()  # (B, C) over the cells of `large`
-        rows = large.permute(0, 2, 3, 1).flatten(1, 2)
-        return _Candidate(rows, small.factor, small.offset, mean * small.factor + small.offset)
+        convs = self.same, self.finer, self.coarser
+        norms = [part for conv in convs for part in (conv.norm.weight, conv.norm.bias)]
+        layers = self.gate, self.squeeze, self.excite
+        linear = [part for layer in layers for part in (layer.weight, layer.bias)]
+        small = _widened([*norms, *linear], mean.dtype)
+        of = membership(levels, str(mean.device), mean.dtype)
 
-    def _combine(self, candidates: Sequence[_Candidate]) -> list[Tensor]:
-        """Scale attention over the candidates, then the dynamic ReLU: (B, n, C) in tiles of n."""
-        count = len(candidates)
-        # official: a hard sigmoid after a ReLU, so no candidate weighs less than a half.
-        gates = [F.hardsigmoid(self._linear(self.gate, c.mean).relu()) / count for c in candidates]
-        mean = torch.stack([g * c.mean for g, c in zip(gates, candidates, strict=True)]).sum(0)
-        shift = torch.stack([g * c.offset for g, c in zip(gates, candidates, strict=True)]).sum(0)
-        hidden = self._linear(self.squeeze, mean).relu()
-        code = F.hardsigmoid(self._linear(self.excite, hidden)) - 0.5
-        slope_1, bias_1, slope_2, bias_2 = code[:, None].chunk(4, 2)  # (B, 1, C) each
-        slope_1, slope_2 = 2 * slope_1 + 1, 2 * slope_2
-        bias_1, bias_2 = (shift[:, None] * a + b for a, b in ((slope_1, bias_1), (slope_2, bias_2)))
-        weights = [(g * c.factor)[:, None] for g, c in zip(gates, candidates, strict=True)]
+        # A group norm as one factor and one offset of each channel.
+        groups = self.same.norm.num_groups, -1
+        norm = torch.stack(small[:6]).unflatten(0, (3, 2)).index_select(0, of.directions)
+        weight, bias = norm.unflatten(-1, groups).unbind(1)  # (S, groups, channels of a group)
+        between, group_mean = torch.var_mean(
+            mean.unflatten(-1, groups), -1, correction=0, keepdim=True
+        )
+        group_variance = variance.unflatten(-1, groups).mean(-1, keepdim=True) + between
+        factor = weight * (group_variance + self.same.norm.eps).rsqrt()
+        offset = torch.addcmul(bias, group_mean, factor, value=-1).flatten(-2)
+        factor = factor.flatten(-2)
+        shown = torch.addcmul(offset, shown, factor)  # of the normalised map
 
-        first = candidates[0].raw
-        rows = _tile_length(first)
-        tiles = []
-        for parts in zip(*(candidate.raw.split(rows, 1) for candidate in candidates), strict=True):
-            y = parts[0].float() * weights[0]
-            for part, weight in zip(parts[1:], weights[1:], strict=True):
-                y = torch.addcmul(y, part.float(), weight)
-            y = torch.maximum(torch.addcmul(bias_1, y, slope_1), torch.addcmul(bias_2, y, slope_2))
-            tiles.append(y.to(first.dtype))
-        return tiles
+        # Scale attention. official: a hard sigmoid after a ReLU, so no candidate weighs less than a
+        # half; their mean is taken, not their sum.
+        gate = F.hardsigmoid(F.linear(shown, small[6], small[7]).relu()) * of.shares  # (B, S, 1)
+        gated = torch.stack([shown, offset, factor]) * gate
+        mean, shift = of.levels @ gated[:2]  # (B, L, C) each, of the sum of a level's candidates
 
-    @staticmethod
-    def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-        """The layer on float32 means (float64 in a float64 model), whatever the model runs in."""
-        return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+        # Dynamic ReLU (arXiv 2003.10027): slopes begin at 1 and 0.
+        hidden = F.linear(mean, small[8], small[9]).relu()
+        code = F.hardsigmoid(F.linear(hidden, small[10], small[11])).unflatten(-1, (2, 2, -1))
+        slope, bias = code.unbind(-2)  # (B, L, 2, C), in [0, 1]
+        slopes = torch.add(of.lines, slope, alpha=2)
+        biases = torch.addcmul(bias - 0.5, shift[:, :, None], slopes)
+        return _Choice(gated[2], slopes, biases)
+
+
+def _widened(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Small tensors in another number format, all at once: on a GPU every launch costs the same."""
+    if all(tensor.dtype == dtype for tensor in tensors):
+        return tensors
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).to(dtype)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

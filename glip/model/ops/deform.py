@@ -12,6 +12,7 @@ which map to read.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from glip.model.ops.levels import reread_places
 from glip.model.ops.linear import linear
 from glip.model.ops.tiles import tiles
 
@@ -127,15 +129,19 @@ def reread_at_coarser_size(maps: Tensor, size_hw: tuple[int, int]) -> Tensor:
     Returns:
         (B, h, w, N).
     """
-    # official: the kernel is handed the finer level's (N, H, W) buffer and reads its first
-    # N * h * w numbers as (N, h, w). Neither a crop nor a resize; the weights were trained with it.
     batch, fine_h, fine_w, channels = maps.shape
-    height, width = size_hw
-    count = channels * height * width
-    used = -(-count // (fine_h * fine_w))  # only the first channels of the buffer are reached
-    assert used <= channels, f"{size_hw} is larger than {(fine_h, fine_w)}"
-    buffer = maps[..., :used].permute(0, 3, 1, 2).reshape(batch, -1)[:, :count]
-    return buffer.view(batch, channels, height, width).permute(0, 2, 3, 1)
+    places = _reread_places((fine_h, fine_w), size_hw, channels, str(maps.device))
+    return maps.flatten(1).index_select(1, places).view(batch, *size_hw, channels)
+
+
+@lru_cache(maxsize=64)
+def _reread_places(
+    fine: tuple[int, int], coarse: tuple[int, int], channels: int, device: str
+) -> Tensor:
+    """(h · w · N,) of an image's flattened (H, W, N) numbers."""
+    cell, channel = reread_places(fine, coarse, channels)
+    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
+        return torch.from_numpy((cell * channels + channel).ravel()).to(device)
 
 
 def sampled_matmul(table: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:
