@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 ANCHOR_STRIDES = 8  # side of an anchor in strides of its level
@@ -20,21 +22,24 @@ def cell_anchor(stride: int) -> Tensor:
     official: corners are pixel-inclusive, so a side of `8 * stride` spans `8 * stride - 1`, and the
     centre lies at `(stride - 1) / 2`, half a pixel before the middle of the cell.
     """
+    return torch.from_numpy(_corners(stride))
+
+
+def _corners(stride: int) -> NDArray[np.float32]:
     half, centre = (ANCHOR_STRIDES * stride - 1) / 2, (stride - 1) / 2
-    return torch.tensor([centre - half, centre - half, centre + half, centre + half])
+    return np.array([centre - half, centre - half, centre + half, centre + half], np.float32)
 
 
 @lru_cache(maxsize=32)
 def _cached(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: str) -> Tensor:
+    levels = []
+    for shape, stride in zip(shapes, strides, strict=True):
+        y, x = (axis.ravel() * stride for axis in np.indices(shape))
+        levels.append(
+            (np.stack([x, y, x, y], 1) + _corners(stride)).astype(np.float32)
+        )  # row-major cells
     with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        levels = []
-        for (height, width), stride in zip(shapes, strides, strict=True):
-            y, x = torch.meshgrid(
-                torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij"
-            )
-            shift = torch.stack([x, y, x, y], -1).reshape(-1, 4)  # row-major cells
-            levels.append(shift + cell_anchor(stride))
-        return torch.cat(levels).to(device)
+        return torch.from_numpy(np.concatenate(levels)).to(device)
 
 
 def grid_anchors(

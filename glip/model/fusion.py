@@ -14,12 +14,12 @@ Letters: B images, A regions of all levels, T tokens, H heads, C and D widths of
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from glip.model.ops.attention import hide
 from glip.model.ops.exchange import exchange
 from glip.model.text_encoder import Words
 
@@ -103,10 +103,8 @@ class BiAttention(nn.Module):
             New regions (B, A, C) and new words.
         """
         states = self.text_norm(words.states)
-        batch, tokens = words.mask.shape
+        batch = len(words.mask)
         folded = self._fold(states)
-        hidden = torch.zeros(batch, 1, 1, tokens, device=regions.device)
-        hidden = hidden.masked_fill(~words.mask[:, None, None], -math.inf)
         dtype = folded.keys.dtype  # of the large products
         updated, pooled, share = exchange(
             self.visual_norm(regions),
@@ -114,13 +112,14 @@ class BiAttention(nn.Module):
             folded.key_bias,
             (folded.values * self.visual_gamma[:, None]).to(dtype),
             (self.visual_out.bias * self.visual_gamma).expand(batch, -1).to(dtype),
-            hidden,
+            hide(words.mask, dtype),
             dropout=self.dropout if self.training else 0.0,
         )
-        pooled, share = pooled.to(updated.dtype), share.to(updated.dtype)
-        pooled, share = (x.unflatten(1, (self.heads, -1)) for x in (pooled, share[..., None]))
+        pooled = pooled.to(updated.dtype).unflatten(1, (self.heads, -1))  # (B, H, T, C)
         value_weight = self.visual_value.weight.unflatten(0, (self.heads, -1))  # (H, d, C)
         value_bias = self.visual_value.bias.unflatten(0, (self.heads, 1, -1))  # (H, 1, d)
-        mixed = pooled @ value_weight.mT + value_bias * share  # (B, H, T, d)
+        if share is not None:
+            value_bias = value_bias * share.to(updated.dtype).view(batch, self.heads, -1, 1)
+        mixed = pooled @ value_weight.mT + value_bias  # (B, H, T, d)
         delta = self.text_out(mixed.transpose(1, 2).flatten(2))
-        return updated, Words(states + self.text_gamma * delta, words.mask)
+        return updated, Words(torch.addcmul(states, self.text_gamma, delta), words.mask)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from glip.errors import ConfigError
+from glip.model.ops.attention import attention, hide
 
 
 class Tokens(NamedTuple):
@@ -147,12 +148,13 @@ class TextLayer(nn.Module):
         def split(projected: Tensor) -> Tensor:
             return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-        mixed = F.scaled_dot_product_attention(
-            split(self.query(x)),
+        query = split(self.query(x))
+        mixed = attention(
+            query,
             split(self.key(x)),
             split(self.value(x)),
-            attn_mask=mask[:, None, None, :],
-            dropout_p=self.dropout.p if self.training else 0.0,
+            hide(mask, query.dtype),
+            dropout=self.dropout.p if self.training else 0.0,
         )
         x = self.attention_norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
         x = self.norm(x + self.dropout(self.shrink(F.gelu(self.expand(x)))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def exchange(
     hidden: Tensor,
     *,
     dropout: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """New regions, and what words gather from the old ones; one key for each (head, token) pair.
 
     Args:
@@ -40,21 +40,40 @@ def exchange(
         hidden: (B, 1, 1, T), minus infinity on padding, else zero.
         dropout: On the weights of both directions.
     Returns:
-        (B, A, C); (B, H·T, C) weighted means of regions; (B, H·T) sums of their weights, one but
-        for dropout. The last two are float32 (float64 if the regions are).
+        (B, A, C); (B, H·T, C) weighted means of regions; and with dropout (B, H·T) sums of their
+        weights, which are one without. The last two are float32 (float64 if the regions are).
     """
-    result: tuple[Tensor, Tensor, Tensor] = _Exchange.apply(
+    result: tuple[Tensor, Tensor, Tensor | None] = _Exchange.apply(
         regions, keys, key_bias, values, bias, hidden, dropout
     )
     return result
 
 
-class _Exchange(torch.autograd.Function):
-    """`exchange`, a tile of regions at once.
+class _Inputs(NamedTuple):
+    """Arguments of `exchange` that are tensors."""
 
-    The words' softmax runs over all regions: the greatest score so far is kept, and what was summed
-    is rescaled whenever it grows (arXiv 1805.02867). Nothing as large as the scores outlives its
-    tile, as the backward pass makes each tile again (arXiv 2205.14135), dropout included.
+    regions: Tensor
+    keys: Tensor
+    key_bias: Tensor
+    values: Tensor
+    bias: Tensor
+    hidden: Tensor
+
+
+class _Outputs(NamedTuple):
+    """Results of `exchange`, and what the backward pass needs to make the words' weights again."""
+
+    updated: Tensor
+    pooled: Tensor
+    share: Tensor | None
+    level: Tensor | None  # (B, H·T) logarithm of the sum of the exponentials of all scores
+
+
+class _Exchange(torch.autograd.Function):
+    """`exchange`, a tile at a time.
+
+    Nothing as large as the scores outlives its tile, as the backward pass makes each tile again
+    (arXiv 2205.14135), dropout included.
     """
 
     @staticmethod
@@ -67,88 +86,68 @@ class _Exchange(torch.autograd.Function):
         bias: Tensor,
         hidden: Tensor,
         dropout: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `exchange`."""
-        wide = _wide(regions)
-        product = partial(linear_each, training=any(ctx.needs_input_grad))
+        inputs = _Inputs(regions, keys, key_bias, values, bias, hidden)
         chance = _Chance(dropout, regions.device)
-        ctx.seed, ctx.dropout = chance.seed, dropout
-        shape = keys.shape[:2]
-        greatest = torch.full(shape, -math.inf, dtype=wide, device=regions.device)
-        total = torch.zeros_like(greatest)  # Σ exp
-        kept = torch.zeros_like(greatest)  # the same after dropout
-        pooled = torch.zeros_like(keys, dtype=wide)  # Σ exp · v
-        updated = torch.empty_like(regions)
+        training = any(ctx.needs_input_grad)
         with torch.autocast(regions.device.type, enabled=False):
-            for place in _tiles(regions, keys):
-                tile = regions[:, place]
-                narrow = tile.to(keys.dtype)
-                scores = product(narrow, keys, key_bias).to(wide)  # (B, a, H·T)
-                attention = _over_words(scores, hidden).flatten(2)
-                attention = _times(attention, chance.factor(attention)).to(keys.dtype)
-                updated[:, place] = tile + product(attention, values, bias)
-
-                peak = torch.maximum(greatest, scores.amax(1))
-                rescale = (greatest - peak).exp()
-                weights = scores.sub_(peak[:, None]).exp_()
-                total = total * rescale + weights.sum(1)
-                if dropout:
-                    weights = _times(weights, chance.factor(weights))
-                    kept = kept * rescale + weights.sum(1)
-                gathered = product(weights.to(keys.dtype).mT, narrow.mT)  # (B, H·T, C)
-                pooled = pooled * rescale[..., None] + gathered
-                greatest = peak
-        pooled = pooled / total[..., None]
-        share = kept / total if dropout else torch.ones_like(total)
-        level = greatest + total.log()
-        ctx.save_for_backward(regions, keys, key_bias, values, hidden, pooled, share, level)
-        return updated, pooled, share
+            if regions.device.type == "cpu":
+                done = _by_rows(inputs, chance, training)
+            else:
+                done = _by_images(inputs, chance, training)
+        ctx.seed, ctx.dropout = chance.seed, dropout
+        ctx.save_for_backward(
+            regions, keys, key_bias, values, hidden, done.pooled, done.share, done.level
+        )
+        return done.updated, done.pooled, done.share
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, d_updated: Tensor, d_pooled: Tensor, d_share: Tensor
+        ctx: Any, d_updated: Tensor, d_pooled: Tensor, d_share: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Gradients of the first five inputs; d_x is that of x."""
         regions, keys, key_bias, values, hidden, pooled, share, level = ctx.saved_tensors
-        wide, dtype = pooled.dtype, keys.dtype
+        wide, dtype = _wide(regions), keys.dtype
         product = partial(linear_each, training=True)
         chance = _Chance(ctx.dropout, regions.device, ctx.seed)
         # What the words' softmax takes from each of its weights' gradients: their weighted mean.
         mean = (pooled * d_pooled).sum(-1)
-        if ctx.dropout:  # else the share is one, whatever the scores
+        if d_share is not None:  # else the share is one, whatever the scores
             mean = mean + share * d_share
         d_regions = torch.empty_like(regions)
         d_keys, d_values = torch.zeros_like(keys, dtype=wide), torch.zeros_like(values, dtype=wide)
         d_key_bias = torch.zeros_like(key_bias, dtype=wide)
         gathering = d_pooled.to(dtype)
         with torch.autocast(regions.device.type, enabled=False):
-            for place in _tiles(regions, keys):
-                narrow, d_tile = regions[:, place].to(dtype), d_updated[:, place]
+            for images, place in _tiles(regions, keys):
+                narrow, d_tile = regions[images, place].to(dtype), d_updated[images, place]
                 d_narrow = d_tile.to(dtype)
-                scores = product(narrow, keys, key_bias).to(wide)
-                attention = _over_words(scores, hidden)  # (B, a, H, T)
+                scores = product(narrow, keys[images], key_bias[images]).to(wide)
+                attention = _over_words(scores, hidden[images])  # (B, a, H, T)
                 factor = chance.factor(scores)
                 dropped = _times(attention.flatten(2), factor).to(dtype)
-                d_values += product(d_narrow.mT, dropped.mT)
-                d_attention = _times(product(d_narrow, values.mT).to(wide), factor)
+                d_values[images] += product(d_narrow.mT, dropped.mT)
+                d_attention = _times(product(d_narrow, values[images].mT).to(wide), factor)
                 d_attention = d_attention.view_as(attention)
                 inner = (attention * d_attention).sum(-1, keepdim=True)
                 d_scores = d_attention.sub_(inner).mul_(attention).flatten(2)
 
-                weights = scores.sub_(level[:, None]).exp_()
+                weights = scores.sub_(level[images, None]).exp_()
                 factor = chance.factor(weights)
-                d_weights = product(narrow, gathering).to(wide)
-                if ctx.dropout:
-                    d_weights = _times(d_weights + d_share[:, None], factor)
-                d_scores.addcmul_(weights, d_weights.sub_(mean[:, None]))
+                d_weights = product(narrow, gathering[images]).to(wide)
+                if d_share is not None:
+                    d_weights = _times(d_weights + d_share[images, None], factor)
+                d_scores.addcmul_(weights, d_weights.sub_(mean[images, None]))
                 dropped = _times(weights, factor).to(dtype)
 
-                d_key_bias += d_scores.sum(1)
+                d_key_bias[images] += d_scores.sum(1)
                 d_narrow = d_scores.to(dtype)
-                d_keys += product(d_narrow.mT, narrow.mT)
-                both = product(d_narrow, keys.mT).add_(product(dropped, gathering.mT))
-                d_regions[:, place] = d_tile + both
+                d_keys[images] += product(d_narrow.mT, narrow.mT)
+                both = product(d_narrow, keys[images].mT)
+                both.add_(product(dropped, gathering[images].mT))
+                d_regions[images, place] = d_tile + both
         return (
             d_regions,
             d_keys.to(dtype),
@@ -158,6 +157,76 @@ class _Exchange(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _by_rows(inputs: _Inputs, chance: _Chance, training: bool) -> _Outputs:
+    """For a CPU: some regions of all images at a time.
+
+    The words' softmax runs over all regions: the greatest score so far is kept, and what was summed
+    is rescaled whenever it grows (arXiv 1805.02867).
+    """
+    regions, keys, key_bias, values, bias, hidden = inputs
+    wide = _wide(regions)
+    product = partial(linear_each, training=training)
+    greatest = torch.full(keys.shape[:2], -math.inf, dtype=wide, device=regions.device)
+    total = torch.zeros_like(greatest)  # Σ exp
+    kept = torch.zeros_like(greatest)  # the same after dropout
+    pooled = torch.zeros_like(keys, dtype=wide)  # Σ exp · v
+    updated = torch.empty_like(regions)
+    for _, place in _tiles(regions, keys):
+        tile = regions[:, place]
+        narrow = tile.to(keys.dtype)
+        scores = product(narrow, keys, key_bias).to(wide)  # (B, a, H·T)
+        attention = _over_words(scores, hidden).flatten(2)
+        attention = _times(attention, chance.factor(attention)).to(keys.dtype)
+        updated[:, place] = tile + product(attention, values, bias)
+
+        peak = torch.maximum(greatest, scores.amax(1))
+        rescale = (greatest - peak).exp()
+        weights = scores.sub_(peak[:, None]).exp_()
+        total = total * rescale + weights.sum(1)
+        if chance.seed is not None:
+            weights = _times(weights, chance.factor(weights))
+            kept = kept * rescale + weights.sum(1)
+        gathered = product(weights.to(keys.dtype).mT, narrow.mT)  # (B, H·T, C)
+        pooled = pooled * rescale[..., None] + gathered
+        greatest = peak
+    pooled = pooled / total[..., None]
+    share = kept / total if chance.seed is not None else None
+    return _Outputs(updated, pooled, share, greatest + total.log())
+
+
+def _by_images(inputs: _Inputs, chance: _Chance, training: bool) -> _Outputs:
+    """For a GPU: all regions of some images at a time, in few steps."""
+    parts = []
+    for images, _ in _tiles(inputs.regions, inputs.keys):
+        parts.append(_of_images(_Inputs(*(part[images] for part in inputs)), chance, training))
+    if len(parts) == 1:
+        return parts[0]
+    updated, pooled, *rest = (
+        None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True)
+    )
+    assert updated is not None and pooled is not None
+    return _Outputs(updated, pooled, *rest)
+
+
+def _of_images(inputs: _Inputs, chance: _Chance, training: bool) -> _Outputs:
+    regions, keys, key_bias, values, bias, hidden = inputs
+    wide, dtype = _wide(regions), keys.dtype
+    narrow = regions.to(dtype)
+    scores = linear_each(narrow, keys, key_bias)  # (B, A, H·T)
+    # A softmax is computed in float32 whatever its ends are, so scores stay as they are.
+    attention = _over_words(scores, hidden).flatten(2)
+    attention = _times(attention, chance.factor(attention)).to(dtype)
+    updated = regions + linear_each(attention, values, bias)
+    # Shares of so many regions are too small for float16.
+    weights = scores.softmax(1, dtype=wide if dtype == torch.float16 else None)
+    share = None
+    if chance.seed is not None:
+        weights = _times(weights, chance.factor(weights))
+        share = weights.sum(1, dtype=wide)
+    pooled = (weights.mT @ narrow.to(weights.dtype)).to(wide)
+    return _Outputs(updated, pooled, share, scores.to(wide).logsumexp(1) if training else None)
 
 
 class _Chance:
@@ -193,10 +262,13 @@ def _wide(regions: Tensor) -> torch.dtype:
     return torch.float64 if regions.dtype == torch.float64 else torch.float32
 
 
-def _tiles(regions: Tensor, keys: Tensor) -> Iterator[slice]:
-    """Slices of the regions whose scores may exist at a time."""
+def _tiles(regions: Tensor, keys: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Images and regions whose scores may exist at a time: on a GPU whole images."""
     row_bytes = keys.shape[1] * torch.finfo(_wide(regions)).bits // 8
-    return tiles(regions.shape[1], row_bytes, regions.device)
+    batch, rows = regions.shape[:2]
+    if regions.device.type == "cpu":
+        return ((slice(None), place) for place in tiles(rows, row_bytes, regions.device))
+    return ((images, slice(None)) for images in tiles(batch, rows * row_bytes, regions.device))
 
 
 def _over_words(scores: Tensor, hidden: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 TAPS = 9  # of a 3x3 kernel
@@ -132,28 +132,28 @@ def layout(shapes: tuple[Shape, ...], device: str) -> Layout:
     runs, of_segments, same = _runs(sizes, counts)
     none = np.zeros((sizes[-1], 4))  # the coarsest level has no coarser neighbour
 
-    def on_device(parts: Sequence[NDArray[np.generic]], dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(np.concatenate(parts)).to(dtype).to(device)
+    def on_device(parts: Sequence[NDArray[Any]], dtype: DTypeLike) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(dtype)).to(device)
 
     with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
         return Layout(
             counts,
             Mosaic(
                 size_hw,
-                on_device([rows.ravel()], torch.int32),
-                on_device([keep.reshape(-1, 1)], torch.bool),
+                on_device([rows.ravel()], np.int32),
+                on_device([keep.reshape(-1, 1)], np.bool_),
             ),
-            on_device([part.ravel() for part in own + own[1:] + reread], torch.int32),
-            on_device(from_same + from_finer + from_same[1:], torch.int32),
+            on_device([part.ravel() for part in own + own[1:] + reread], np.int32),
+            on_device(from_same + from_finer + from_same[1:], np.int32),
             Chunks(
-                on_device([runs], torch.int32),
-                on_device([of_segments], torch.int32),
-                on_device([*equal, *equal[1:], *shares], torch.float32),
+                on_device([runs], np.int32),
+                on_device([of_segments], np.int32),
+                on_device([*equal, *equal[1:], *shares], np.float32),
             ),
             Cells(
-                on_device([runs[:same]], torch.int32),
-                on_device([*corners, none], torch.int32),
-                on_device([*weights, none], torch.float32),
+                on_device([runs[:same]], np.int32),
+                on_device([*corners, none], np.int32),
+                on_device([*weights, none], np.float32),
                 counts[:2],
             ),
         )

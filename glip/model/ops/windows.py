@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from glip.model.ops.attention import attention, padded
 from glip.model.ops.linear import linear
 from glip.model.ops.tiles import tile_length, tiles
 
 MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 of its weight
-
-# Fused attention on a GPU wants rows of its bias to begin at multiples of so many numbers.
-ALIGNMENT = 8
 
 
 @lru_cache(maxsize=8)
@@ -83,11 +81,11 @@ def _hidden(pieces: NDArray[np.int64], width: int) -> NDArray[np.float32]:
     return mask[:, None]
 
 
-def _attend(attention: Any, windows: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+def _attend(layer: Any, windows: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     """Attention inside windows, with the weights of one of timm's attention layers.
 
     Args:
-        attention: A `WindowAttention`; its `qkv`, `proj` and `num_heads` are used.
+        layer: A `WindowAttention`; its `qkv`, `proj` and `num_heads` are used.
         windows: (n, a, C).
         bias: (1, heads, a, width) by relative position; what goes beyond a is filling.
         mask: (m, 1, a, width) of the last m windows or None.
@@ -95,24 +93,23 @@ def _attend(attention: Any, windows: Tensor, bias: Tensor, mask: Tensor | None) 
         (n, a, C).
     """
     count, area, channels = windows.shape
-    heads: int = attention.num_heads
-    qkv = linear(windows, attention.qkv.weight, attention.qkv.bias)
+    heads: int = layer.num_heads
+    qkv = linear(windows, layer.qkv.weight, layer.qkv.bias)
     parts = qkv.view(count, area, 3, heads, -1).permute(2, 0, 3, 1, 4)
     whole = count - (0 if mask is None else len(mask))
     mixed = []
     if whole:
-        mixed.append(_sdpa(parts[:, :whole], bias))
+        mixed.append(_mix(parts[:, :whole], bias))
     if mask is not None:
-        mixed.append(_sdpa(parts[:, whole:], bias + mask))
+        mixed.append(_mix(parts[:, whole:], bias + mask))
     joined = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-    return linear(joined.reshape(count, area, channels), attention.proj.weight, attention.proj.bias)
+    return linear(joined.reshape(count, area, channels), layer.proj.weight, layer.proj.bias)
 
 
-def _sdpa(parts: Tensor, bias: Tensor) -> Tensor:
+def _mix(parts: Tensor, bias: Tensor) -> Tensor:
     """(n, a, heads, d) of queries, keys and values (3, n, heads, a, d)."""
     query, key, value = parts
-    bias = bias[..., : query.shape[-2]]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2)
+    return attention(query, key, value, bias[..., : query.shape[-2]]).transpose(1, 2)
 
 
 def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:
@@ -249,11 +246,6 @@ class _Map(NamedTuple):
     mask: Tensor | None  # (torn windows, 1, a, width); None if no window is torn
 
 
-def _padded(area: int) -> int:
-    """Columns of a bias or mask of a cells."""
-    return area + -area % ALIGNMENT
-
-
 @lru_cache(maxsize=64)
 def _map_of(
     batch: int, height: int, width: int, window: int, shift: int, device: str, dtype: torch.dtype
@@ -269,7 +261,7 @@ def _map_of(
             torch.from_numpy(flat.clip(0)).to(device),
             None if real.all() else torch.from_numpy(real[:, None]).to(device),
             torch.from_numpy(place).to(device),
-            torch.from_numpy(_hidden(pieces, _padded(window * window))).to(device, dtype)
+            torch.from_numpy(_hidden(pieces, padded(window * window))).to(device, dtype)
             if len(pieces)
             else None,
         )
@@ -279,7 +271,7 @@ def _map_of(
 def _padded_index(window: int, device: str) -> Tensor:
     """(a · width,) row of the bias table for each pair, the first one where there is filling."""
     positions = _relative_positions(window)
-    filling = _padded(len(positions)) - len(positions)
+    filling = padded(len(positions)) - len(positions)
     with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
         return torch.from_numpy(np.pad(positions, ((0, 0), (0, filling))).ravel()).to(device)
 
@@ -294,7 +286,7 @@ def run_on_map(blocks: Any, x: Tensor, window: int) -> Tensor:
         shift = window // 2 if number % 2 else 0
         table = block.attn.relative_position_bias_table
         plan = _map_of(batch, height, width, window, shift, str(x.device), table.dtype)
-        bias = table.t().index_select(1, index).view(1, -1, area, _padded(area))
+        bias = table.t().index_select(1, index).view(1, -1, area, padded(area))
         keep_attention, keep_mlp = _kept_branches(block, x)
         normal = block.norm1(rows)[plan.cells]
         if plan.real is not None:

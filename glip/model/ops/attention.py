@@ -1,0 +1,60 @@
+"""Attention with a bias, by the fastest route there is.
+
+Knows nothing about layers: it is `torch.nn.functional.scaled_dot_product_attention`, with a fused
+kernel chosen on a GPU whatever the sizes, so that a step is one launch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# The fused kernel wants rows of its bias, and channels of a head, in multiples of so many numbers,
+# and has no room for more items than this.
+ALIGNMENT = 8
+MOST_ITEMS = 65535
+
+
+def padded(length: int) -> int:
+    """Numbers that a row of a bias should lie apart from the next one."""
+    return length + -length % ALIGNMENT
+
+
+def hide(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, 1, T) added to scores: zero where (B, T) `mask` is True, else minus infinity."""
+    tokens = mask.shape[1]
+    if padded(tokens) > tokens:
+        mask = F.pad(mask, (0, padded(tokens) - tokens))
+    return mask.to(dtype).log()[:, None, None, :tokens]
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, dropout: float = 0.0
+) -> Tensor:
+    """Weighted sums of the values of each item.
+
+    Args:
+        query: (N, heads, Q, d).
+        key: (N, heads, K, d).
+        value: (N, heads, K, d).
+        bias: Added to the scores, broadcast to (N, heads, Q, K); on a GPU best with rows that lie
+            `padded(K)` numbers apart.
+        dropout: On the weights.
+    Returns:
+        (N, heads, Q, d).
+    """
+    steps = [step for step, size in zip(bias.stride(), bias.shape, strict=True) if size > 1]
+    fused = (
+        query.device.type == "cuda"
+        and torch.version.hip is None
+        and len(query) <= MOST_ITEMS
+        and all(number % ALIGNMENT == 0 for number in (query.shape[-1], *steps[:-1]))
+    )
+    if not fused:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    wide = bias.to(query.dtype).expand(*query.shape[:3], key.shape[2])
+    result: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, wide, torch.is_grad_enabled(), dropout
+    )[0]
+    return result
