@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.whole
+
 DEMO = Path(__file__).parents[1] / "demo" / "predict.py"
 
 

@@ -709,6 +709,7 @@ def test_the_old_file_stays_when_saving_fails(tmp_path: Path) -> None:
     assert load_image(tmp_path / "x.webp").size == (4, 4)
 
 
+@pytest.mark.whole
 def test_a_disk_that_takes_half_of_a_picture_is_told(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys

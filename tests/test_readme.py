@@ -17,6 +17,8 @@ from PIL import Image
 
 from glip.cli import main as cli
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- command: \w+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)

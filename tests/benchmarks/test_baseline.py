@@ -38,6 +38,8 @@ from glip.training.run_config import read_run
 from tests import toy
 from tests.toy import SIDE
 
+pytestmark = pytest.mark.whole
+
 COLOURS = ["red", "green", "blue", "left hand", "right hand"]
 CONFIG = replace(
     toy.CONFIG,

@@ -13,6 +13,8 @@ from glip.model.text_encoder import Tokens
 from glip.pixels import resize
 from glip.postprocess import PostprocessOptions, select_candidates, suppress
 
+pytestmark = pytest.mark.whole
+
 TOKENS = Tokens.pad([(101, 2711, 1012, 4937, 1012, 3899, 102), (101, 4937, 3899, 102)])
 
 

@@ -5,6 +5,8 @@ import torch
 import training
 from reference import no_watch
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def bench(tiny_config, monkeypatch):

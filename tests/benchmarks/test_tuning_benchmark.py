@@ -4,6 +4,8 @@ from tuning import draw, measure, table
 
 from glip.checkpoint import Weights
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.parametrize(("mode", "kept"), [("prompt", "pyramid"), ("linear_probe", "fused")])
 def test_steps_are_timed_and_what_is_kept_is_weighed(tiny_detector, tmp_path, mode, kept):

@@ -15,6 +15,8 @@ from glip.cli.main import main
 from glip.data.formats.recognise import read_annotated
 from glip.jobs.journal import Journal
 
+pytestmark = pytest.mark.whole
+
 Run = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
 

@@ -10,6 +10,8 @@ import pytest
 
 from glip.cli.main import COMMANDS
 
+pytestmark = pytest.mark.whole
+
 HEAVY = {"torch", "torchvision", "transformers", "timm", "numpy", "PIL", "tokenizers", "tqdm"}
 SCRIPT = """
 import json, sys

@@ -487,6 +487,7 @@ def test_convert_script_is_the_same_command(
     assert read("out.safetensors").config.name == "tiny_for_tests"
 
 
+@pytest.mark.whole
 def test_process_ends_quietly_when_its_reader_leaves(tiny_file: Path, picture: Path) -> None:
     command = [sys.executable, "-m", "glip.cli.main", "predict", "--image", str(picture)]
     command += ["--prompt", "cat", "--weights", str(tiny_file), "--json", "-", "--device", "cpu"]

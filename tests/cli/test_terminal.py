@@ -114,6 +114,7 @@ def test_nothing_stays_of_json_on_a_full_disk(
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.whole
 def test_a_process_that_gets_sigterm_ends_with_143(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom glip.cli.terminal import guarded\n"

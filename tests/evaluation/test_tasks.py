@@ -19,6 +19,8 @@ from glip.evaluation.tasks import run_task
 from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt
 
+pytestmark = pytest.mark.whole
+
 
 def test_custom_data(toy, tmp_path):
     path, detector = toy

@@ -56,6 +56,7 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [LOCK]
 
 
+@pytest.mark.whole
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     words = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -227,6 +227,7 @@ with Journal(sys.argv[1], {"job": 1}) as journal:
 """
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is POSIX")
 def test_kill_at_random_moments_loses_nothing_that_was_reported(tmp_path):
     chance = random.Random(1)

@@ -29,6 +29,8 @@ from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
 from glip.postprocess import PostprocessOptions
 
+pytestmark = pytest.mark.whole
+
 JOB = {"job": 1}
 ONTOLOGY = Ontology.of_names(["cat", "red car"], threshold=0.5)
 

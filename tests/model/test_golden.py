@@ -80,6 +80,7 @@ def check(name: str, tensor: Tensor, wanted: dict[str, Any]) -> None:
         assert got[part] == pytest.approx(value, abs=tolerance), f"{name}: {part}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["glip_tiny_a", "glip_tiny", pytest.param("glip_large", marks=pytest.mark.slow)],

@@ -36,6 +36,8 @@ from glip.structures import Detections
 from glip.text.prompt import Prompt
 from glip.training.run_config import SourceConfig, read_run
 
+pytestmark = pytest.mark.whole
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked and killed")
 
 CURATED = CaptionFilters.preset("curated")

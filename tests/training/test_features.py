@@ -28,6 +28,8 @@ from glip.training.lora import LoraConfig, add_lora
 from glip.training.losses import Criterion
 from glip.training.words import as_table
 
+pytestmark = pytest.mark.whole
+
 ONE_SIZE = AugmentConfig(short_sides=(96,), long_side=160, flip=0.5)
 ALL = SamplingConfig("all", shuffle=False)
 NAMES = ["red square", "green square"]

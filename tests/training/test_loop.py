@@ -24,6 +24,8 @@ from glip.training.optim import (
 from glip.training.parallel import checkpoint_activations
 from tests.toy import CONFIG, SIDE, prompt, toy_batch, toy_batches, toy_model, toy_state
 
+pytestmark = pytest.mark.whole
+
 CONSTANT = ScheduleConfig("constant", warmup_steps=0)
 
 

@@ -25,6 +25,8 @@ from glip.training.parallel import Strategy, parallelise
 from glip.training.state import CheckpointFolder, TrainState
 from tests.toy import CONFIG, toy_batches, toy_model, toy_state
 
+pytestmark = pytest.mark.whole
+
 STEPS = 3
 
 

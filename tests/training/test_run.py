@@ -30,6 +30,8 @@ from glip.training.run import evaluate_only, run_training
 from glip.training.run_config import DataConfig, RunConfig, SourceConfig
 from tests.toy import COLOURS, CONFIG, SIDE, picture, toy_model
 
+pytestmark = pytest.mark.whole
+
 CPU = torch.device("cpu")
 TOOL = Path(__file__).parents[2] / "tools" / "train_net.py"
 

@@ -17,6 +17,8 @@ from glip.training.optim import Plateau, PlateauConfig
 from glip.training.state import CheckpointFolder
 from tests.toy import toy_model, toy_state
 
+pytestmark = pytest.mark.whole
+
 TOY = Path(__file__).parents[1] / "toy.py"
 
 

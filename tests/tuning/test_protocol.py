@@ -14,6 +14,8 @@ from glip.tuning.options import TuneOptions
 from glip.tuning.protocol import ALL, Cell, Plan, cells_table, compare, curves, data_sets, finished
 from tests.training.squares import write_set
 
+pytestmark = pytest.mark.whole
+
 CPU = torch.device("cpu")
 TOOL = Path(__file__).parents[2] / "tools" / "odinw.py"
 

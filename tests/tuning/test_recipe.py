@@ -11,6 +11,8 @@ from glip.tuning.options import RATES, TuneOptions
 from glip.tuning.recipe import MAX_STEPS, MIN_STEPS, at_rate, best_metric, run_config
 from tests.training.squares import write_set
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def recipe(squares, calm_file, tmp_path):

@@ -29,6 +29,8 @@ from glip.tuning.tune import tune
 from glip.tuning.wording import Said, worded
 from tests.training.squares import write_set
 
+pytestmark = pytest.mark.whole
+
 CPU = torch.device("cpu")
 
 

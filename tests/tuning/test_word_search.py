@@ -9,6 +9,8 @@ from glip.detector import load
 from glip.tuning.word_search import Photos, count_trials, fit_thresholds, search
 from glip.tuning.wording import Wordings, worded
 
+pytestmark = pytest.mark.whole
+
 OFFERED = Wordings(
     templates=("a photo of a {}",),
     classes={"red square": ["crimson box"]},

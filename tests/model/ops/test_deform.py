@@ -78,6 +78,7 @@ def test_value_and_gradients_equal_torchvision(
     )
 
 
+@pytest.mark.whole
 def test_gradients_equal_finite_differences() -> None:
     inputs = arguments((3, 2), dtype=torch.float64)
     assert torch.autograd.gradcheck(deform_conv2d, inputs)

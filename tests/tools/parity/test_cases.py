@@ -12,6 +12,8 @@ from parity.cases import KINDS, Case, cases, run
 
 from glip.errors import ConfigError
 
+pytestmark = pytest.mark.whole
+
 RECORDED = Path(__file__).parents[4] / "shared" / "parity"
 
 Change = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
