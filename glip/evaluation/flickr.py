@@ -8,6 +8,7 @@ without a box are not asked for. Knows nothing about models or prompts.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -69,18 +70,23 @@ class FlickrEvaluator:
 
     def _recalls(self, *, by_kind: bool) -> dict[str, float]:
         hits: dict[str, list[bool]] = defaultdict(list)
+        for kind, protocol, rank in self._ranks():
+            prefix = f"{kind}/{protocol}" if by_kind else protocol
+            if by_kind == bool(kind):
+                for limit in RANKS:
+                    hits[f"{prefix}R@{limit}"].append(rank < limit)
+                hits[f"{prefix}R@all"].append(rank < np.inf)
+        return {name: float(np.mean(values)) for name, values in hits.items()}
+
+    def _ranks(self) -> Iterator[tuple[str, str, float]]:
+        """Of each phrase once and once for each of its kinds: kind or "", protocol, first hit."""
         for key, phrases in self._truth.items():
             found = self._predictions.get(key)
             for row, phrase in enumerate(phrases):
                 boxes = _ranked(found, row)
                 for protocol, truth in (("", phrase.boxes), ("merged/", _merged(phrase.boxes))):
                     rank = first_hit(boxes, truth)
-                    for kind in phrase.kinds if by_kind else ("",):
-                        prefix = f"{kind}/{protocol}" if by_kind else protocol
-                        for limit in RANKS:
-                            hits[f"{prefix}R@{limit}"].append(rank < limit)
-                        hits[f"{prefix}R@all"].append(rank < np.inf)
-        return {name: float(np.mean(values)) for name, values in hits.items()}
+                    yield from ((kind, protocol, rank) for kind in ("", *phrase.kinds))
 
 
 def first_hit(boxes: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> float:

@@ -224,7 +224,13 @@ def survey(
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.mkdir(parents=True)
             counter = Counter(progress, "survey")
-            entries = _survey(captions, filters, unfinished, leave_out, counter)
+            surveyor, entries = _Surveyor(filters, unfinished), 0
+            for entry in captions:
+                counter.add()
+                entries += 1
+                surveyor.add(entry)
+                surveyor.look(entry, captions)
+            surveyor.write(leave_out)
             (unfinished / _COUNTS).write_text(json.dumps({"entries": entries, **of}))
             unfinished.replace(folder)
         except OSError as error:
@@ -234,50 +240,60 @@ def survey(
     return Survey(filters, folder)
 
 
-def _survey(
-    captions: CaptionSet,
-    filters: CaptionFilters,
-    folder: Path,
-    leave_out: Iterable[Image.Image],
-    counter: Counter,
-) -> int:
-    """Write what is to be refused; returns the number of entries."""
-    shared, crowded = filters.max_pictures_per_text, filters.max_texts_per_picture
-    by_text = None if shared is None else HashPairs(folder / "texts")
-    by_picture = None if crowded is None else HashPairs(folder / "pictures")
-    tokens = None if filters.vocabulary is None else HashCounts(folder / "tokens")
-    looks: dict[int, int] = {}  # hash of the name -> perceptual hash
-    entries = 0
-    for entry in captions:
-        counter.add()
-        entries += 1
+class _Surveyor:
+    """Counts what the filters need to know of the whole input.
+
+    Args:
+        filters: What is to be known.
+        folder: Where it is kept.
+    """
+
+    def __init__(self, filters: CaptionFilters, folder: Path) -> None:
+        self._filters, self._folder = filters, folder
+        shared, crowded = filters.max_pictures_per_text, filters.max_texts_per_picture
+        self._by_text = None if shared is None else HashPairs(folder / "texts")
+        self._by_picture = None if crowded is None else HashPairs(folder / "pictures")
+        self._tokens = None if filters.vocabulary is None else HashCounts(folder / "tokens")
+        self._looks: dict[int, int] = {}  # hash of the name -> perceptual hash
+
+    def add(self, entry: Captioned) -> None:
+        """Count the captions of an entry."""
         name = _hash(entry.picture)
         for text in entry.captions:
             value = _hash(_normal(text))
-            if by_text is not None:
-                by_text.add(value, name)
-            if by_picture is not None:
-                by_picture.add(name, value)
-            if tokens is not None:
-                tokens.add(_hash(token) for token in _tokens(_words(text)))
-        if filters.near_duplicates is not None and entry.fault is None and name not in looks:
+            if self._by_text is not None:
+                self._by_text.add(value, name)
+            if self._by_picture is not None:
+                self._by_picture.add(name, value)
+            if self._tokens is not None:
+                self._tokens.add(_hash(token) for token in _tokens(_words(text)))
+
+    def look(self, entry: Captioned, captions: CaptionSet) -> None:
+        """Take note of what its picture looks like, if that is to be known."""
+        name = _hash(entry.picture)
+        if self._filters.near_duplicates is None or entry.fault is not None:
+            return
+        if name not in self._looks:
             with contextlib.suppress(ImageError):  # whoever labels it will say so
-                looks[name] = perceptual_hash(captions.load(entry))
-    if by_text is not None and shared is not None:
-        np.save(folder / "shared.npy", by_text.crowded(shared))
-    if by_picture is not None and crowded is not None:
-        np.save(folder / "many_texts.npy", by_picture.crowded(crowded))
-    if tokens is not None and filters.vocabulary is not None:
-        known = tokens.most_frequent(filters.vocabulary)
-        if known is not None:
-            np.save(folder / "known.npy", known)
-    if filters.near_duplicates is not None:
-        first = [perceptual_hash(picture) for picture in leave_out]
-        prints = np.array([*first, *looks.values()], dtype=np.uint64)
-        later = near_duplicates(prints, filters.near_duplicates)
-        names = np.array(list(looks), dtype=np.uint64)
-        np.save(folder / "duplicate.npy", np.sort(names[later[len(first) :]]))
-    return entries
+                self._looks[name] = perceptual_hash(captions.load(entry))
+
+    def write(self, leave_out: Iterable[Image.Image]) -> None:
+        """Write what is to be refused."""
+        shared, crowded = self._filters.max_pictures_per_text, self._filters.max_texts_per_picture
+        if self._by_text is not None and shared is not None:
+            np.save(self._folder / "shared.npy", self._by_text.crowded(shared))
+        if self._by_picture is not None and crowded is not None:
+            np.save(self._folder / "many_texts.npy", self._by_picture.crowded(crowded))
+        if self._tokens is not None and self._filters.vocabulary is not None:
+            known = self._tokens.most_frequent(self._filters.vocabulary)
+            if known is not None:
+                np.save(self._folder / "known.npy", known)
+        if self._filters.near_duplicates is not None:
+            first = [perceptual_hash(picture) for picture in leave_out]
+            prints = np.array([*first, *self._looks.values()], dtype=np.uint64)
+            later = near_duplicates(prints, self._filters.near_duplicates)
+            names = np.array(list(self._looks), dtype=np.uint64)
+            np.save(self._folder / "duplicate.npy", np.sort(names[later[len(first) :]]))
 
 
 def _is_survey(folder: Path, of: Mapping[str, Any]) -> bool:

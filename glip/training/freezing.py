@@ -65,9 +65,9 @@ class FreezeConfig:
             )
 
 
-def _is_part(name: str, part: str) -> bool:
-    """Whether a dotted name is a part or lies in it; the empty part is everything."""
-    return part == "" or name == part or name.startswith(part + ".")
+def _is_in(name: str, parts: Sequence[str]) -> bool:
+    """Whether a dotted name is one of some parts or lies in one; the empty part is everything."""
+    return any(part == "" or name == part or name.startswith(part + ".") for part in parts)
 
 
 def freeze(model: nn.Module, config: FreezeConfig, tune: TuneMode = "full") -> tuple[str, ...]:
@@ -86,22 +86,24 @@ def freeze(model: nn.Module, config: FreezeConfig, tune: TuneMode = "full") -> t
         raise ConfigError(f"tune must be one of {get_args(TuneMode)}, got {tune!r}")
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
-    for part in config.parts:
-        if part not in modules and part not in parameters:
-            near = difflib.get_close_matches(part, [*modules, *parameters], n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"freeze: the model has no part '{part}'{hint}")
+    _check_parts(config.parts, [*modules, *parameters])
     for name, parameter in parameters.items():
-        trained = any(_is_part(name, part) for part in _TRAINED[tune])
-        if tune == "lora":
-            trained = is_product(name)
-        parameter.requires_grad_(trained and not any(_is_part(name, part) for part in config.parts))
+        trained = is_product(name) if tune == "lora" else _is_in(name, _TRAINED[tune])
+        parameter.requires_grad_(trained and not _is_in(name, config.parts))
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise ConfigError(f"tune '{tune}' and freeze.parts {config.parts} leave nothing")
     resting = [part for part in (*_RESTING[tune], *config.parts) if part in modules]
     if config.batch_norm == "frozen":
         resting += [name for name, module in modules.items() if isinstance(module, BATCH_NORMS)]
     return tuple(resting)
+
+
+def _check_parts(parts: Sequence[str], known: Sequence[str]) -> None:
+    for part in parts:
+        if part not in known:
+            near = difflib.get_close_matches(part, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(f"freeze: the model has no part '{part}'{hint}")
 
 
 def to_training(model: nn.Module, resting: Sequence[str] = ()) -> None:

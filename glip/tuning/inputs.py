@@ -28,7 +28,7 @@ from glip.tuning.options import TuneOptions
 logger = logging.getLogger(__name__)
 OPENED_FIRST = 200
 """Pictures to learn from, if they are no more than these, are opened before anything else is done:
-one that cannot be read would end the training."""
+of a few shots each one counts."""
 
 
 class Inputs(NamedTuple):

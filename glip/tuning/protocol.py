@@ -201,16 +201,21 @@ def cells_table(cells: Sequence[Cell]) -> str:
     ]
     for mode, shots in dict.fromkeys((cell.mode, cell.shots) for cell in cells):
         own = [cell for cell in cells if (cell.mode, cell.shots) == (mode, shots)]
-        by_set = {name: [cell.ap for cell in own if cell.name == name] for name in names}
-        columns = [_spread(values) for values in by_set.values()]
-        if len(names) > 1:
-            columns.append(_mean_of_sets(by_set.values()))
-        kept = [cell.retention for cell in own if cell.retention is not None]
-        columns.append(f"{100 * statistics.fmean(kept):+.1f}" if kept else "-")
-        columns.append(f"{statistics.fmean([cell.seconds for cell in own]):.0f}")
         said = "-" if mode == "zero_shot" else str(shots or "all")
-        lines.append(f"| {mode} | {said} | " + " | ".join(columns) + " |")
+        lines.append(f"| {mode} | {said} | " + " | ".join(_columns(own, names)) + " |")
     return "\n".join(lines)
+
+
+def _columns(cells: Sequence[Cell], names: Sequence[str]) -> list[str]:
+    """A row of the table: AP of each set, mean of them, change of other words, seconds."""
+    by_set = {name: [cell.ap for cell in cells if cell.name == name] for name in names}
+    columns = [_spread(values) for values in by_set.values()]
+    if len(names) > 1:
+        columns.append(_mean_of_sets(by_set.values()))
+    kept = [cell.retention for cell in cells if cell.retention is not None]
+    columns.append(f"{100 * statistics.fmean(kept):+.1f}" if kept else "-")
+    columns.append(f"{statistics.fmean([cell.seconds for cell in cells]):.0f}")
+    return columns
 
 
 def write_results(cells: Sequence[Cell], output: Path) -> None:
@@ -246,26 +251,26 @@ def curves(cells: Sequence[Cell]) -> list[Line]:
     """
     names = {cell.name for cell in cells}
     order = [*sorted({cell.shots for cell in cells if cell.shots != ALL}), ALL]
-    places = {shots: place for place, shots in enumerate(order, start=1)}
-
-    def mean_of(own: Sequence[Cell]) -> tuple[float, float] | None:
-        by_set = {name: [c.ap for c in own if c.name == name] for name in names}
-        if not all(by_set.values()):
-            return None
-        means = [statistics.fmean(values) for values in by_set.values()]
-        spreads = [_deviation(values) for values in by_set.values()]
-        return 100 * statistics.fmean(means), 100 * statistics.fmean(spreads)
-
-    zero = mean_of([cell for cell in cells if cell.mode == "zero_shot"])
+    zero = _mean([cell for cell in cells if cell.mode == "zero_shot"], names)
     lines = []
     for mode in dict.fromkeys(cell.mode for cell in cells if cell.mode != "zero_shot"):
         points = [(0.0, "0", *zero)] if zero is not None else []
-        for shots in order:
-            found = mean_of([c for c in cells if (c.mode, c.shots) == (mode, shots)])
+        for place, shots in enumerate(order, start=1):
+            found = _mean([c for c in cells if (c.mode, c.shots) == (mode, shots)], names)
             if found is not None:
-                points.append((float(places[shots]), str(shots or "all"), *found))
+                points.append((float(place), str(shots or "all"), *found))
         lines.append(Line(mode, tuple(points)))
     return lines
+
+
+def _mean(cells: Sequence[Cell], names: Collection[str]) -> tuple[float, float] | None:
+    """AP and its deviation in per cent, means over all sets; None if one of them has no cell."""
+    by_set = {name: [cell.ap for cell in cells if cell.name == name] for name in names}
+    if not all(by_set.values()):
+        return None
+    means = [statistics.fmean(values) for values in by_set.values()]
+    spreads = [_deviation(values) for values in by_set.values()]
+    return 100 * statistics.fmean(means), 100 * statistics.fmean(spreads)
 
 
 def _cell(name: str, mode: str, shots: int, seed: int, result: Mapping[str, Any]) -> Cell:

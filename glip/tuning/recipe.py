@@ -30,41 +30,12 @@ minutes on a CPU with glip_nano."""
 
 def run_config(options: TuneOptions, model: ModelConfig, output: Path, inputs: Inputs) -> RunConfig:
     """The run that tuning is, at the rates of its mode."""
-    pictures = max(1, len(inputs.drawn))
     cached = options.cache and options.mode != "full" and options.replay is None
-    names = inputs.drawn.names
-    known = frozenset(names)
-    turned = options.mode == "prompt" and any(mirror_name(n, known) != n for n in names)
-    augment = AugmentConfig(flip=0.0 if turned else 0.5)
-    if cached:  # features are kept for one size, that of prediction
-        augment = replace(
-            augment,
-            short_sides=(model.pixels.short_side,),
-            long_side=model.pixels.long_side,
-        )
-    sources = [
-        SourceConfig(
-            str(output / "train.json"),
-            images=str(inputs.pictures.root),
-            sampling=SamplingConfig("all", shuffle=False),
-        )
-    ]
-    if inputs.replay is not None:
-        wanted = pictures * options.replay_share / (1 - options.replay_share)
-        sources.append(
-            SourceConfig(
-                str(inputs.replay.path),
-                images=options.replay_images,
-                split=inputs.replay.split,
-                weight=wanted / max(1, inputs.replayed),
-            )
-        )
-        pictures = math.ceil(pictures + wanted)
-    steps = options.steps
-    if steps is None and options.epochs is None:
-        epochs = math.ceil(EPOCHS * pictures / options.batch_size)
-        steps = min(MAX_STEPS, max(MIN_STEPS, epochs))
+    replayed = _replayed(options, inputs)
+    pictures = math.ceil(max(1, len(inputs.drawn)) + replayed)
+    steps = _steps(options, pictures)
     length = steps or math.ceil((options.epochs or 1) * pictures / options.batch_size)
+    decides = inputs.evaluation.annotations is not None
     return RunConfig(
         weights=str(find(options.weights)),
         seed=options.seed,
@@ -77,9 +48,7 @@ def run_config(options: TuneOptions, model: ModelConfig, output: Path, inputs: I
         schedule=ScheduleConfig(
             "constant",
             warmup_steps=0,
-            plateau=None
-            if inputs.evaluation.annotations is None
-            else PlateauConfig(patience=2, stop_patience=4),
+            plateau=PlateauConfig(patience=2, stop_patience=4) if decides else None,
         ),
         tune=options.mode,
         # official: a linear probe leaves dropout in the tower on; resting, it is computed once.
@@ -87,8 +56,8 @@ def run_config(options: TuneOptions, model: ModelConfig, output: Path, inputs: I
             parts=("head.stages",) if cached and options.mode == "linear_probe" else ()
         ),
         data=DataConfig(
-            sources=tuple(sources),
-            augment=augment,
+            sources=_sources(options, output, inputs, replayed),
+            augment=_augment(options, model, inputs, cached),
             workers=0,
             group_by_shape=False,
             cache=cached,
@@ -98,6 +67,56 @@ def run_config(options: TuneOptions, model: ModelConfig, output: Path, inputs: I
             inputs.evaluation, every_epochs=None, every_steps=max(1, length // options.evaluations)
         ),
     )
+
+
+def _replayed(options: TuneOptions, inputs: Inputs) -> float:
+    """Pictures of an epoch that are not the task's."""
+    if inputs.replay is None:
+        return 0.0
+    share = options.replay_share
+    return max(1, len(inputs.drawn)) * share / (1 - share)
+
+
+def _steps(options: TuneOptions, pictures: int) -> int | None:
+    """Length of the run, unless epochs say it."""
+    if options.steps is not None or options.epochs is not None:
+        return options.steps
+    epochs = math.ceil(EPOCHS * pictures / options.batch_size)
+    return min(MAX_STEPS, max(MIN_STEPS, epochs))
+
+
+def _sources(
+    options: TuneOptions, output: Path, inputs: Inputs, replayed: float
+) -> tuple[SourceConfig, ...]:
+    drawn = SourceConfig(
+        str(output / "train.json"),
+        images=str(inputs.pictures.root),
+        sampling=SamplingConfig("all", shuffle=False),
+    )
+    if inputs.replay is None:
+        return (drawn,)
+    base = SourceConfig(
+        str(inputs.replay.path),
+        images=options.replay_images,
+        split=inputs.replay.split,
+        weight=replayed / max(1, inputs.replayed),
+    )
+    return (drawn, base)
+
+
+def _augment(
+    options: TuneOptions, model: ModelConfig, inputs: Inputs, cached: bool
+) -> AugmentConfig:
+    """Flips, unless a learned prompt says left and right; sizes, unless features are kept."""
+    names = inputs.drawn.names
+    known = frozenset(names)
+    turned = options.mode == "prompt" and any(mirror_name(n, known) != n for n in names)
+    flip = 0.0 if turned else 0.5
+    if not cached:
+        return AugmentConfig(flip=flip)
+    # Features are kept for one size, that of prediction.
+    pixels = model.pixels
+    return AugmentConfig(flip=flip, short_sides=(pixels.short_side,), long_side=pixels.long_side)
 
 
 def best_metric(folder: Path) -> float | None:

@@ -24,7 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,12 +36,13 @@ from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.tasks import evaluate_on
-from glip.files import make_folder, whole_path, write_json
-from glip.jobs.folder import check_same, is_begun
+from glip.files import whole_path, write_json
+from glip.jobs.folder import check_same, held, is_begun
 from glip.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.training.loop import DivergedError
 from glip.training.outcome import sample_pictures, weights_suffix
 from glip.training.run import run_training
+from glip.training.run_config import RunConfig
 from glip.training.words import as_table
 from glip.tuning.few_shot import write_selection
 from glip.tuning.inputs import OPENED_FIRST, Inputs, read_inputs
@@ -80,6 +81,7 @@ def tune(
         ConfigError: Options that do not go together, or a folder of another result.
         DataError: Data that cannot be used.
         CheckpointError: Weights that cannot be read.
+        StorageError: Another run is at work in the folder.
     """
     output = Path(output)
     begun = _begun(output, options)
@@ -93,41 +95,80 @@ def tune(
     started = time.perf_counter()
     if (few := inputs.selection.short) is not None:
         logger.warning("%s", few)
-    base = inputs.digests["weights"]
+    job = _job(options, output, device, inputs)
+    with held(output):
+        write_json(output / SETTINGS, {"options": _plain(options), "inputs": inputs.digests})
+        write_selection(output / "train.json", inputs.drawn, inputs.selection)
+        base = _measured(
+            job.base, inputs.evaluation, Path(base_folder or output / "base"), job.made_of()
+        )
+        rates = _train(job)
+        file = _keep(output, output / f"lr_{rates['chosen']:g}", options.mode)
+        tuned = _tuned_detector(job, file)
+        result: dict[str, Any] = {
+            "settings": _plain(options),
+            "model": job.weights.config.name,
+            "fingerprint": job.base.fingerprint,
+            "selection": inputs.selection.to_dict(),
+            "base": base,
+            "lr": rates,
+            "file": file.name,
+            "tuned": _measured(tuned, inputs.evaluation, output / "tuned", job.made_of(file)),
+            **_retention(job, tuned, file, Path(retention_folder or output / "retention")),
+            "interpolated": _interpolated(job, file),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        write_page(output, result, sample_pictures(inputs.evaluation, output / "tuned"))
+        write_json(output / RESULT, result)
+        _clear(output, options)
+    return result
+
+
+class _Job(NamedTuple):
+    """A task, its base model, and the run that adapts it."""
+
+    options: TuneOptions
+    output: Path
+    device: torch.device
+    inputs: Inputs
+    weights: Weights
+    base: Detector
+    config: RunConfig
+
+    def made_of(self, file: Path | None = None) -> list[str]:
+        """SHA-256 of the base and of a file made from it, so that no results of another are taken
+        for its own.
+        """
+        base = self.inputs.digests["weights"]
+        return [base] if file is None else [base, file_sha256(file)]
+
+
+def _job(options: TuneOptions, output: Path, device: torch.device, inputs: Inputs) -> _Job:
+    """Refuse, before anything is written or computed, all that can be refused."""
     weights = read(find(options.weights))
-    detector = Detector.from_weights(weights, device=device)
-    # Everything that can be refused is refused before anything is written or computed.
+    base = Detector.from_weights(weights, device=device)
     config = run_config(options, weights.config, output, inputs)
     prompt = class_prompt(inputs.drawn.names)
     if options.mode == "prompt" and options.prompt is None:
-        as_table(detector, prompt)
-    prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
+        as_table(base, prompt)
+    prompt.passes(base.tokenizer, base.config.text.max_tokens)
     if len(inputs.drawn) <= OPENED_FIRST:
         for record in inputs.drawn.records:
             inputs.pictures.read(record.file_name)
+    return _Job(options, output, device, inputs, weights, base, config)
 
-    make_folder(output)
-    write_json(output / SETTINGS, {"options": _plain(options), "inputs": inputs.digests})
-    write_selection(output / "train.json", inputs.drawn, inputs.selection)
-    evaluation, other = inputs.evaluation, inputs.retention
-    result: dict[str, Any] = {
-        "settings": _plain(options),
-        "model": weights.config.name,
-        "fingerprint": detector.fingerprint,
-        "selection": inputs.selection.to_dict(),
-        "base": _measured(detector, evaluation, Path(base_folder or output / "base"), [base]),
-    }
 
+def _train(job: _Job) -> dict[str, Any]:
+    """Train at each rate: the best AP of each that was "tried", and which one is "chosen"."""
     runs: dict[float, float | None] = {}
     diverged: dict[float, DivergedError] = {}
-    for rate in options.rates:
-        folder = output / f"lr_{rate:g}"
+    for rate in job.options.rates:
+        folder = job.output / f"lr_{rate:g}"
         runs[rate] = None
         try:
             if not (folder / "report.html").exists():
-                run_training(
-                    at_rate(config, options.mode, rate), folder, device, resume=folder.exists()
-                )
+                config = at_rate(job.config, job.options.mode, rate)
+                run_training(config, folder, job.device, resume=folder.exists())
             runs[rate] = best_metric(folder)
         except DivergedError as error:
             logger.warning("rate %g: %s", rate, error)
@@ -135,34 +176,25 @@ def tune(
     if len(diverged) == len(runs):
         tried = ", ".join(f"{rate:g}" for rate in runs)
         raise DivergedError(
-            f"training diverged at the learning rate {tried}; delete {output} and take a lower one "
-            "(--lr)"
+            f"training diverged at the learning rate {tried}; delete {job.output} and take a lower "
+            "one (--lr)"
         ) from next(iter(diverged.values()))
     # Without an evaluation, the first.
     ranked = {rate: -1.0 if ap is None else ap for rate, ap in runs.items() if rate not in diverged}
     chosen = max(ranked, key=lambda rate: ranked[rate])
-    result["lr"] = {"tried": {f"{rate:g}": value for rate, value in runs.items()}, "chosen": chosen}
+    return {"tried": {f"{rate:g}": value for rate, value in runs.items()}, "chosen": chosen}
 
-    tuned_file = _keep(output, output / f"lr_{chosen:g}", options.mode)
-    tuned = _tuned_detector(detector, tuned_file, device)
-    result["file"] = tuned_file.name
-    made_of = [base, file_sha256(tuned_file)]
-    result["tuned"] = _measured(tuned, evaluation, output / "tuned", made_of)
-    if other.annotations is not None:
-        before = _measured(detector, other, Path(retention_folder or output / "retention"), [base])
-        # A learned prompt leaves the model as it is: without it, nothing has changed.
-        after = before
-        if options.mode != "prompt":
-            after = _measured(tuned, other, output / "retention_tuned", made_of)
-        result["retention"] = {"base": before, "tuned": after}
-    result["interpolated"] = _interpolated(
-        options, inputs, weights, detector, tuned_file, output, device
-    )
-    result["seconds"] = round(time.perf_counter() - started, 1)
-    write_page(output, result, sample_pictures(evaluation, output / "tuned"))
-    write_json(output / RESULT, result)
-    _clear(output, options)
-    return result
+
+def _retention(job: _Job, tuned: Detector, file: Path, base_folder: Path) -> dict[str, Any]:
+    """What is left on the set that was not tuned on, as "retention"; empty without one."""
+    other = job.inputs.retention
+    if other.annotations is None:
+        return {}
+    before = after = _measured(job.base, other, base_folder, job.made_of())
+    # A learned prompt leaves the model as it is: without it, nothing has changed.
+    if job.options.mode != "prompt":
+        after = _measured(tuned, other, job.output / "retention_tuned", job.made_of(file))
+    return {"retention": {"base": before, "tuned": after}}
 
 
 def _plain(options: TuneOptions) -> dict[str, Any]:
@@ -243,10 +275,10 @@ def _measured(
     return {**results["metrics"], "per_class": results["per_class"]}
 
 
-def _tuned_detector(base: Detector, file: Path, device: torch.device) -> Detector:
+def _tuned_detector(job: _Job, file: Path) -> Detector:
     if file.name.endswith(SUFFIX):
-        return base.with_prompt(file)
-    return Detector.from_weights(read(file), device=device)
+        return job.base.with_prompt(file)
+    return Detector.from_weights(read(file), device=job.device)
 
 
 def _keep(output: Path, folder: Path, mode: TuneMode) -> Path:
@@ -261,30 +293,22 @@ def _keep(output: Path, folder: Path, mode: TuneMode) -> Path:
     raise ConfigError(f"{folder} holds no weights; delete it and start again")
 
 
-def _interpolated(
-    options: TuneOptions,
-    inputs: Inputs,
-    weights: Weights,
-    base: Detector,
-    tuned_file: Path,
-    output: Path,
-    device: torch.device,
-) -> list[dict[str, Any]]:
+def _interpolated(job: _Job, tuned_file: Path) -> list[dict[str, Any]]:
     """What each share of the tuned weights gives; writes them beside the tuned ones."""
     rows = []
-    for share in options.interpolate:
-        file = output / tuned_file.name.replace(".", f"_{share:g}.", 1)
-        if options.mode == "prompt":
+    for share in job.options.interpolate:
+        file = job.output / tuned_file.name.replace(".", f"_{share:g}.", 1)
+        if job.options.mode == "prompt":
             save_prompt(file, interpolate_prompt(read_prompt(tuned_file), share))
         else:
-            save_weights(file, interpolate(weights, read(tuned_file), share))
-        between = _tuned_detector(base, file, device)
+            save_weights(file, interpolate(job.weights, read(tuned_file), share))
+        between, made_of = _tuned_detector(job, file), job.made_of(file)
+        folder = job.output / f"tuned_{share:g}"
         row: dict[str, Any] = {"share": share, "file": file.name}
-        made_of = [inputs.digests["weights"], file_sha256(file)]
-        row["tuned"] = _measured(between, inputs.evaluation, output / f"tuned_{share:g}", made_of)
-        if options.mode != "prompt":
-            folder = output / f"retention_{share:g}"
-            row["retention"] = _measured(between, inputs.retention, folder, made_of)
+        row["tuned"] = _measured(between, job.inputs.evaluation, folder, made_of)
+        if job.options.mode != "prompt":
+            folder = job.output / f"retention_{share:g}"
+            row["retention"] = _measured(between, job.inputs.retention, folder, made_of)
         rows.append(row)
     return rows
 

@@ -150,46 +150,70 @@ def search(photos: Photos, wordings: Wordings, *, progress: Progress | None = No
     names = photos.data.names
     wordings.check(names)
     counter = Counter(progress, "words", count_trials(wordings, names), unit="trial")
-    trials: list[Trial] = []
-
-    def attempt(what: str, said: Said) -> Said:
-        """Better than what was best so far, or that."""
-        try:
-            ap, per_class = photos.measure(worded(photos.detector, said))
-        except PromptError as error:
-            if not trials:
-                raise  # the names themselves do not fit
-            logger.warning("%s is left out: %s", what, error)
-            ap, per_class = None, {}
-        counter.add()
-        if ap is not None and math.isnan(ap):
-            raise DataError(f"{photos.data.path} has no box on these photos to judge words by")
-        best = max((trial.ap for trial in trials if trial.ap is not None), default=-1.0)
-        trials.append(Trial(what, said, ap, per_class, ap is not None and ap > best))
-        return [trial for trial in trials if trial.kept][-1].said
-
-    best = attempt("names", Said({name: (name,) for name in names}))
+    trials = _Trials(photos, counter)
+    best = trials.attempt("names", Said({name: (name,) for name in names}))
     for template in wordings.templates:
         if template != PLAIN:
-            best = attempt(f"template {template!r}", replace(best, template=template))
+            best = trials.attempt(f"template {template!r}", replace(best, template=template))
     for name in names:
         for wording in wordings.of(name)[1:]:
             texts = {**best.texts, name: (wording,)}
-            best = attempt(f"{name}: {wording!r}", replace(best, texts=texts))
+            best = trials.attempt(f"{name}: {wording!r}", replace(best, texts=texts))
     if any(len(wordings.of(name)) > 1 for name in names):
-        every = {name: wordings.of(name) for name in names}
-        best = attempt("all wordings, scores averaged", replace(best, texts=every))
-        best = attempt(
-            "all wordings, features averaged", replace(best, texts=every, ensemble="features")
-        )
+        every = replace(best, texts={name: wordings.of(name) for name in names})
+        best = trials.attempt("all wordings, scores averaged", every)
+        together = replace(every, ensemble="features")
+        best = trials.attempt("all wordings, features averaged", together)
     if best.ensemble == "scores":
-        best = attempt("features of the best wordings", replace(best, ensemble="features"))
+        together = replace(best, ensemble="features")
+        best = trials.attempt("features of the best wordings", together)
     for negative in wordings.negatives:
         negatives = (*best.negatives, negative)
-        best = attempt(f"not {negative!r}", replace(best, negatives=negatives))
+        best = trials.attempt(f"not {negative!r}", replace(best, negatives=negatives))
     task = worded(photos.detector, best)
     task = replace(task, thresholds=fit_thresholds(photos.detections(task), len(names)))
-    return SearchResult(tuple(trials), best, task)
+    return SearchResult(tuple(trials.made), best, task)
+
+
+class _Trials:
+    """What was tried on some photos, the best so far among it.
+
+    Args:
+        photos: With boxes.
+        counter: Is told of each trial.
+    """
+
+    def __init__(self, photos: Photos, counter: Counter) -> None:
+        self._photos, self._counter = photos, counter
+        self.made: list[Trial] = []
+
+    def attempt(self, what: str, said: Said) -> Said:
+        """Try some words: the better ones of these and the best so far.
+
+        Raises:
+            DataError: The photos have no box.
+            PromptError: The first words of all do not fit the text encoder.
+        """
+        ap, per_class = self._measure(what, said)
+        self._counter.add()
+        kept = ap is not None and ap > max(
+            (t.ap for t in self.made if t.ap is not None), default=-1
+        )
+        self.made.append(Trial(what, said, ap, per_class, kept))
+        return [trial for trial in self.made if trial.kept][-1].said
+
+    def _measure(self, what: str, said: Said) -> tuple[float | None, dict[str, float]]:
+        photos = self._photos
+        try:
+            ap, per_class = photos.measure(worded(photos.detector, said))
+        except PromptError as error:
+            if not self.made:
+                raise  # the names themselves do not fit
+            logger.warning("%s is left out: %s", what, error)
+            return None, {}
+        if math.isnan(ap):
+            raise DataError(f"{photos.data.path} has no box on these photos to judge words by")
+        return ap, per_class
 
 
 def count_trials(wordings: Wordings, names: Sequence[str]) -> int:

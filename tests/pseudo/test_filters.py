@@ -149,7 +149,7 @@ def test_survey_is_made_once_and_whole(tmp_path, monkeypatch):
             survey(captions, CaptionFilters(), folder)
     assert not folder.exists()
     assert survey(captions, CaptionFilters(), folder).entries == 1
-    monkeypatch.setattr(module, "_survey", break_off)
+    monkeypatch.setattr(module, "_Surveyor", break_off)
     assert survey(captions, CaptionFilters(), folder).entries == 1
     (tmp_path / "file").write_text("")
     monkeypatch.undo()

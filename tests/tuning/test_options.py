@@ -20,7 +20,7 @@ def test_search_has_three_rates_around_the_usual():
         ({"mode": "magic"}, "mode must be one of"),
         ({"lr": (0.1,), "search_lr": True}, "not both"),
         ({"lr": (0.0,)}, "must be above 0"),
-        ({"lr": (float("inf"),)}, "above 0 and finite"),
+        ({"lr": (float("inf"),)}, "must be finite"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"epochs": -1.0}, "epochs must be above 0, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
@@ -31,8 +31,8 @@ def test_search_has_three_rates_around_the_usual():
         ({"shots": 0}, "shots must be at least 1"),
         ({"evaluations": 0}, "evaluations must be at least 1"),
         ({"replay": "a.json"}, "nothing to replay for"),
-        ({"replay_share": 1.0}, "between 0 and 1"),
-        ({"interpolate": (1.5,)}, r"shares lie in \[0, 1\]"),
+        ({"replay_share": 1.0}, r"replay_share must lie in \(0, 1\), got 1.0"),
+        ({"interpolate": (1.5,)}, r"shares must lie in \[0, 1\]"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(values, message):
