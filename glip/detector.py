@@ -7,6 +7,7 @@ batches, passes or tensors of the model.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from glip.structures import Detections, GroundedPhrase
 from glip.task_prompt import TaskPrompt, read_prompt, rows_of
 from glip.text.prompt import PhraseLike, Prompt
 from glip.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 PromptLike = Prompt | str | Sequence[str]
 
@@ -406,6 +409,13 @@ class Detector:
             return [self._learned_prompt()] * count
         if _is_list_of_prompts(prompts):
             return _as_many(prompts, count)  # type: ignore[arg-type]
+        if count > 1 and isinstance(prompts, (list, tuple)) and len(prompts) == count:
+            logger.warning(
+                "%d strings for %d pictures are class names to look for in all of them; for a "
+                "prompt each, pass Prompt.of(text) of every one",
+                count,
+                count,
+            )
         return [Prompt.of(prompts)] * count  # type: ignore[arg-type]
 
     def _learned_prompt(self) -> Prompt:

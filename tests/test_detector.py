@@ -508,3 +508,18 @@ def test_number_format_by_name_or_as_torch_has_it(
     monkeypatch.setenv("GLIP_FORCE_DTYPE", "1")
     detector = glip.load(tiny_file, device="cpu", dtype=dtype)
     assert detector.dtype == next(detector.model.parameters()).dtype == torch.bfloat16
+
+
+def test_as_many_strings_as_pictures_are_class_names_and_a_warning(
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pictures = [make_picture(seed=1), make_picture(seed=2)]
+    found = tiny_detector.predict(pictures, ["cat", "dog"])
+    assert "2 strings for 2 pictures are class names to look for in all" in caplog.text
+    assert found[0].prompt is found[1].prompt and found[0].prompt.names == ("cat", "dog")
+    caplog.clear()
+    tiny_detector.predict(pictures, [["cat"], ["dog"]])
+    tiny_detector.predict(pictures[0], ["cat"])
+    assert not caplog.text

@@ -9,11 +9,13 @@ Letters: P phrases, T tokens, S spans.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import count, pairwise
 from operator import index
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from glip.errors import ConfigError, PromptError
 from glip.text.characters import WORD, core, has_word, is_visible, shown
 from glip.text.nouns import Chunker, noun_phrases
 from glip.text.pack import SEPARATOR, join, split_caption, split_names
-from glip.text.sentences import are_names, pieces_of
+from glip.text.sentences import are_names, pieces_of, without_request
 from glip.text.tokenizer import Encoding, Span, Tokenizer
 
 PhraseLike: TypeAlias = str | Span | Sequence[Span]
@@ -49,22 +51,18 @@ class Prompt:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        text = self.text
-        if not isinstance(text, str):
-            raise PromptError(f"prompt text must be a string, got {type(text).__name__}")
-        if not self.phrases:
-            raise PromptError(
-                f"prompt {shown(text)} has no phrases; name at least one thing to look for"
-            )
-        phrases = tuple(_checked_phrase(text, row, spans) for row, spans in enumerate(self.phrases))
-        names = tuple(self.names) or tuple(_words_of(text, spans) for spans in phrases)
+        if not isinstance(self.text, str) or not self.phrases:
+            raise _no_prompt(self.text)
+        phrases = tuple(map(partial(_checked_phrase, self.text), count(), self.phrases))
+        names = tuple(self.names) or tuple(_words_of(self.text, spans) for spans in phrases)
         if len(names) != len(phrases):
             raise PromptError(
                 f"prompt has {len(phrases)} phrases but {len(names)} names; give one each"
             )
-        if not any(has_word(text[a:b]) for spans in phrases for a, b in spans):
+        if not any(has_word(self.text[a:b]) for spans in phrases for a, b in spans):
             raise PromptError(
-                f"prompt {shown(text)} is only punctuation; name at least one thing to look for"
+                f"prompt {shown(self.text)} is only punctuation; name at least one thing to look "
+                "for"
             )
         object.__setattr__(self, "phrases", phrases)
         object.__setattr__(self, "names", names)
@@ -76,6 +74,10 @@ class Prompt:
     def of(cls, value: "Prompt | str | Sequence[str]") -> "Prompt":
         """A prompt from whatever a user may pass: a prompt, a text (`from_text`) or class names.
 
+        Class names are tidied as a person would: periods around them go, "cat. cup." in one string
+        is two names, and a name that is given twice is looked for once. `from_classes` takes them
+        as they are.
+
         Raises:
             PromptError: another type, or a text or list that makes no prompt.
         """
@@ -83,11 +85,14 @@ class Prompt:
             return value
         if isinstance(value, str):
             return cls.from_text(value)
-        if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-            return cls.from_classes(value)
-        raise PromptError(
-            f"a prompt is a string, a list of class names or a Prompt, got {type(value).__name__}"
-        )
+        if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
+            raise PromptError(
+                f"a prompt is a string, a list of class names or a Prompt, got "
+                f"{type(value).__name__}"
+            )
+        if all(isinstance(name, str) and name.isalpha() for name in value):
+            return cls.from_classes([*dict.fromkeys(value)])
+        return cls.from_classes(_tidied(value))
 
     @classmethod
     def from_classes(
@@ -116,18 +121,17 @@ class Prompt:
             raise PromptError(
                 f"class names must be a list, got the string {names!r}; write [{names!r}]"
             )
-        pieces: list[str] = []
         for row, name in enumerate(names):
-            if not isinstance(name, str):
-                raise PromptError(f"class name {row} must be a string, got {name!r}")
-            if not is_visible(name):
-                raise PromptError(f"class name {row} is empty: {name!r}; remove it from the list")
-            cleaned = clean_name(name) if clean else name
-            pieces.append(cleaned if is_visible(cleaned) else name)
-        if not pieces:
+            if not isinstance(name, str) or not is_visible(name):
+                raise _bad_name(row, name)
+        if not names:
             raise PromptError(
                 "the list of class names is empty; name at least one thing to look for"
             )
+        pieces = [clean_name(name) if clean else name for name in names]
+        pieces = [
+            piece if is_visible(piece) else name for piece, name in zip(pieces, names, strict=True)
+        ]
         text, phrases = join(pieces, separator)
         return cls(text + (separator if trailing else ""), phrases, tuple(names))
 
@@ -145,8 +149,9 @@ class Prompt:
             caption: the sentence.
             phrases: each either words of the caption (whatever their case; whole words; "dog" given
                 twice is its first and its second occurrence), or one (start, end) span of
-                characters, or a list of such spans. By default the noun phrases that `chunker`
-                finds; a caption in which it finds none is one phrase.
+                characters, or a list of such spans. A phrase lies outside the longer ones if it
+                can: "hat" beside "a red hat" is the other hat. By default the noun phrases that
+                `chunker` finds; a caption in which it finds none is one phrase.
             chunker: see `glip.text.nouns.noun_phrases`.
         Raises:
             PromptError: a caption without words, a phrase that is not in it, or a span that does
@@ -163,15 +168,10 @@ class Prompt:
             raise PromptError(
                 f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]"
             )
-        seen: dict[str, int] = {}
-        spans: list[tuple[Span, ...]] = []
-        for phrase in phrases:
-            if isinstance(phrase, str):
-                key = " ".join(phrase.casefold().split())
-                seen[key] = seen.get(key, 0) + 1
-                spans.append((_occurrence(caption, phrase, seen[key]),))
-            else:
-                spans.append(_as_spans(phrase))
+        places = _places(caption, [phrase for phrase in phrases if isinstance(phrase, str)])
+        spans = [
+            (next(places),) if isinstance(phrase, str) else _as_spans(phrase) for phrase in phrases
+        ]
         return cls(caption, tuple(spans))
 
     @classmethod
@@ -184,7 +184,8 @@ class Prompt:
         Pieces are sentences instead when one holds a form of "be", a pronoun or an article after
         its first word, or when half of them hold a verb. Everything else is a caption, so "cat, dog
         and bus" is the three noun phrases in it, unless it is nothing but one name ("traffic
-        light"). A name that this could misread ("man on the moon") is exact in a list.
+        light"). A name that this could misread ("man on the moon") is exact in a list. Of a request
+        only what is asked for is kept: "find me all of the raccoons please" is "raccoons".
 
         Args:
             text: what was typed.
@@ -194,6 +195,7 @@ class Prompt:
         """
         if not isinstance(text, str):
             raise PromptError(f"a prompt must be a string, got {type(text).__name__}")
+        text = without_request(text)
         pieces = pieces_of(text)
         if pieces and are_names([text[a:b] for a, b in pieces]):
             return cls(text, tuple((span,) for span in pieces))
@@ -227,17 +229,22 @@ class Prompt:
         if max_classes is not None and max_classes < 1:
             raise ConfigError(f"max_classes must be at least 1, got {max_classes}")
         encoding = tokenizer.encode(self.text)
+        if len(encoding.ids) <= max_tokens and (max_classes is None or len(self) <= max_classes):
+            return (self._pass(self.text, encoding, range(len(self)), self.phrases),)
+        return self._several_passes(encoding, tokenizer, max_tokens, max_classes)
+
+    def _several_passes(
+        self, encoding: Encoding, tokenizer: Tokenizer, max_tokens: int, max_classes: int | None
+    ) -> tuple["PromptPass", ...]:
+        """`passes` where one is not enough, or may not be."""
         is_list = self._is_list()
-        if len(encoding) <= max_tokens and not (
-            is_list and max_classes is not None and len(self) > max_classes
-        ):
+        if len(encoding) <= max_tokens and not is_list:
             return (self._pass(self.text, encoding, range(len(self)), self.phrases),)
         # A text may need a token more where its first word has lost its neighbours (not with BERT,
         # which reads words one by one): then the next way is to pack for one token less.
+        pieces = [self.text[spans[0][0] : spans[0][1]] for spans in self.phrases]
         for parts in (
-            split_names(
-                [self.text[a:b] for ((a, b),) in self.phrases], tokenizer, max_tokens, max_classes
-            )
+            split_names(pieces, tokenizer, max_tokens, max_classes)
             if is_list
             else split_caption(self.text, self.phrases, encoding, max_tokens)
         ):
@@ -268,12 +275,12 @@ class Prompt:
         """A pass, after a look whether every phrase is there at all."""
         rows = tuple(rows)
         mapped = token_map(phrases, encoding.offsets)
-        for row, seen in zip(rows, mapped.any(dim=-1).tolist(), strict=True):
-            if not seen:
-                raise PromptError(
-                    f"phrase {row} ({self.names[row]!r}) has no character that the text encoder "
-                    "reads; remove it"
-                )
+        if not mapped.any(dim=-1).all():
+            row = rows[int((~mapped.any(dim=-1)).nonzero()[0])]
+            raise PromptError(
+                f"phrase {row} ({self.names[row]!r}) has no character that the text encoder "
+                "reads; remove it"
+            )
         return PromptPass(text, encoding.ids, mapped, rows)
 
 
@@ -356,32 +363,64 @@ def _words_of(text: str, spans: Sequence[Span]) -> str:
     return " ".join(text[a:b] for a, b in spans)
 
 
+def _no_prompt(text: object) -> PromptError:
+    """Why a text without phrases, or what is no text, makes no prompt."""
+    if not isinstance(text, str):
+        return PromptError(f"prompt text must be a string, got {type(text).__name__}")
+    return PromptError(f"prompt {shown(text)} has no phrases; name at least one thing to look for")
+
+
+def _bad_name(row: int, name: object) -> PromptError:
+    """Why something cannot be a class name."""
+    if not isinstance(name, str):
+        return PromptError(f"class name {row} must be a string, got {name!r}")
+    return PromptError(f"class name {row} is empty: {name!r}; remove it from the list")
+
+
+def _tidied(names: Sequence[object]) -> list[str]:
+    """Class names as somebody has typed them: without periods, each once.
+
+    What makes no name is left for `Prompt.from_classes`, which says so.
+    """
+    tidied: dict[Any, None] = {}
+    for name in names:
+        pieces = pieces_of(name) if isinstance(name, str) else []
+        tidied |= dict.fromkeys([name[a:b] for a, b in pieces] if pieces else [name])  # type: ignore[index]
+    return [*tidied]
+
+
 def _checked_phrase(text: str, row: int, spans: Sequence[Span]) -> tuple[Span, ...]:
     """The spans of a phrase as plain tuples, or the reason why they cannot be."""
-    if not spans:
-        raise PromptError(f"phrase {row} has no spans; give at least one (start, end)")
     try:
         checked = tuple((index(a), index(b)) for a, b in spans)
     except (TypeError, ValueError) as error:
         raise PromptError(f"phrase {row}: {spans!r} is not a sequence of (start, end)") from error
-    for a, b in checked:
+    inside = all(0 <= a < b <= len(text) for a, b in checked)
+    apart = all(b <= c for (_, b), (c, _) in pairwise(sorted(checked)))
+    if not (inside and apart and any(is_visible(text[a:b]) for a, b in checked)):
+        raise _bad_phrase(text, row, checked)
+    return checked
+
+
+def _bad_phrase(text: str, row: int, spans: Sequence[Span]) -> PromptError:
+    """What is wrong with the spans of a phrase."""
+    if not spans:
+        return PromptError(f"phrase {row} has no spans; give at least one (start, end)")
+    for a, b in spans:
         if a < 0 or b > len(text):
-            raise PromptError(
+            return PromptError(
                 f"phrase {row}: span ({a}, {b}) lies outside the text of {len(text)} characters; "
                 f"0 <= start < end <= {len(text)}"
             )
         if a >= b:
-            raise PromptError(f"phrase {row}: span ({a}, {b}) is empty; end comes after start")
-    ordered = sorted(checked)
-    for (a, b), (c, d) in pairwise(ordered):
+            return PromptError(f"phrase {row}: span ({a}, {b}) is empty; end comes after start")
+    for (a, b), (c, d) in pairwise(sorted(spans)):
         if c < b:
-            raise PromptError(
+            return PromptError(
                 f"phrase {row}: spans ({a}, {b}) and ({c}, {d}) overlap; spans of one phrase must "
                 "not (two phrases may)"
             )
-    if not any(is_visible(text[a:b]) for a, b in checked):
-        raise PromptError(f"phrase {row} is blank: {_words_of(text, checked)!r}; move or remove it")
-    return checked
+    return PromptError(f"phrase {row} is blank: {_words_of(text, spans)!r}; move or remove it")
 
 
 def _as_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
@@ -395,8 +434,22 @@ def _as_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
         ) from error
 
 
-def _occurrence(caption: str, phrase: str, number: int) -> Span:
-    """The span of the `number`-th occurrence (from 1) of a phrase in a caption."""
+def _places(caption: str, phrases: Sequence[str]) -> Iterator[Span]:
+    """The span of each phrase: its first place outside those of longer or earlier ones, if any."""
+    places: dict[int, Span] = {}
+    seen: Counter[str] = Counter()
+    for row in sorted(range(len(phrases)), key=lambda row: -len(phrases[row])):
+        key = " ".join(phrases[row].casefold().split())
+        seen[key] += 1
+        found = _occurrences(caption, phrases[row], seen[key])
+        taken = list(places.values())
+        free = (one for one in found if all(one[1] <= a or b <= one[0] for a, b in taken))
+        places[row] = next(free, found[seen[key] - 1])
+    return (places[row] for row in range(len(phrases)))
+
+
+def _occurrences(caption: str, phrase: str, number: int) -> list[Span]:
+    """Where a phrase stands in a caption, at least `number` times."""
     words = phrase.split()
     if not has_word(phrase):
         raise PromptError(f"phrase {phrase!r} has no words; name something in the caption")
@@ -416,4 +469,4 @@ def _occurrence(caption: str, phrase: str, number: int) -> Span:
             f"phrase {phrase!r} is asked for {number} times but occurs {len(found)} times in "
             f"{shown(caption)}; give (start, end) to mark one place twice"
         )
-    return found[number - 1]
+    return found

@@ -43,3 +43,32 @@ def are_names(pieces: Sequence[str]) -> bool:
     if any(len(t) > 1 and ({Tag.BE, Tag.PRONOUN} & {*t} or Tag.ARTICLE in t[1:]) for t in tags):
         return False
     return 2 * sum(len(t) < 2 or Tag.VERB not in t for t in tags) > len(pieces)
+
+
+_PLEASANTRY = r"(?:please|kindly|thanks|thank\ you|(?:can|could|would|will)\ you|now)"
+_REQUEST = re.compile(
+    rf"""^\s*(?:{_PLEASANTRY}[\s,]+)*
+    (?: (?:find|detect|locate|spot|highlight|identify|look\ for|search\ for|point\ out|point\ to
+          |where\ is|where\ are)\s+(?:(?:me|us)\s+)?
+      | (?:show|give|get|mark|box)\s+(?:me\s+|us\s+|(?=all\s|every\s|each\s|the\s|any\s)) )
+    (?:(?:all|each|every|every\ one|any|both)\s+(?:of\s+)?)?
+    (?:(?:the|these|those)\s+)?(?=\S)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_THANKS = re.compile(
+    rf"""(?:[\s,]+(?:{_PLEASANTRY}|for\ (?:me|us)
+      |(?:in|on|from)\ (?:the|this|that)\ (?:image|picture|photo|photograph)))+\s*[.!?]*\s*$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def without_request(text: str) -> str:
+    """What a request asks for: "find me all of the raccoons please" -> "raccoons".
+
+    A text that does not begin as a request is returned as it is.
+    """
+    begin = _REQUEST.match(text)
+    if begin is None:
+        return text
+    asked = _THANKS.sub("", text[begin.end() :]).rstrip(" \t\r\n?!")
+    return asked if is_visible(asked) else text

@@ -143,7 +143,7 @@ def _form(word: str) -> tuple[str, str]:
     known = _verb_forms().get(word)
     if known or "-" in word:
         return known or ("", "")
-    if re.search("[aeiouy].*ing$", word):
+    if word.endswith("ing") and re.search("[aeiouy]", word[:-3]):
         return word, "ing"
     if word.endswith("ed") and len(word) > 3 and word not in lexicon.NOT_PAST:
         return word, "past"

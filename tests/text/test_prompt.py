@@ -1,6 +1,7 @@
 """Prompts from lists, texts and captions; token maps; passes; and everything that is refused."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,47 @@ def test_tokenizer_that_counts_a_first_word_differently() -> None:
     passes = prompt.passes(tokenizer, max_tokens=12)
     assert sorted(row for part in passes for row in part.rows) == list(range(20))
     assert all(len(part.token_ids) <= 12 for part in passes)
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["cat."], ("cat",)),
+        (["cat. cup."], ("cat", "cup")),
+        (["cat", "dog", "cat"], ("cat", "dog")),
+        (["st. bernard", "a.c. unit"], ("st. bernard", "a.c. unit")),
+        (["bow_(ribbon)"], ("bow_(ribbon)",)),
+        ("cat. cup.", ("cat", "cup")),
+    ],
+)
+def test_class_names_are_tidied_as_a_person_would(
+    given: str | list[str], names: tuple[str, ...]
+) -> None:
+    assert Prompt.of(given).names == names
+
+
+def test_class_names_of_data_stay_as_they_are() -> None:
+    assert Prompt.from_classes(["cat.", "cat.", "a. b."]).names == ("cat.", "cat.", "a. b.")
+
+
+@pytest.mark.parametrize("letters", ["a", "a'", "a.", "find ", "a please "])
+def test_work_on_a_text_is_proportional_to_its_length(letters: str) -> None:
+    started = time.process_time()
+    Prompt.of(letters * (80_000 // len(letters)))
+    assert time.process_time() - started < 3  # squares of it took minutes
+
+
+@pytest.mark.parametrize(
+    ("phrases", "spans"),
+    [
+        (["a red hat", "hat"], [(9, 18), (26, 29)]),
+        (["hat", "a red hat"], [(26, 29), (9, 18)]),
+        (["hat", "hat"], [(15, 18), (26, 29)]),
+        (["a man in a red hat", "red hat"], [(0, 18), (11, 18)]),
+    ],
+)
+def test_a_phrase_lies_outside_longer_ones_if_it_can(
+    phrases: list[str], spans: list[tuple[int, int]]
+) -> None:
+    prompt = Prompt.from_caption("a man in a red hat with a hat", phrases)
+    assert [span for (span,) in prompt.phrases] == spans

@@ -1,35 +1,55 @@
-"""Typed texts fall into names or sentences."""
+"""Names, sentences and requests."""
 
 import pytest
 
-from glip.text.sentences import are_names, pieces_of
+from glip.text.sentences import are_names, pieces_of, without_request
+from glip.text.tagger import Tag, tag_words
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "pieces"),
     [
-        ("person. bicycle. ", ["person", "bicycle"]),
-        ("person; bicycle\ncar", ["person", "bicycle", "car"]),
-        ("猫。犬", ["猫", "犬"]),
-        ("a.c. unit. fan", ["a.c. unit", "fan"]),
-        ("Mr. Smith. a dog", ["Mr. Smith", "a dog"]),
-        ("version 1.5 of it", ["version 1.5 of it"]),
-        ("...", []),
+        ("cat. dog.", ["cat", "dog"]),
+        ("st. bernard. a.c. unit.", ["st. bernard", "a.c. unit"]),
+        ("cat\n* dog; bus", ["cat", "dog", "bus"]),
+        (" . ", []),
     ],
 )
-def test_pieces_end_at_periods_that_end_something(text: str, expected: list[str]) -> None:
-    assert [text[a:b] for a, b in pieces_of(text)] == expected
+def test_pieces_lie_between_periods_line_ends_and_semicolons(text: str, pieces: list[str]) -> None:
+    assert [text[a:b] for a, b in pieces_of(text)] == pieces
 
 
 @pytest.mark.parametrize(
     ("pieces", "names"),
     [
+        (["cat", "dog"], True),
         (["traffic light"], True),
-        (["person", "red car", "hot dog"], True),
-        (["a man holds an umbrella"], False),
-        (["The dog is red", "It sits on a bench"], False),
-        (["it"], False),
+        (["a cat sits on a mat"], False),
+        (["he walks", "the dog is brown"], False),
     ],
 )
-def test_names_are_told_from_sentences(pieces: list[str], names: bool) -> None:
-    assert are_names(pieces) is names
+def test_names_hold_no_sentence(pieces: list[str], names: bool) -> None:
+    assert are_names(pieces) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("find me all of the raccoons please", "raccoons"),
+        ("Please show me every red car in this picture.", "red car"),
+        ("where are the two dogs?", "two dogs"),
+        ("can you find the cat and the dog, please?", "cat and the dog"),
+        ("detect cats. dogs.", "cats. dogs."),
+        ("find", "find"),
+        ("box jelly fish", "box jelly fish"),
+        ("show jumping horse", "show jumping horse"),
+        ("get well soon card", "get well soon card"),
+        ("a man looking for a dog", "a man looking for a dog"),
+    ],
+)
+def test_of_a_request_what_is_asked_for_is_left(text: str, asked: str) -> None:
+    assert without_request(text) == asked
+
+
+def test_a_word_of_any_length_has_a_tag() -> None:
+    assert [word.tag for word in tag_words("x" * 50_000 + "ing")] == [Tag.NOUN]
