@@ -102,8 +102,13 @@ class Worker:
             if batch is None:
                 return
             start = time.perf_counter()
-            _look(batch)
+            outcomes = _look(batch)
             self._done(len(batch), time.perf_counter() - start)
+            for job, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    job.found.set_exception(outcome)
+                else:
+                    job.found.set_result(outcome)
 
     def _next(self) -> list[Job] | None:
         """The oldest job that still matters, and others that go with it; None at the end."""
@@ -132,19 +137,19 @@ class Worker:
         return taken
 
 
-def _look(batch: list[Job]) -> None:
-    """Detections of a batch, or what went wrong, into the jobs' futures."""
+def _look(batch: list[Job]) -> list[Detections | Exception]:
+    """Detections of each job of a batch, or what went wrong with it."""
     options = replace(batch[0].options, score=min(job.options.score for job in batch))
     try:
         results = batch[0].detector.detect(
             [job.picture for job in batch], [[job.prompt] for job in batch], options=options
         )
+        return [
+            found[found.scores > job.options.score]
+            for job, (found,) in zip(batch, results, strict=True)
+        ]
     except Exception as error:  # the thread outlives whatever one batch does
-        if len(batch) > 1:  # one bad prompt, or too little memory for all: not the others' fault
-            for job in batch:
-                _look([job])
-        else:
-            batch[0].found.set_exception(error)
-        return
-    for job, (found,) in zip(batch, results, strict=True):
-        job.found.set_result(found[found.scores > job.options.score])
+        if len(batch) == 1:
+            return [error]
+    # One bad prompt, or too little memory for all: not the others' fault.
+    return [outcome for job in batch for outcome in _look([job])]

@@ -176,7 +176,7 @@ function isLit(one) {
 function show() {
   const photo = state.current;
   $("error").hidden = !photo?.error;
-  $("error").textContent = photo?.error ?? "";
+  $("error").textContent = photo?.error ? `${photo.name}: ${photo.error}` : "";
   $("result").hidden = !photo || Boolean(photo.error);
   $("panel").hidden = !photo?.answer;
   if (!photo?.answer) {
@@ -194,7 +194,9 @@ function showThreshold() {
 function showFound() {
   const found = visible();
   $("boxes").classList.toggle("dimmed", found.some(isLit));
-  $("boxes").replaceChildren(...found.toReversed().map(boxOf)); // the best lies on top
+  const boxes = found.map(boxOf);
+  $("boxes").replaceChildren(...boxes.toReversed()); // the best lies on top
+  separateLabels(boxes);
   $("list").replaceChildren(...found.map(rowOf));
   for (const button of $("phrases").querySelectorAll("button")) {
     const row = Number(button.dataset.row);
@@ -225,6 +227,17 @@ function boxOf(one) {
   box.append(element("span", {}, `${one.phrase} ${one.score.toFixed(2)}`));
   paint(box, one.row);
   return box;
+}
+
+/** Labels that would lie on a better one's go to the lower edge of their box. */
+function separateLabels(boxes) {
+  const taken = [];
+  for (const box of boxes) {
+    const { left, right, top, bottom } = box.firstChild.getBoundingClientRect();
+    const meets = (one) => left < one.right && one.left < right && top < one.bottom && one.top < bottom;
+    box.classList.toggle("low", taken.some(meets));
+    taken.push(box.firstChild.getBoundingClientRect());
+  }
 }
 
 function rowOf(one) {
