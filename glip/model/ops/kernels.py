@@ -20,7 +20,8 @@ from torch import Tensor
 from glip.model.ops.levels import CHUNK, Cells, Chunks
 
 OUTPUTS = 32  # of one program of the gather
-CHANNELS = 128  # at most, that a program holds of a row
+CHANNELS = 64  # at most, that a program holds of a row
+WARPS = 8  # of a program that holds `CHUNK` rows
 PARTIALS = 32  # chunks whose sums are combined at a time
 
 
@@ -483,6 +484,7 @@ def moments(raw: Tensor, batch: int, chunks: Chunks) -> Tensor:
         WIDE=_wide(raw),
         ROWS=CHUNK,
         BLOCK=block,
+        num_warps=WARPS,
     )
     result = raw.new_empty(3, batch, segments, channels, dtype=dtype)
     _segment_moments[(segments, batch, triton.cdiv(channels, block))](
@@ -524,6 +526,7 @@ def moments_backward(raw: Tensor, chunks: Chunks, found: Tensor, grad: Tensor) -
         WIDE=_wide(raw),
         ROWS=CHUNK,
         BLOCK=block,
+        num_warps=WARPS,
     )
     return result
 
@@ -683,4 +686,5 @@ def _launch_combine(
         WIDE=_wide(raw),
         ROWS=CHUNK,
         BLOCK=block,
+        num_warps=WARPS,
     )

@@ -1,0 +1,42 @@
+"""Launches on a GPU that is not there: few, the same for any size, and nothing is read back."""
+
+import pytest
+import torch
+from launches import FAKE, Launches, ReadBack, count_prediction, counted, main
+
+from glip.config import ModelConfig
+from glip.model.ops.table import HAS_TRITON
+from glip.model.presets import preset
+
+pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
+
+
+def total(parts: dict[str, Launches]) -> int:
+    return sum(part.total for part in parts.values())
+
+
+@pytest.mark.parametrize(("name", "most"), [("glip_tiny", 900), ("glip_large", 1100)])
+def test_released_models_launch_no_more_than_they_may(name: str, most: int) -> None:
+    assert total(count_prediction(preset(name), (800, 1344))) <= most
+
+
+def test_a_block_more_costs_its_own_launches_only(tiny_config: ModelConfig) -> None:
+    small = count_prediction(tiny_config, (64, 96))
+    assert total(count_prediction(tiny_config, (64, 96))) <= total(small)  # tables are kept
+    warm = count_prediction(tiny_config, (64, 96))
+    assert total(count_prediction(tiny_config, (64, 96), batch=3)) <= total(warm) + 80
+    per_block = warm["head"].total / tiny_config.head.blocks
+    assert per_block < 90
+    assert warm["head"].operators["glip::deformable"] == tiny_config.head.blocks
+    assert warm["head"].kernels == warm["head"].total + 6 * tiny_config.head.blocks
+
+
+def test_value_that_is_read_back_is_found() -> None:
+    with FAKE, pytest.raises(ReadBack, match=r"test_launches\.py:\d+: "):
+        counted("here", lambda: int(torch.ones(3, device="cuda").sum()))
+
+
+def test_command_prints_both_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--model", "glip_nano", "--size", "64x96", "--dtype", "float32"])
+    shown = capsys.readouterr().out
+    assert "glip_nano, 64x96, batch 1, float32" in shown and "nothing is read back" in shown
