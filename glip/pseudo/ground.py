@@ -51,6 +51,7 @@ from glip.pseudo.summary import Summary, summarise, write_summary_page
 from glip.pseudo.teacher import Teacher
 from glip.pseudo.views import View, teach, views
 from glip.structures import Detections
+from glip.data.records import Span
 from glip.text.nouns import noun_phrases
 from glip.text.prompt import Prompt
 from glip.version import __version__
@@ -214,15 +215,28 @@ class _Asker:
                 ]
                 reason = None if spans else "no_phrase"
             if reason is None:
-                try:
-                    prompt = Prompt(caption, tuple((span,) for span in spans))
-                    self._teacher.check(prompt)
-                    prompts[caption] = prompt
-                except PromptError:
+                prompt = self._readable(caption, spans)
+                if prompt is None:
                     reason = "unreadable"
+                else:
+                    prompts[caption] = prompt
             if reason is not None:
                 refused[reason] += 1
         return list(prompts.values()), refused
+
+    def _readable(self, caption: str, spans: Sequence[Span]) -> Prompt | None:
+        """A caption with those of its phrases that the teacher can read, if there are any."""
+
+        def can_read(spans: Sequence[Span]) -> bool:
+            try:
+                self._teacher.check(Prompt(caption, tuple((span,) for span in spans)))
+            except PromptError:
+                return False
+            return True
+
+        if not can_read(spans):
+            spans = [span for span in spans if can_read([span])]
+        return Prompt(caption, tuple((span,) for span in spans)) if spans else None
 
 
 def _refused(entry: Captioned, refused: Counter[str]) -> Settled:
