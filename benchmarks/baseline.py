@@ -52,6 +52,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from glip.boxes import to_edges
 from glip.checkpoint import Weights, read
 from glip.config import BackboneConfig, ModelConfig, PixelConfig
 from glip.data.augment import AugmentConfig, Scene, augment
@@ -508,8 +509,9 @@ class ClosedSetPredictor:
         [found] = self._detector.find(output, [picture.resized_hw])
         phrase_of = torch.zeros(output.logits.shape[2], dtype=torch.int64)
         phrase_of[output.rows[0].cpu()] = torch.arange(len(prompt.names))
+        boxes = rescale(found["boxes"], picture.resized_hw, picture.original_hw)
         return Detections(
-            rescale(found["boxes"], picture.resized_hw, picture.original_hw).cpu(),
+            to_edges(boxes, picture.original_hw).cpu(),
             found["scores"].cpu(),
             phrase_of[found["labels"].cpu()],
             prompt,

@@ -161,7 +161,7 @@ def measure(
 ) -> dict[str, float]:
     """COCO average precision."""
     id_there = torch.tensor([data.category_ids[data.names.index(name)] for name in names])
-    evaluator = CocoEvaluator(data, plus_one=False)
+    evaluator = CocoEvaluator(data)
     model.eval()
     for record in tqdm(data.records, desc="measure", unit="picture"):
         [found] = model([to_tensor(pictures.read(record.file_name)).to(device)])

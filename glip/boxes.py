@@ -1,7 +1,9 @@
 """All box arithmetic: IoU, GIoU, clipping, and the deltas between anchors and boxes.
 
 Boxes are (N, 4) xyxy in pixels. The official code counts pixels inclusively in most places: a box
-from 0 to 9 is 10 wide. Functions that do so say it (`official: plus one`).
+from 0 to 9 is 10 wide. Functions that do so say it (`official: plus one`). Whoever uses the package
+sees edges instead, as files and other programs have them: that box is from 0 to 10; `to_edges` and
+`to_last_pixels` are the two ways over the border.
 """
 
 from __future__ import annotations
@@ -75,18 +77,23 @@ def _inclusive(boxes: Tensor) -> Tensor:
     return boxes + boxes.new_tensor([0, 0, 1, 1])
 
 
-def file_boxes(boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
-    """Boxes of a model as annotation files have them: x2 = x + width, inside the picture.
+def to_edges(boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
+    """Boxes of a model as users have them: x2 = x + width, inside the picture.
 
     Args:
         boxes: (..., 4) xyxy, pixels, the last pixel counted in.
         image_hw: Height and width of the picture.
     Returns:
-        (..., 4) float64.
+        (..., 4) xyxy, the far edges exclusive.
     """
     height, width = image_hw
-    whole = _inclusive(boxes.double())
+    whole = _inclusive(boxes)
     return torch.minimum(whole, whole.new_tensor([width, height, width, height]))
+
+
+def to_last_pixels(boxes: Tensor) -> Tensor:
+    """(..., 4) boxes with exclusive far edges as the model counts them, the last pixel in."""
+    return boxes - boxes.new_tensor([0, 0, 1, 1])
 
 
 def iou_matrix(boxes: Tensor, others: Tensor) -> Tensor:

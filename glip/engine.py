@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from glip.boxes import to_edges
 from glip.choices import DType
 from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, to_pixels
@@ -292,7 +293,8 @@ class Engine:
             found = self._without_rivals(merge(parts, sys.maxsize), prompt, options)
         else:
             found = parts[0] if len(parts) == 1 else merge(parts, options.max_detections)
-        boxes = rescale(found.boxes, picture.resized_hw, picture.original_hw)
+        inclusive = rescale(found.boxes, picture.resized_hw, picture.original_hw)
+        boxes = to_edges(inclusive, picture.original_hw)
         return Detections(
             boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw
         )

@@ -35,8 +35,8 @@ class Detections:
     `found[0]`, `found[:10]`, `found[found.scores > 0.7]`, `found[[2, 0]]`.
 
     Attributes:
-        boxes: (N, 4) float32 xyxy, pixels of the original picture. official: x2 and y2 are those of
-            the last pixel, so a box is x2 - x1 + 1 wide; see `glip.boxes.file_boxes`.
+        boxes: (N, 4) float32 xyxy, pixels of the original picture; far edges are exclusive, so a
+            box is x2 - x1 wide. official: x2 and y2 are those of the last pixel.
         scores: (N,) float32, in [0, 1].
         phrase_ids: (N,) int64, row of `prompt.phrases`.
         prompt: the sentence and phrases that were looked for.
@@ -164,16 +164,12 @@ class Detections:
         self,
         image_id: int | str,
         category_ids: Sequence[int] | None = None,
-        *,
-        plus_one: bool = False,
     ) -> list[dict[str, Any]]:
         """COCO results, `{"image_id", "category_id", "bbox": [x, y, width, height], "score"}` each.
 
         Args:
             image_id: the picture's id in the annotation file.
             category_ids: for each phrase of the prompt its id there; by default its row + 1.
-            plus_one: official: COCO results count the last pixel in, width = x2 - x1 + 1 (LVIS
-                results do not).
         Raises:
             ConfigError: another number of category ids than the prompt has phrases.
         """
@@ -185,13 +181,12 @@ class Detections:
                 f"category_ids has {len(category_ids)} ids, the prompt {phrases} phrases; "
                 "give one id for each"
             )
-        extra = 1.0 if plus_one else 0.0
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.phrase_ids.tolist(), strict=True)
         return [
             {
                 "image_id": image_id,
                 "category_id": int(category_ids[row]),
-                "bbox": [x1, y1, x2 - x1 + extra, y2 - y1 + extra],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "score": score,
             }
             for (x1, y1, x2, y2), score, row in rows

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import glip
-from glip.boxes import iou_matrix
+from glip.boxes import iou_matrix, to_last_pixels
 from glip.checkpoint import Weights
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
@@ -182,7 +182,9 @@ def test_boxes_scale_with_the_picture_in_each_direction(
     resized = large.resize((128, 96), Image.Resampling.BILINEAR)
     [on_small] = tiny_detector.predict(resized, NAMES)
     [on_large] = tiny_detector.predict(large, NAMES)
-    torch.testing.assert_close(on_large.boxes, on_small.boxes * 4)
+    # official: coordinates of pixels are scaled, not edges.
+    scaled = to_last_pixels(on_small.boxes) * 4
+    torch.testing.assert_close(to_last_pixels(on_large.boxes), scaled)
     torch.testing.assert_close(on_large.scores, on_small.scores)
 
 

@@ -214,9 +214,9 @@ def test_to_coco_has_widths_and_ids_from_one(found: Detections) -> None:
 
 
 def test_to_coco_takes_the_ids_of_the_annotation_file(found: Detections) -> None:
-    results = found.to_coco("a.jpg", category_ids=[17, 90, 18], plus_one=True)
+    results = found.to_coco("a.jpg", category_ids=[17, 90, 18])
     assert [result["category_id"] for result in results] == [18, 17, 90]
-    assert results[1]["bbox"] == [1.0, 2.0, 4.0, 7.0]
+    assert results[1]["bbox"] == [1.0, 2.0, 3.0, 6.0]
     json.dumps(found.to_coco(1, category_ids=np.array([17, 90, 18])))
 
 

@@ -57,15 +57,11 @@ class CocoEvaluator:
     Args:
         data: The truth.
         backend: See `glip.evaluation.average_precision`.
-        plus_one: official: exported boxes count the last pixel in, width = x2 - x1 + 1.
     """
 
-    def __init__(
-        self, data: DetectionData, *, backend: Backend | None = None, plus_one: bool = True
-    ) -> None:
+    def __init__(self, data: DetectionData, *, backend: Backend | None = None) -> None:
         self.data = data
         self.backend = choose_backend(backend)
-        self.plus_one = plus_one
         self.parts = parts_of(data)
         self._predictions: dict[ImageId, Prediction] = {}
         self._measured: dict[str, Curves] = {}
@@ -121,7 +117,7 @@ class CocoEvaluator:
     def _curves(self, part: VocabularyPart) -> Curves:
         if part.name not in self._measured:
             truth = truth_of(part)
-            detected = detected_of(part, self.data, self._predictions, plus_one=self.plus_one)
+            detected = detected_of(part, self.data, self._predictions)
             self._measured[part.name] = curves(truth, detected, limits=LIMITS, backend=self.backend)
         return self._measured[part.name]
 
@@ -191,8 +187,6 @@ def detected_of(
     part: VocabularyPart,
     data: DetectionData,
     predictions: dict[ImageId, Prediction],
-    *,
-    plus_one: bool,
 ) -> Detected:
     """The detections of some pictures, those of classes that were not looked for left out.
 
@@ -223,7 +217,7 @@ def detected_of(
         none = np.zeros(0, dtype=np.int64)
         return Detected(none, none, np.zeros((0, 4)), np.zeros(0))
     xyxy = np.concatenate(boxes)
-    size = xyxy[:, 2:] - xyxy[:, :2] + (1.0 if plus_one else 0.0)
+    size = xyxy[:, 2:] - xyxy[:, :2]
     return Detected(
         np.concatenate(images),
         np.concatenate(labels),

@@ -113,7 +113,8 @@ def _ranked(prediction: Prediction | None, row: int) -> npt.NDArray[np.float64]:
         return np.zeros((0, 4))
     own = prediction.labels == row
     order = np.argsort(-prediction.scores[own], kind="stable")
-    return prediction.boxes[own][order].astype(np.float64)
+    # official: without plus one, a pixel smaller than they are.
+    return prediction.boxes[own][order].astype(np.float64) - np.array([0, 0, 1, 1])
 
 
 def _merged(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

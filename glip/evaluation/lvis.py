@@ -108,8 +108,9 @@ class LvisEvaluator:
                 predictions = {
                     key: _best(one, PER_PICTURE) for key, one in self._predictions.items()
                 }
-            # official: LVIS boxes are exported without plus one.
-            detected = detected_of(self._part, self.data, predictions, plus_one=False)
+            detected = detected_of(self._part, self.data, predictions)
+            # official: LVIS boxes are exported without plus one, a pixel smaller than they are.
+            detected = detected._replace(xywh=detected.xywh - np.array([0, 0, 1, 1]))
             self._measured = curves(
                 truth_of(self._part), detected, limits=(UNLIMITED,), backend=self.backend
             )

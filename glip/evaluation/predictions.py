@@ -22,7 +22,8 @@ from glip.errors import DataError
 from glip.files import failing_disk, whole_path
 from glip.jobs.folder import check_same
 
-FORMAT = "glip predictions 1"
+FORMAT = "glip predictions 2"
+"""Format 1 counted the last pixel in."""
 
 
 class Prediction(NamedTuple):
@@ -30,7 +31,7 @@ class Prediction(NamedTuple):
 
     image_id: ImageId
     boxes: npt.NDArray[np.float32]
-    """(N, 4) xyxy, pixels of the original picture."""
+    """(N, 4) xyxy, pixels of the original picture, far edges exclusive."""
     scores: npt.NDArray[np.float32]
     """(N,) in [0, 1]."""
     labels: npt.NDArray[np.int64]

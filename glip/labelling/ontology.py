@@ -17,7 +17,7 @@ import torch
 import yaml
 from torchvision.ops import box_iou
 
-from glip.boxes import file_boxes, nms_per_label
+from glip.boxes import nms_per_label, to_last_pixels
 from glip.data.labels import Label
 from glip.errors import ConfigError
 from glip.structures import Detections
@@ -148,7 +148,7 @@ class Ontology:
         kept: list[int] = []
         labels: list[Label] = []
         overlaps = box_iou(found.boxes, found.boxes)
-        boxes = file_boxes(found.boxes, found.image_hw).tolist()
+        boxes = found.boxes.tolist()
         for row, (box, score, phrase) in enumerate(
             zip(boxes, found.scores.tolist(), found.phrases, strict=True)
         ):
@@ -171,7 +171,8 @@ class Ontology:
                 labels.append(label)
         group_numbers = torch.tensor([number_of[groups[label.name]] for label in labels])
         rows = torch.tensor(kept, dtype=torch.int64)
-        chosen = nms_per_label(found.boxes[rows], found.scores[rows], group_numbers, nms)
+        pixels = to_last_pixels(found.boxes[rows])
+        chosen = nms_per_label(pixels, found.scores[rows], group_numbers, nms)
         return tuple(labels[row] for row in chosen.tolist())
 
 

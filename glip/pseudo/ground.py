@@ -24,9 +24,8 @@ import numpy as np
 from PIL import Image
 
 from glip import distributed
-from glip.boxes import file_boxes
 from glip.data.formats.odvg import write_grounding
-from glip.data.records import GroundingRecord
+from glip.data.records import GroundingRecord, Span
 from glip.engine import Prepared
 from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
@@ -51,7 +50,6 @@ from glip.pseudo.summary import Summary, summarise, write_summary_page
 from glip.pseudo.teacher import Teacher
 from glip.pseudo.views import View, teach, views
 from glip.structures import Detections
-from glip.data.records import Span
 from glip.text.nouns import noun_phrases
 from glip.text.prompt import Prompt
 from glip.version import __version__
@@ -248,12 +246,11 @@ def _record(asked: _Asked, detections: Sequence[Detections]) -> dict[str, Any]:
     image_hw = asked.views[0].picture.original_hw
     captions = []
     for found in detections:
-        boxes = file_boxes(found.boxes, image_hw)
         captions.append(
             {
                 "caption": found.prompt.text,
                 "phrases": [list(spans[0]) for spans in found.prompt.phrases],
-                "boxes": [[round(x, 2) for x in box] for box in boxes.tolist()],
+                "boxes": [[round(x, 2) for x in box] for box in found.boxes.tolist()],
                 "scores": [round(score, 4) for score in found.scores.tolist()],
                 "owners": found.phrase_ids.tolist(),
             }

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glip.boxes import clip_boxes
+from glip.boxes import clip_boxes, to_edges
 from glip.checkpoint import file_sha256
 from glip.choices import DType
 from glip.engine import Prepared
@@ -226,7 +226,8 @@ def _selected(
 
 
 def _detections(found: Found, image_hw: tuple[int, int], prompt: Prompt) -> Detections:
-    return Detections(found.boxes, found.scores, found.labels, prompt, image_hw)
+    boxes = to_edges(found.boxes, image_hw)
+    return Detections(boxes, found.scores, found.labels, prompt, image_hw)
 
 
 def _fingerprint(folder: Path) -> str:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 from PIL import Image, ImageOps
+from torchvision.ops import box_iou
 
-from glip.boxes import iou_matrix
 from glip.engine import Prepared
 from glip.pseudo.teacher import BoxConfig, Teacher
 from glip.structures import Detections
@@ -88,10 +88,10 @@ def agreed(found: Detections, mirrored: Detections, iou: float) -> Detections:
     """
     if not len(found) or not len(mirrored):
         return found[:0]
-    last = found.image_hw[1] - 1
+    width = found.image_hw[1]
     x1, y1, x2, y2 = mirrored.boxes.unbind(-1)
-    back = torch.stack([last - x2, y1, last - x1, y2], -1)
-    overlap = iou_matrix(found.boxes, back)  # (N, M)
+    back = torch.stack([width - x2, y1, width - x1, y2], -1)
+    overlap = box_iou(found.boxes, back)  # (N, M)
     overlap[found.phrase_ids[:, None] != mirrored.phrase_ids[None]] = -1
     best, partner = overlap.max(-1)
     scores = (found.scores + mirrored.scores[partner]) / 2
@@ -101,7 +101,7 @@ def agreed(found: Detections, mirrored: Detections, iou: float) -> Detections:
 
 def _kept(found: Detections, boxes: BoxConfig) -> Detections:
     """Those that are large enough, and the best of each phrase."""
-    sides = found.boxes[:, 2:] - found.boxes[:, :2] + 1
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
     found = found[(sides >= boxes.min_size).all(-1)]
     # Rank of each among those of its phrase: how many of them stand before it.
     same = found.phrase_ids[:, None] == found.phrase_ids[None]

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
-from glip.boxes import iou_matrix
 from glip.data.augment import scene_boxes
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, DetectionRecord
@@ -255,7 +255,7 @@ def fit_thresholds(
 
 def _matched(boxes: Tensor, truth: Tensor) -> list[bool]:
     """Of each box, best first, whether it finds a true one that no better box has found."""
-    overlaps = iou_matrix(boxes, truth)
+    overlaps = box_iou(boxes, truth)
     taken: set[int] = set()
     result = []
     for row in range(len(boxes)):

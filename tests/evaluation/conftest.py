@@ -115,7 +115,7 @@ class ListedDetector:
 
 @pytest.fixture
 def toy(tmp_path: Path) -> tuple[Path, ListedDetector]:
-    """Six pictures, two classes; the detector knows all boxes (last pixel counted in)."""
+    """Six pictures, two classes; the detector knows all boxes."""
     images, annotations, answers = [], [], {}
     for number in range(6):
         Image.new("RGB", (100, 80), (number, 0, 0)).save(tmp_path / f"{number}.png")
@@ -125,7 +125,7 @@ def toy(tmp_path: Path) -> tuple[Path, ListedDetector]:
             {"id": number + 1, "image_id": number, "category_id": 5 + number % 2, "bbox": box}
         )
         x, y, w, h = box
-        answers[number] = [([x, y, x + w - 1, y + h - 1], 0.9 - number / 10, number % 2)]
+        answers[number] = [([x, y, x + w, y + h], 0.9 - number / 10, number % 2)]
     path = tmp_path / "toy.json"
     categories = [{"id": 6, "name": "dog"}, {"id": 5, "name": "cat"}]
     path.write_text(

@@ -25,7 +25,7 @@ def test_every_backend_gives_the_curves_of_pycocotools(random_case, backend, lim
     data, predictions, _ = random_case(seed)
     [part] = parts_of(data)
     truth = truth_of(part)
-    found = detected_of(part, data, {p.image_id: p for p in predictions}, plus_one=True)
+    found = detected_of(part, data, {p.image_id: p for p in predictions})
     expected = curves(truth, found, limits=limits, backend="pycocotools")
     got = curves(truth, found, limits=limits, backend=backend)
     np.testing.assert_allclose(got.precision, expected.precision, atol=1e-12)

@@ -33,7 +33,7 @@ def pycocotools_stats(content, predictions):
         {
             "image_id": one.image_id,
             "category_id": int(label),
-            "bbox": [x1, y1, x2 - x1 + 1, y2 - y1 + 1],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": score,
         }
         for one in predictions
@@ -167,7 +167,7 @@ def test_two_classes_of_one_name_keep_their_own_numbers():
             {"id": 3, "image_id": 1, "category_id": 9, "bbox": [30, 2, 9, 9]},
         ],
     }
-    evaluator = CocoEvaluator(parse_detection(content, Path("cups.json")), plus_one=False)
+    evaluator = CocoEvaluator(parse_detection(content, Path("cups.json")))
     evaluator.update(prediction(1, [[2, 2, 10, 10]], [0.9], [3]))
     found = evaluator.per_class()
     assert found == pytest.approx({"cup (3)": 1.0, "cup (8)": 0.0, "fork": 0.0})

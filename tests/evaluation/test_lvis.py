@@ -38,7 +38,7 @@ def slow_average_precision(content, predictions, category, bounds, kept=10_000):
     """AP of one class, word for word as LVIS defines it; None if there is nothing to find."""
     images = {image["id"]: image for image in content["images"]}
     found = [
-        (float(score), one.image_id, box.astype(float))
+        (float(score), one.image_id, box.astype(float) - [0, 0, 1, 1])
         for one in sorted(predictions, key=lambda p: p.image_id)
         for box, score, label in zip(one.boxes, one.scores, one.labels, strict=True)
         if label == category
@@ -170,10 +170,10 @@ def test_what_is_not_judged_counts_among_the_best_of_its_class(monkeypatch):
     }
     evaluator = LvisEvaluator(parse_detection(content, Path("lvis.json")))
     for number, score in ((1, 0.2), (2, 0.9), (3, 0.8)):
-        evaluator.update(prediction(number, [[2, 2, 10, 10]], [score], [5]))
+        evaluator.update(prediction(number, [[2, 2, 11, 11]], [score], [5]))
     assert evaluator.compute()["AP"] == pytest.approx(1.0)
     monkeypatch.setattr("glip.evaluation.lvis.KEPT_PER_CLASS", 2)
-    evaluator.update(prediction(1, [[2, 2, 10, 10]], [0.2], [5]))
+    evaluator.update(prediction(1, [[2, 2, 11, 11]], [0.2], [5]))
     assert evaluator.compute()["AP"] == 0.0
 
 

@@ -43,7 +43,7 @@ def found(ontology: Ontology, *rows: tuple[str, tuple[float, ...], float]) -> De
     prompt = Prompt.from_classes(ontology.phrases)
     boxes = torch.tensor([box for _, box, _ in rows], dtype=torch.float32).reshape(-1, 4)
     return Detections(
-        boxes=boxes - torch.tensor([0, 0, 1, 1]),  # a model counts the last pixel in
+        boxes=boxes,
         scores=torch.tensor([score for _, _, score in rows], dtype=torch.float32),
         phrase_ids=torch.tensor([ontology.phrases.index(p) for p, _, _ in rows]).long(),
         prompt=prompt,

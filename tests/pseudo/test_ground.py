@@ -77,7 +77,7 @@ class Words:
         """One box a phrase, but none for ghosts; scores from 0.2 to 0.9."""
         rows = [row for row, name in enumerate(prompt.names) if "ghost" not in name]
         scores = [0.2 + 0.7 * (zlib.crc32(prompt.names[row].encode()) % 101) / 100 for row in rows]
-        last = torch.tensor([image_hw[1] - 1.0, image_hw[0] - 1.0])
+        last = torch.tensor([float(image_hw[1]), float(image_hw[0])])
         corners = [torch.cat([torch.tensor([row, 0.0]), last]) for row in rows]
         boxes = torch.stack(corners) if rows else torch.zeros(0, 4)
         found = Detections(boxes, torch.tensor(scores), torch.tensor(rows).long(), prompt, image_hw)

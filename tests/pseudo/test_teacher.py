@@ -107,11 +107,11 @@ def test_small_boxes_and_the_worst_of_a_phrase_go() -> None:
     found = detections(
         [
             (0, 0, 20, 20, 0.9, 0),
-            (0, 0, 2, 20, 0.8, 0),  # 3 pixels wide
+            (0, 0, 3, 20, 0.8, 0),
             (10, 0, 30, 20, 0.7, 1),
             (50, 0, 70, 20, 0.6, 0),
             (60, 0, 80, 20, 0.5, 0),
-            (0, 0, 3, 3, 0.4, 1),  # 4 pixels
+            (0, 0, 4, 4, 0.4, 1),
         ]
     )
     rows = kept(BoxConfig(max_boxes_per_phrase=2, min_size=4), found)
@@ -123,16 +123,16 @@ def test_small_boxes_and_the_worst_of_a_phrase_go() -> None:
 def test_two_looks_have_to_agree() -> None:
     found = detections(
         [
-            (10, 10, 29, 29, 0.8, 0),  # mirrored: 70 to 89
-            (40, 10, 59, 29, 0.7, 0),  # seen as another phrase there
-            (60, 10, 79, 29, 0.6, 1),  # seen half as wide
-            (0, 10, 9, 29, 0.5, 1),  # not seen
+            (10, 10, 30, 30, 0.8, 0),  # mirrored: 70 to 90
+            (40, 10, 60, 30, 0.7, 0),  # seen as another phrase there
+            (60, 10, 80, 30, 0.6, 1),  # seen half as wide
+            (0, 10, 10, 30, 0.5, 1),  # not seen
         ]
     )
     again = detections(
-        [(70, 10, 89, 29, 0.4, 0), (40, 10, 59, 29, 0.9, 1), (30, 10, 39, 29, 0.9, 1)]
+        [(70, 10, 90, 30, 0.4, 0), (40, 10, 60, 30, 0.9, 1), (30, 10, 40, 30, 0.9, 1)]
     )
-    assert kept(BoxConfig(agreement=0.7), found, again) == [[10, 10, 29, 29, 0.6, 0]]
+    assert kept(BoxConfig(agreement=0.7), found, again) == [[10, 10, 30, 30, 0.6, 0]]
     rows = kept(BoxConfig(agreement=0.5), found, again)
     assert [(row[4], row[5]) for row in rows] == [(0.75, 1), (0.6, 0)]  # best first
     assert kept(BoxConfig(agreement=0.5), found, detections([])) == []
