@@ -67,15 +67,11 @@ def compare(args: argparse.Namespace) -> None:
     for _ in tqdm(range(args.rounds), desc="rounds"):
         bare.append(bare_seconds(detector, prepared, ontology, args.batch_size))
         with tempfile.TemporaryDirectory() as folder, Journal(folder, {}) as journal:
-            (Path(folder) / "photos").mkdir()
-            for name in names:
-                target = Path(folder) / "photos" / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to((root / name).resolve())
             start = time.perf_counter()
             label_photos(
                 detector,
-                Path(folder) / "photos",
+                root,
+                names,
                 ontology,
                 journal,
                 batch_size=args.batch_size,

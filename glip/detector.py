@@ -19,8 +19,9 @@ from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
 from glip.choices import Aggregate, DType
 from glip.config import ModelConfig
 from glip.engine import Engine, Prepared, usable_device, usable_dtype
-from glip.errors import CheckpointError, ConfigError, ImageError, PromptError
+from glip.errors import CheckpointError, ImageError, PromptError
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
+from glip.jobs.batches import in_order, through_model
 from glip.model.glip import GLIP, Pyramid
 from glip.model.presets import preset
 from glip.postprocess import PostprocessOptions
@@ -341,29 +342,28 @@ class Detector:
             options: By default the official test settings, which keep scores down to 0.
             batch_size: As in `predict`.
         """
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigError(f"batch_size must be a whole number from 1, got {batch_size!r}")
         options = options or PostprocessOptions()
         sources = expand_sources(images)
         each = self._one_for_each(prompts, len(sources))
         for prompt in set(each):
             self._engine.passes_of(prompt)  # what cannot be used fails before any work is done
-        # A window of several batches lets pictures of one size find each other.
-        window = batch_size * 4 if batch_size > 1 else 1
-        for start in range(0, len(sources), window):
-            numbers = range(start, min(start + window, len(sources)))
-            errors: dict[int, ImageError] = {}
-            pictures = []
-            for index in numbers:
-                try:
-                    pictures.append(self.prepare(sources[index], index))
-                except ImageError as error:
-                    errors[index] = error
-            asked = [[each[picture.number]] for picture in pictures]
-            answers = self._engine.detect(pictures, asked, options, batch_size=batch_size)
-            found = {one.number: own for one, (own,) in zip(pictures, answers, strict=True)}
-            for index in numbers:
-                yield Outcome(index, sources[index], found.get(index), errors.get(index))
+
+        def ask(batch: Sequence[tuple[int, Prepared]]) -> list[Detections]:
+            asked = [[each[index]] for index, _ in batch]
+            found = self._engine.detect([picture for _, picture in batch], asked, options)
+            return [own for (own,) in found]
+
+        results = through_model(
+            enumerate(sources),
+            self.prepare,
+            ask,
+            size_of=lambda picture: picture.padded_hw,
+            batch_size=batch_size,
+        )
+        for index, result in in_order(results):
+            error = result if isinstance(result, ImageError) else None
+            found = result if isinstance(result, Detections) else None
+            yield Outcome(index, sources[index], found, error)
 
     def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
         """A picture decoded, resized and normalised: the part of the work that any thread can do.

@@ -129,6 +129,11 @@ class Prepared(NamedTuple):
         """Height and width that the model sees."""
         return self.pixels.shape[1], self.pixels.shape[2]
 
+    @property
+    def padded_hw(self) -> tuple[int, int]:
+        """Height and width with its padding: pictures that share it can share a batch."""
+        return padded_hw(self.resized_hw)
+
 
 class Engine:
     """A model on its device, with the tokenizer and the passes that its text encoder needs.
@@ -352,7 +357,7 @@ def _batches(pictures: Sequence[Prepared], most: int | None) -> Iterator[list[in
     """Places of pictures of one padded size: together, each gives what it gives alone."""
     groups: dict[tuple[int, int], list[int]] = {}
     for place, picture in enumerate(pictures):
-        groups.setdefault(padded_hw(picture.resized_hw), []).append(place)
+        groups.setdefault(picture.padded_hw, []).append(place)
     for places in groups.values():
         step = most or len(places)
         yield from (places[start : start + step] for start in range(0, len(places), step))

@@ -110,7 +110,7 @@ def _write(text: str, stream: TextIO) -> None:
 
 def written(*paths: str | os.PathLike[str]) -> None:
     """Say where the results are."""
-    note(f"written: {', '.join(map(os.fspath, paths))}")
+    note(f"written: {', '.join(os.fspath(path) for path in paths)}")
 
 
 # the log

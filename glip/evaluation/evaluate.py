@@ -40,7 +40,6 @@ from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
 from glip.jobs.batches import in_order, through_model
 from glip.jobs.folder import held
-from glip.pixels import padded_hw
 from glip.postprocess import Found, PostprocessOptions, merge
 from glip.progress import Counter, Progress
 from glip.structures import Detections
@@ -203,7 +202,7 @@ def _predict(
         ((place, (place, sharing)) for place, sharing in enumerate(questions)),
         read,
         ask,
-        size_of=lambda picture: padded_hw(picture.resized_hw),
+        size_of=lambda picture: picture.padded_hw,
         batch_size=batch_size,
     )
     for place, result in in_order(results):

@@ -21,7 +21,6 @@ from glip.errors import ImageError, StorageError
 from glip.images import unusable_name
 from glip.jobs.batches import through_model
 from glip.jobs.journal import Journal, Row
-from glip.pixels import padded_hw
 from glip.progress import Progress, Step
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ def answers(
         ((item[0], item) for item in items),
         read,
         ask,
-        size_of=lambda one: None if isinstance(one, Settled) else padded_hw(one.resized_hw),
+        size_of=lambda one: None if isinstance(one, Settled) else one.padded_hw,
         batch_size=batch_size,
         workers=workers,
     )

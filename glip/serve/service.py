@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from glip.detector import Detector, Prepared
+from glip.detector import Detector
+from glip.engine import Prepared
 from glip.errors import GlipError
 from glip.postprocess import PostprocessOptions
 from glip.serve.fetch import fetch_public

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from glip.detector import Detector, Prepared
+from glip.detector import Detector
+from glip.engine import Prepared
 from glip.pixels import padded_hw
 from glip.postprocess import PostprocessOptions
 from glip.structures import Detections
