@@ -1,13 +1,20 @@
 """Settings from plain dictionaries and YAML: what is taken, what is refused, with which words."""
 
+import ast
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+import glip
+from glip.config import ModelConfig
 from glip.errors import ConfigError
+from glip.evaluation.config import TaskOptions
+from glip.pseudo.config import GroundingConfig
+from glip.pseudo.filters import CaptionFilters
 from glip.settings import (
     COMMAND_LINE,
     differences,
@@ -17,6 +24,9 @@ from glip.settings import (
     to_yaml,
     within,
 )
+from glip.training.losses import Criterion
+from glip.training.run_config import RunConfig
+from glip.tuning.options import TuneOptions
 
 
 @dataclass(frozen=True)
@@ -195,3 +205,28 @@ def test_differences_are_named_by_their_place() -> None:
     assert (first, second) == ("a.b was 1, is 2", "list.0.x was 1, is 2")
     assert third == "gone was 1, is absent"
     assert fourth.startswith('new was absent, is "nnn') and fourth.endswith("...")
+
+
+def keys(kind: type) -> set[str]:
+    """All keys of a configuration and of those inside it."""
+    found = set()
+    for name, hint in typing.get_type_hints(kind).items():
+        found.add(name)
+        for part in (hint, *typing.get_args(hint)):
+            if is_dataclass(part):
+                found |= keys(part)
+    return found
+
+
+def test_every_key_of_a_configuration_has_a_reader() -> None:
+    kinds = (RunConfig, ModelConfig, GroundingConfig, TuneOptions, TaskOptions)
+    read: set[str] = set()
+    for path in Path(glip.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name == "__post_init__":
+                node.body = []  # what is only checked is not read
+        read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    # The weights of the losses and the filters of captions are run through by name.
+    by_name = {f.name for kind in (Criterion, CaptionFilters) for f in fields(kind)}
+    assert set.union(*map(keys, kinds)) - read - by_name == set()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from glip.cli.options import (
     add_batch_size_option,
@@ -138,15 +139,15 @@ def run(args: argparse.Namespace) -> int:
         aggregate=args.aggregate,
         exclusive=args.exclusive,
     )
-    several = len(images) > 1 or os.path.isdir(images[0])
     inputs, failed = _find_pictures(images)
+    several = len(images) > 1 or len(inputs) > 1 or os.path.isdir(images[0])
     folder = None
     if several and not args.no_output:
         made_with = {"prompt": prompt.text, "weights": args.weights, "task": args.task}
         folder = _folder(args.output, made_with)
         outputs: list[Path] = _outputs_in(folder, inputs)
     else:
-        outputs = [] if args.no_output else [_output_of(inputs[0].source, args.output)]
+        outputs = [] if args.no_output else [_output_of(inputs[0], args.output)]
     if args.json is not None:
         _refuse_input("--json", args.json, [*(one.source for one in inputs), *map(str, outputs)])
         if not args.json or os.path.isdir(args.json):
@@ -264,27 +265,34 @@ def _prompt(args: argparse.Namespace, text: str | None) -> Prompt:
 
 
 def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
-    """Files as they are given, folders listed, and how many of the latter cannot be.
+    """Files and addresses as they are given, folders listed, patterns filled in; and how many of
+    the latter two cannot be.
 
     Raises:
         ImageError: There is no picture at all.
     """
-    from glip.images import list_images
+    from glip.images import expand_sources
 
     pictures: list[Input] = []
     errors: list[ImageError] = []
     for path in paths:
-        if not os.path.isdir(path):
-            pictures.append(Input(path, Path(path).name))
-            continue
         try:
-            # Our own results are no input, wherever they were put the last time.
-            found = [p for p in map(str, list_images(path)) if not p.endswith(RESULT_SUFFIX)]
-            if not found:
-                raise ImageError(f"folder {path} holds no picture but results, *{RESULT_SUFFIX}")
-            pictures += [Input(file, os.path.relpath(file, path)) for file in found]
+            found = [os.fspath(one) for one in expand_sources(path)]  # type: ignore[arg-type]
         except ImageError as error:
             errors.append(error)
+            continue
+        if found == [path]:
+            address = urlsplit(path).path if "://" in path else path
+            pictures.append(Input(path, Path(address).name or "picture"))
+            continue
+        # Our own results are no input, wherever they were put the last time.
+        found = [file for file in found if not file.endswith(RESULT_SUFFIX)]
+        if not found:
+            errors.append(ImageError(f"{path} holds no picture but results, *{RESULT_SUFFIX}"))
+            continue
+        # Sub-folders of a folder are kept, and those below the part of a pattern that is a folder.
+        top = path if os.path.isdir(path) else os.path.commonpath(map(os.path.dirname, found))
+        pictures += [Input(file, os.path.relpath(file, top)) for file in found]
     if not pictures:
         raise errors[0]
     for unusable in errors:
@@ -292,7 +300,7 @@ def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
     return pictures, len(errors)
 
 
-def _output_of(picture: str, output: str | None) -> Path:
+def _output_of(picture: Input, output: str | None) -> Path:
     """The annotated picture of a single one: `output`, or a name derived from it.
 
     Raises:
@@ -302,8 +310,8 @@ def _output_of(picture: str, output: str | None) -> Path:
 
     path = Path(output or "")
     if not output or path.is_dir() or not path.suffix or output.endswith(("/", os.sep)):
-        path /= Path(picture).stem + RESULT_SUFFIX
-    _refuse_input("--output", path, [picture])
+        path /= Path(picture.below).stem + RESULT_SUFFIX
+    _refuse_input("--output", path, [picture.source])
     check_saveable(path)
     return path
 

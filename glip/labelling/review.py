@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image, ImageDraw
 
@@ -95,8 +96,24 @@ def write_report(
         for name in {label.name for label in picture.labels}:
             summaries[name].pictures += 1
     crops = _crops(root, summaries.values())
-    write_page(path, title, _page(total, empty, summaries, crops, rejected))
+    links = _Links(Path(root), Path(path).parent)
+    write_page(path, title, _page(total, empty, summaries, crops, rejected, links))
     return Path(path)
+
+
+class _Links:
+    """Addresses of photos, as a page in a folder has them: relative, so that both can move."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self._folder = root, folder
+
+    def __call__(self, picture: str) -> str:
+        """The name of a picture, leading to the whole of it."""
+        try:
+            address = quote(Path(os.path.relpath(self._root / picture, self._folder)).as_posix())
+        except ValueError:  # on another drive of Windows
+            address = (self._root / picture).absolute().as_uri()
+        return f'<a href="{escape(address)}">{escape(picture)}</a>'
 
 
 def _crops(root: Path, summaries: Iterable[_ClassSummary]) -> dict[tuple[str, int], str]:
@@ -144,6 +161,7 @@ def _page(
     summaries: dict[str, _ClassSummary],
     crops: dict[tuple[str, int], str],
     rejected: Iterable[Rejected],
+    links: _Links,
 ) -> Iterator[str]:
     boxes = sum(summary.boxes for summary in summaries.values())
     yield f"<p>{total:,} pictures, {boxes:,} boxes; {empty:,} pictures without any box.</p>"
@@ -170,9 +188,9 @@ def _page(
         for words, heap in (("Lowest", summary.lowest), ("Highest", summary.highest)):
             yield f'<p class="note">{words} scores</p>\n<div class="crops">'
             for _, picture, row, label in sorted(heap, reverse=True):
-                yield _figure(picture, label, crops.get((picture, row)))
+                yield _figure(links(picture), label, crops.get((picture, row)))
             yield "</div>"
-    yield from _rejected_list(rejected)
+    yield from _rejected_list(rejected, links)
 
 
 def _histogram(bins: Sequence[int]) -> str:
@@ -198,16 +216,13 @@ def _histogram(bins: Sequence[int]) -> str:
     )
 
 
-def _figure(picture: str, label: Label, crop: str | None) -> str:
+def _figure(link: str, label: Label, crop: str | None) -> str:
     image = f'<img src="{crop}" alt="">' if crop else "<em>cannot be read any more</em>"
     phrase = f", found as “{escape(label.phrase)}”" if label.phrase else ""
-    return (
-        f"<figure>{image}<figcaption>{label.score:.3f}{phrase}<br>{escape(picture)}</figcaption>"
-        "</figure>"
-    )
+    return f"<figure>{image}<figcaption>{label.score:.3f}{phrase}<br>{link}</figcaption></figure>"
 
 
-def _rejected_list(rejected: Iterable[Rejected]) -> Iterator[str]:
+def _rejected_list(rejected: Iterable[Rejected], links: _Links) -> Iterator[str]:
     count = 0
     for one in rejected:
         count += 1
@@ -215,7 +230,7 @@ def _rejected_list(rejected: Iterable[Rejected]) -> Iterator[str]:
             yield "<h2>Rejected pictures</h2>\n<table>"
         if count <= REJECTED:
             reason = f'<td class="text">{escape(one.reason)}</td>'
-            yield f"<tr><td>{escape(one.picture)}</td>{reason}</tr>"
+            yield f"<tr><td>{links(one.picture)}</td>{reason}</tr>"
     if count:
         yield "</table>"
     if count > REJECTED:

@@ -295,6 +295,17 @@ def test_pictures_and_prompt_need_no_flags(
     assert "error: say where to look" in capsys.readouterr().err
 
 
+def test_patterns_are_filled_in_and_keep_their_folders(predict: Run, folder: Path) -> None:
+    assert predict("photos/**/a.png", "--output", "found", "--json", "out.json") == 0
+    records = json.loads(Path("out.json").read_text())
+    assert [record["annotated"] for record in records] == [
+        os.path.join("found", "a.glip.jpg"),
+        os.path.join("found", "more", "a.glip.jpg"),
+    ]
+    assert predict("photos/?.jpg") == 0  # one picture, as if it were named
+    assert "b.glip.jpg" in files()
+
+
 def test_folders_hold_the_results_of_one_prompt(
     predict: Run, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

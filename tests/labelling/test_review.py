@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -75,6 +76,8 @@ def test_counts_scores_and_crops(photos: Path, tmp_path: Path) -> None:
     # 40 pixels wide with 12 around: from 0 (it would be -2) to 62 + 1, and from 8 to 72 + 1.
     assert Image.open(io.BytesIO(base64.b64decode(crops[0]))).size == (63, 65)
     assert '<p class="note">No box.</p>' in text
+    links = set(re.findall(r'<a href="(photos/[^"]+)">', text))
+    assert links and all((tmp_path / unquote(link)).is_file() for link in links)
     assert 'src="http' not in text and 'href="http' not in text  # works from a file
 
 
