@@ -30,6 +30,7 @@ from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import ConfigError, DeviceError, NotFiniteError
 from glip.model.glip import GLIP, Pyramid
+from glip.model.replayed import ReplayedGLIP
 from glip.model.text_encoder import Tokens, Words
 from glip.pixels import padded_hw, resize
 from glip.postprocess import (
@@ -51,6 +52,8 @@ from glip.text.tokenizer import Tokenizer
 CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
 FORCE_DTYPE = "GLIP_FORCE_DTYPE"
 """The environment variable that keeps a number format which this processor is slow in."""
+CUDA_GRAPHS = "GLIP_CUDA_GRAPHS"
+"""The environment variable that, set to 0, launches everything anew for each GPU prediction."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -138,8 +141,9 @@ class Prepared(NamedTuple):
 class Engine:
     """A model on its device, with the tokenizer and the passes that its text encoder needs.
 
-    Encoded texts are remembered: after a change of the model's weights make a new engine. Any
-    number of threads may use one engine at the same time.
+    Encoded texts are remembered, and on a GPU what the model launches for sizes that come again
+    (`GLIP_CUDA_GRAPHS=0` turns that off): after a change of the model's weights make a new engine.
+    Any number of threads may use one engine at the same time.
 
     Args:
         model: In evaluation mode on `device`.
@@ -170,6 +174,8 @@ class Engine:
         self.dtype = dtype
         self.task = task
         self.encode_image = encode_image
+        graphs = device.type == "cuda" and os.environ.get(CUDA_GRAPHS) != "0"
+        self._runner = ReplayedGLIP(model) if graphs else model
         self._texts: dict[tuple[int, ...], Words] = {}
         self._passes: dict[Prompt, tuple[PromptPass, ...]] = {}
 
@@ -252,14 +258,14 @@ class Engine:
         each = options
         if self._has_rivals(options):  # what goes because of others goes before boxes are counted
             each = replace(options, max_detections=sys.maxsize)
-        encode_image = self.encode_image or self.model.encode_image
+        encode_image = self.encode_image or self._runner.encode_image
         pixels = pad_batch([picture.pixels for picture in batch])
         pyramid = encode_image(pixels.to(self.device, self.dtype))
         for places, numbers in _rounds([len(own) for own in passes]):
             seen = pyramid if len(places) == len(batch) else pyramid.of(places)
             rows = [[passes[place][number] for place in places] for number in numbers]
             words = [self._words([part for _, part in row]) for row in rows]
-            for row, output in zip(rows, self.model.predict_prompts(seen, words), strict=True):
+            for row, output in zip(rows, self._runner.predict_prompts(seen, words), strict=True):
                 if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
                     raise self._not_finite()
                 for index, (place, (which, part)) in enumerate(zip(places, row, strict=True)):

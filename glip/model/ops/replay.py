@@ -1,0 +1,179 @@
+"""A function of tensors whose launches are recorded once for each set of sizes, and then replayed.
+
+On a GPU the host needs longer to launch a small model than the GPU to run it. A CUDA graph launches
+all of it at once; it reads and writes the same memory each time, so inputs are copied there and
+results from there. Knows nothing about what it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Function = Callable[..., tuple[Tensor, ...]]
+logger = logging.getLogger(__name__)
+
+WARM_UP = 2  # runs before a recording, in which libraries choose their kernels
+REMEMBERED = 256  # sets of sizes that were seen once
+
+
+class Recording(Protocol):
+    """What a function launched for inputs of one set of sizes."""
+
+    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The function's results for other numbers in inputs of the same sizes."""
+        ...
+
+
+class Memory:
+    """What recordings share: memory for all they make, and so a lock, as one runs at a time.
+
+    Attributes:
+        lock: To be held from copying inputs in to copying results out.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._pool: Any = None
+
+    @property
+    def pool(self) -> Any:
+        """CUDA's name for it."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return self._pool
+
+
+class CudaGraph:
+    """A `Recording` on a GPU.
+
+    Args:
+        function: Launches the same for all inputs of these sizes, and reads nothing back.
+        inputs: On one GPU.
+        memory: Of this and other recordings.
+    Raises:
+        RuntimeError: The function cannot be recorded, or memory is short.
+    """
+
+    def __init__(self, function: Function, inputs: Sequence[Tensor], memory: Memory) -> None:
+        self._inputs = [tensor.clone() for tensor in inputs]
+        device = inputs[0].device
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                function(*self._inputs)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        recording = torch.cuda.graph(
+            self._graph, pool=memory.pool, capture_error_mode="thread_local"
+        )
+        with recording, Held() as held:
+            self._results = function(*self._inputs)
+        self._held = held.tensors
+
+    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """See `Recording`; the results are the caller's own."""
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return tuple(result.clone() for result in self._results)
+
+
+class Held(TorchDispatchMode):
+    """Keeps what is read inside and was not made there: a graph reads it again, by its address.
+
+    Above all tables of places, which their caches may forget.
+
+    Attributes:
+        tensors: One for each piece of memory.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tensors: dict[int, Tensor] = {}
+        self._made: set[int] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor) and _memory(tensor) not in self._made:
+                self.tensors[_memory(tensor)] = tensor
+        result = func(*args, **(kwargs or {}))
+        made = (_memory(one) for one in tree_leaves(result) if isinstance(one, Tensor))
+        self._made.update(memory for memory in made if memory not in self.tensors)
+        return result
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+class Replay:
+    """Calls a function, by a recording from the second call with inputs of the same sizes on.
+
+    Any number of threads may use one. What cannot be recorded runs plainly.
+
+    Args:
+        function: Of tensors on one device; what it launches depends on nothing but their sizes.
+        memory: Shared by several of these.
+        most: Recordings that are kept; those unused for longest go first.
+        record: Makes a recording; another one in tests on machines without a GPU.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        memory: Memory,
+        most: int = 8,
+        record: Callable[[Function, Sequence[Tensor], Memory], Recording] = CudaGraph,
+    ) -> None:
+        self._function = function
+        self._memory = memory
+        self._most = most
+        self._record = record
+        self._seen: OrderedDict[object, None] = OrderedDict()
+        self._kept: OrderedDict[object, Recording | None] = OrderedDict()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The function's results."""
+        sizes = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        with self._memory.lock:
+            if sizes in self._kept:
+                self._kept.move_to_end(sizes)
+            elif sizes in self._seen:
+                self._kept[sizes] = self._recorded(inputs)
+                while len(self._kept) > self._most:
+                    self._kept.popitem(last=False)
+            else:
+                self._seen[sizes] = None
+                while len(self._seen) > REMEMBERED:
+                    self._seen.popitem(last=False)
+            recording = self._kept.get(sizes)
+            if recording is not None:
+                return recording(inputs)
+        return self._function(*inputs)
+
+    def _recorded(self, inputs: Sequence[Tensor]) -> Recording | None:
+        try:
+            return self._record(self._function, inputs, self._memory)
+        except RuntimeError as error:
+            logger.warning(
+                "inputs of %s are not replayed as a CUDA graph (%s)",
+                " and ".join(str(tuple(tensor.shape)) for tensor in inputs[:1]),
+                str(error).splitlines()[0] if str(error) else type(error).__name__,
+            )
+            return None

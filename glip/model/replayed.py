@@ -1,0 +1,61 @@
+"""The model with its launches recorded: for a GPU, and predictions of sizes that come again.
+
+Same calls and results as `GLIP`; what happens inside stands in `glip/model/ops/replay.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from glip.model.anchors import grid_anchors
+from glip.model.fpn import LEVEL_STRIDES
+from glip.model.glip import GLIP, Pyramid
+from glip.model.head import HeadOutput
+from glip.model.ops.replay import Memory, Replay
+from glip.model.text_encoder import Words
+
+TOKENS = 16  # prompts are padded to multiples of so many tokens, so that sizes come again
+
+
+class ReplayedGLIP:
+    """The halves of a model that a prediction runs for each picture.
+
+    Args:
+        model: On a GPU, in evaluation mode; its weights must stay where they are.
+        recorded: Makes a function of tensors one that is replayed.
+    """
+
+    def __init__(self, model: GLIP, recorded: type[Replay] = Replay) -> None:
+        self._model = model
+        memory = Memory()
+        self._image = recorded(self._encode_image, memory)
+        self._head = recorded(self._predict, memory)
+
+    def encode_image(self, pixels: Tensor) -> Pyramid:
+        """See `GLIP.encode_image`."""
+        return Pyramid(self._image(pixels))
+
+    def predict_prompts(self, pyramid: Pyramid, prompts: Sequence[Words]) -> Iterator[HeadOutput]:
+        """See `GLIP.predict_prompts`."""
+        if not self._model.head.fused:  # the tower runs once for all prompts
+            yield from self._model.predict_prompts(pyramid, prompts)
+            return
+        sizes = tuple(height * width for height, width in pyramid.shapes)
+        anchors = grid_anchors(pyramid.shapes, LEVEL_STRIDES, pyramid.levels[0].device)
+        for words in prompts:
+            tokens = words.mask.shape[1]
+            filling = -tokens % TOKENS
+            states = F.pad(words.states, (0, 0, 0, filling))
+            mask = F.pad(words.mask, (0, filling))
+            logits, deltas, centerness = self._head(states, mask, *pyramid.levels)
+            yield HeadOutput(logits[..., :tokens], deltas, centerness, anchors, sizes)
+
+    def _encode_image(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return self._model.encode_image(pixels).levels
+
+    def _predict(self, states: Tensor, mask: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+        fused = self._model.fuse(Pyramid(levels), Words(states, mask))
+        return self._model.predict_regions(fused)[:3]

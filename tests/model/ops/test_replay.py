@@ -1,0 +1,95 @@
+"""Recordings by size, with something that stands for a CUDA graph where there is no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor
+
+from glip.model.ops.replay import CudaGraph, Function, Held, Memory, Replay
+
+
+class Tape:
+    """A recording as a GPU has it: always the same memory for inputs and results."""
+
+    made: list[tuple[int, ...]]
+
+    def __init__(self, function: Function, inputs: Sequence[Tensor], memory: Memory) -> None:
+        self.function = function
+        self.inputs = [tensor.clone() for tensor in inputs]
+        self.results = [result.clone() for result in function(*self.inputs)]
+        Tape.made.append(tuple(inputs[0].shape))
+
+    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        for own, new in zip(self.results, self.function(*self.inputs), strict=True):
+            own.copy_(new)
+        return tuple(result.clone() for result in self.results)
+
+
+@pytest.fixture(autouse=True)
+def no_tapes() -> None:
+    Tape.made = []
+
+
+def doubled(x: Tensor) -> tuple[Tensor, ...]:
+    return (2 * x,)
+
+
+def test_second_call_of_a_size_records_and_later_ones_replay() -> None:
+    replay = Replay(doubled, Memory(), record=Tape)
+    results = [replay(torch.full((3,), float(number)))[0] for number in range(5)]
+    assert Tape.made == [(3,)]
+    assert [result.tolist() for result in results] == [[2.0 * number] * 3 for number in range(5)]
+
+
+def test_only_the_recordings_used_last_are_kept() -> None:
+    replay = Replay(doubled, Memory(), most=2, record=Tape)
+    for size in (1, 1, 2, 2, 1, 3, 3, 1, 2):
+        replay(torch.ones(size))
+    # The third one pushes out size 2, which had not been used since; size 1 had.
+    assert Tape.made == [(1,), (2,), (3,), (2,)]
+
+
+def test_what_cannot_be_recorded_runs_plainly(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(function: Function, inputs: Sequence[Tensor], memory: Memory) -> Tape:
+        raise RuntimeError("operation not permitted\nmore")
+
+    replay = Replay(doubled, Memory(), record=refuse)
+    for _ in range(4):
+        assert replay(torch.ones(2))[0].tolist() == [2.0, 2.0]
+    assert caplog.text.count("(2,) are not replayed as a CUDA graph (operation not permitted)") == 1
+
+
+def test_threads_do_not_see_each_others_numbers() -> None:
+    replay = Replay(doubled, Memory(), record=Tape)
+
+    def ask(number: int) -> list[float]:
+        return replay(torch.full((100,), float(number)))[0].unique().tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(200)))
+    assert found == [[2.0 * number] for number in range(200)]
+
+
+def test_memory_that_a_function_only_reads_is_held() -> None:
+    places, x = torch.tensor([2, 0]), torch.randn(3)
+    with Held() as held:
+        chosen = x[places].mul(2)
+        chosen.add_(1)
+    memory = {tensor.data_ptr() for tensor in held.tensors.values()}
+    assert memory == {places.data_ptr(), x.data_ptr()}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_cuda_graph_gives_what_the_function_gives() -> None:
+    weight = torch.randn(64, 64, device="cuda")
+    replay = Replay(lambda x: ((x @ weight).relu(), x.sum(0)), Memory(), record=CudaGraph)
+    for _ in range(4):
+        x = torch.randn(8, 64, device="cuda")
+        for found, expected in zip(replay(x), ((x @ weight).relu(), x.sum(0)), strict=True):
+            assert found.equal(expected)
