@@ -1,7 +1,8 @@
 """Captioned pictures from wherever they are, one after the other in constant memory.
 
-* COCO captions and MDETR JSON, which are read as a whole.
-* Tables of picture and caption: `.tsv`, `.csv`, JSON lines (also ODVG lines).
+* COCO captions, MDETR, Karpathy's splits, lists of objects and objects from picture to caption in
+  JSON, which is read as a whole.
+* Tables of picture and caption: `.tsv`, `.csv`, token files, JSON lines (also ODVG lines).
 * A folder with a `.txt` beside each picture, a caption a line.
 * Shards of a web data set: uncompressed tars with `a.jpg` and `a.txt` or `a.json` side by side.
 
@@ -11,18 +12,19 @@ that is wrong from its first line on is refused. Knows nothing about phrases or 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from glip.data.formats.recognise import read_grounding
+from glip.data.faults import Faults
+from glip.data.formats.coco import image_entries, same_id
+from glip.data.formats.content import read_json
 from glip.data.matching import Finder, pictures_for
 from glip.data.pictures import (
     PICTURE_SUFFIXES,
@@ -32,19 +34,21 @@ from glip.data.pictures import (
     Pictures,
     decode,
 )
+from glip.data.records import ImageId
 from glip.errors import DataError
 from glip.images import list_images
+from glip.pseudo.caption_tables import (
+    MOST_CAPTIONS,
+    SUFFIXES,
+    Row,
+    captions_in,
+    clean,
+    picture_in,
+    rows_of,
+)
 
-PICTURE_FIELDS = (
-    "path", "file_path", "filepath", "file_name", "filename", "image", "image_path", "image_name",
-    "img", "picture",
-)  # fmt: skip
-"""Names of the column with the picture, the first one that is there counts."""
-CAPTION_FIELDS = ("caption", "captions", "text", "sentence", "sentences", "alt_text", "alt", "raw")
-"""Names of the column with the caption, or with a list of them."""
-MOST_CAPTIONS = 1000
-"""Captions of one entry; a picture with more comes in several, to keep memory in bounds."""
-_LONGEST_FIELD = 1 << 24  # characters of a cell; the csv module stops at 2 ** 17 by itself
+_LARGEST_TEXT = 1 << 24
+"""Bytes of the captions of one picture in a shard."""
 
 
 class Place(NamedTuple):
@@ -168,7 +172,7 @@ class CaptionSet:
             return _from_shard(path, name, wanted)
         if path.suffix == ".json":
             return _from_json(path, wanted)
-        return _grouped(_rows(path), wanted)
+        return _grouped(rows_of(path), wanted)
 
     def _find_pictures(self, images: str | Path | None) -> Pictures:
         if self.paths[0].is_dir():
@@ -207,17 +211,14 @@ def _files(path: Path) -> list[Path]:
         return tars or [path]
     if not path.exists():
         raise DataError(f"captions {path} do not exist")
-    if path.suffix not in (".json", ".jsonl", ".tsv", ".csv", ".tar"):
+    if path.suffix not in (".json", ".tar", *SUFFIXES):
         hint = "; unpack it, or pack it again as .tar" if ".tar" in path.suffixes else ""
+        hint = "; save it as CSV" if path.suffix in (".xlsx", ".xls", ".ods") else hint
         raise DataError(
             f"captions {path} are of no known kind: .json (COCO), .jsonl, .tsv, .csv, .tar (a web "
             f"data set) or a folder with .txt beside the pictures{hint}"
         )
     return [path]
-
-
-def _clean(texts: Iterable[object]) -> tuple[str, ...]:
-    return tuple(text for text in (str(text).strip() for text in texts) if text)
 
 
 def _from_folder(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, _Entry]]:
@@ -226,7 +227,7 @@ def _from_folder(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
         if not wanted(name):
             continue
         try:
-            captions = _clean(text.read_text(encoding="utf-8-sig").splitlines())
+            captions = clean(text.read_text(encoding="utf-8-sig").splitlines())
             fault = None if captions else f"{text} is empty"
         except OSError as error:
             captions, fault = (), f"{text} cannot be read: {error.strerror}"
@@ -237,13 +238,63 @@ def _from_folder(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
 
 def _from_json(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Entry]]:
     """Each picture once with all its captions, in order of the first."""
-    data = read_grounding(path)
-    rows: dict[str, list[int]] = {}
-    for row, name in enumerate(data.file_names()):
-        rows.setdefault(name, []).append(row)
-    for number, (name, own) in enumerate(rows.items()):
-        if wanted(number):
-            yield number, _Entry(name, _clean(data.records[row].caption for row in own))
+    captions: dict[str, list[str]] = {}
+    for name, own in _captioned(path):
+        captions.setdefault(name, []).extend(own)
+    for number, (name, texts) in enumerate(captions.items()):
+        if wanted(number) and texts:
+            yield number, _Entry(name, tuple(texts))
+
+
+def _captioned(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Pictures and captions of COCO and MDETR files, of Karpathy's splits, of lists of objects and
+    of objects from picture to caption; their sizes do not matter here.
+
+    Raises:
+        DataError: it is none of them, or too much of it has no picture or caption.
+    """
+    content = read_json(path)
+    faults = Faults(path)
+    if isinstance(content, Mapping) and not {"images", "annotations"} & content.keys():
+        pairs = [(str(name), captions_in({"caption": own})) for name, own in content.items()]
+    elif isinstance(content, Mapping) and "sentences" in str(content.get("images"))[:10_000]:
+        pairs = [(picture_in(entry), captions_in(entry)) for entry in content["images"]]
+    elif isinstance(content, Mapping):
+        pairs = list(_coco_captions(content, path, faults))
+    elif isinstance(content, list):
+        pairs = [(picture_in(entry), captions_in(entry)) for entry in content]
+    else:
+        raise DataError(f"{path} holds no captions, but one JSON {type(content).__name__}")
+    faults.count("lines", len(pairs))
+    for number, (name, own) in enumerate(pairs):
+        if not name or not own:
+            faults.add("lines", f"entry {number} has no picture or no caption")
+    faults.close()
+    yield from ((name, own) for name, own in pairs if name and own)
+
+
+def _coco_captions(
+    content: Mapping[str, Any], path: Path, faults: Faults
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for key in ("images", "annotations"):
+        if not isinstance(content.get(key), list):
+            raise DataError(f"{path} has no list '{key}'")
+    images = {image.id: image for image in image_entries(content["images"], faults)}
+    spoken: dict[ImageId, list[str]] = {}
+    for number, entry in enumerate(content["annotations"]):
+        owner = entry.get("image_id") if isinstance(entry, Mapping) else None
+        known = same_id(owner, images) if isinstance(owner, (int, str)) else None
+        faults.count("boxes")
+        if known is None:
+            faults.add(
+                "unknown images", f"annotation number {number} belongs to image {owner!s:.40}"
+            )
+        else:
+            spoken.setdefault(known, []).extend(clean([entry.get("caption")]))
+    for number_of_image, image in images.items():
+        own = (*clean([image.caption]), *spoken.get(number_of_image, ()))
+        if own:
+            yield image.name or "", own
 
 
 def _from_shard(
@@ -300,135 +351,27 @@ def _from_sample(
     full_name = f"{name}/{picture.name.removeprefix('./')}"
 
     def content(member: tarfile.TarInfo) -> str:
+        if member.size > _LARGEST_TEXT:
+            raise ValueError(f"{member.size:,} bytes are too many")
         file = archive.extractfile(member)
         assert file is not None
         return file.read().decode("utf-8-sig")
 
     try:
         if "txt" in members:
-            captions = _clean(content(members["txt"]).splitlines())
+            captions = clean(content(members["txt"]).splitlines())
         elif "json" in members:
-            captions = _captions_in(json.loads(content(members["json"])))
+            captions = captions_in(json.loads(content(members["json"])))
         else:
             captions = ()
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
         return _Entry(full_name, fault=f"{path}: captions of {full_name}: {error}")
     if not captions:
         return _Entry(full_name, fault=f"{path}: {full_name} has no caption (.txt or .json)")
     return _Entry(full_name, captions, Place(path, picture.offset_data, picture.size))
 
 
-def _captions_in(content: Any) -> tuple[str, ...]:
-    """The captions of a JSON object, none if it has none."""
-    if not isinstance(content, Mapping):
-        return ()
-    found = next((content[key] for key in CAPTION_FIELDS if content.get(key)), ())
-    return _clean([found] if isinstance(found, str) else found if isinstance(found, list) else ())
-
-
-class _Row(NamedTuple):
-    """A line of a table."""
-
-    number: int
-    picture: str
-    captions: tuple[str, ...]
-    fault: str | None = None
-
-
-def _rows(path: Path) -> Iterator[_Row]:
-    try:
-        # Bytes that are no UTF-8 become U+FFFD and a fault of their line alone.
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            yield from _json_rows(path, file) if path.suffix == ".jsonl" else _cells(path, file)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _json_rows(path: Path, file: IO[str]) -> Iterator[_Row]:
-    first = True
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        name, captions = "", tuple[str, ...]()
-        try:
-            content = json.loads(line)
-            if isinstance(content, Mapping):
-                own = content.get("grounding")
-                captions = _captions_in(own if isinstance(own, Mapping) else content)
-                name = next((str(content[key]) for key in PICTURE_FIELDS if content.get(key)), "")
-            fault = None if name and captions else "has no picture or no caption"
-        except json.JSONDecodeError as error:
-            fault = f"is no JSON: {error.msg}"
-        if fault is not None and first:
-            raise DataError(
-                f"{path}:{number} {fault}; each line is an object with a picture (one of "
-                f"{', '.join(PICTURE_FIELDS)}) and a caption (one of {', '.join(CAPTION_FIELDS)})"
-            )
-        first = False
-        yield _checked(path, number, name, captions, fault)
-
-
-def _cells(path: Path, file: IO[str]) -> Iterator[_Row]:
-    """The rows of a table; without a line of names, picture and caption are the first two cells."""
-    csv.field_size_limit(_LONGEST_FIELD)
-    if path.suffix == ".tsv":  # where a quotation mark is one; in a CSV it keeps commas together
-        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(file)
-    columns: tuple[int, int] | None = None
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if columns is None:
-                raise DataError(f"{path}:{reader.line_num} cannot be read: {error}") from error
-            yield _Row(reader.line_num, "", (), f"{path}:{reader.line_num}: {error}")
-            continue
-        if not cells:
-            continue
-        if columns is None:
-            columns, named = _columns(path, reader.line_num, cells)
-            if named:
-                continue
-        if len(cells) <= max(columns):
-            fault: str | None = f"has {len(cells)} cells, needs {max(columns) + 1}"
-            yield _checked(path, reader.line_num, "", (), fault)
-            continue
-        name, captions = cells[columns[0]].strip(), _clean([cells[columns[1]]])
-        fault = None if name and captions else "has no picture or no caption"
-        yield _checked(path, reader.line_num, name, captions, fault)
-
-
-def _columns(path: Path, line: int, cells: Sequence[str]) -> tuple[tuple[int, int], bool]:
-    """Where picture and caption stand, by the first line; and whether that holds names."""
-    if len(cells) < 2:
-        raise DataError(
-            f"{path}:{line} has one cell, {cells[0][:60]!r}; a line is a picture, "
-            f"{'a tab' if path.suffix == '.tsv' else 'a comma'} and a caption"
-        )
-    names = [cell.strip().lower() for cell in cells]
-    found = [
-        next((names.index(field) for field in fields if field in names), None)
-        for fields in (PICTURE_FIELDS, CAPTION_FIELDS)
-    ]
-    if found[0] is not None and found[1] is not None:
-        return (found[0], found[1]), True
-    return (0, 1), False
-
-
-def _checked(
-    path: Path, number: int, name: str, captions: tuple[str, ...], fault: str | None
-) -> _Row:
-    if fault is None and "\ufffd" in name + "".join(captions):
-        fault = "is not UTF-8"
-    if fault is not None:
-        return _Row(number, name, (), f"{path}:{number} {fault}")
-    return _Row(number, name, captions)
-
-
-def _grouped(rows: Iterator[_Row], wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Entry]]:
+def _grouped(rows: Iterator[Row], wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Entry]]:
     """Lines of one picture that follow one another as one entry, numbered by its first line."""
     begun: tuple[int, str, list[str]] | None = None
     for number, name, captions, fault in rows:

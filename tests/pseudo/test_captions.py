@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from glip.errors import DataError, ImageError
-from glip.pseudo.captions import MOST_CAPTIONS, CaptionSet
+from glip.pseudo.caption_tables import MOST_CAPTIONS
+from glip.pseudo.captions import CaptionSet
 
 
 def save(path: Path, colour: str = "red", size: tuple[int, int] = (30, 20)) -> Path:
@@ -195,7 +196,7 @@ def test_damaged_picture_in_a_shard_names_it(tmp_path):
     ("name", "content", "message"),
     [
         ("x.tsv", "a.png a cat\n", "one cell, 'a.png a cat'; a line is a picture, a tab and"),
-        ("x.csv", "a.png;a cat\n", "a picture, a comma and"),
+        ("x.csv", "a.png a cat\n", "a picture, a comma and"),
         ("x.csv", "", "there is no caption in it"),
         ("x.tsv", "b.png\ta cat\n", "picture b.png is not in"),
         ("x.jsonl", '{"url": "a.png"}\n', "x.jsonl:1 has no picture or no caption; each line is"),
