@@ -16,7 +16,7 @@ DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 """The number format of a model."""
 Ensemble: TypeAlias = Literal["scores", "features"]
 """What is averaged over several wordings of a class."""
-LabelFormat: TypeAlias = Literal["coco", "yolo", "voc", "odvg", "cvat", "labelstudio"]
+LabelFormat: TypeAlias = Literal["coco", "yolo", "voc", "odvg", "cvat", "labelstudio", "labelme"]
 """In which labels are written."""
 PictureMode: TypeAlias = Literal["none", "link", "copy"]
 """What becomes of the pictures in a data set that is written."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from glip.choices import Split
+from glip.cli.options import add_max_bad_option
 from glip.cli.terminal import progress_bar
 
 
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", choices=get_args(Split), help="of a folder with several")
     parser.add_argument("--quick", action="store_true", help="do not decode the pictures")
+    add_max_bad_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,6 +27,13 @@ def run(args: argparse.Namespace) -> int:
     from glip.data.doctor.examine import examine
 
     with progress_bar() as show:
-        report = examine(args.data, args.images, quick=args.quick, split=args.split, progress=show)
+        report = examine(
+            args.data,
+            args.images,
+            quick=args.quick,
+            split=args.split,
+            max_bad=args.max_bad,
+            progress=show,
+        )
     print(report.text())
     return report.exit_code

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from glip.choices import Backend, Split, Task
-from glip.cli.options import add_batch_size_option, add_device_option, add_dtype_option
+from glip.cli.options import (
+    add_batch_size_option,
+    add_device_option,
+    add_dtype_option,
+    add_max_bad_option,
+)
 from glip.cli.terminal import DONE, SOME_FAILED, progress_bar, written
 from glip.errors import ConfigError
 
@@ -43,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", metavar="PATH", help="folder or tar; by default beside the data"
     )
-    parser.add_argument("--split", choices=get_args(Split), help="of a folder with several")
+    parser.add_argument(
+        "--split",
+        choices=get_args(Split),
+        help="of a folder with several; by default what it holds out from training",
+    )
+    add_max_bad_option(parser)
     parser.add_argument(
         "--output",
         default="evaluation",
@@ -115,6 +125,7 @@ def _options(args: argparse.Namespace) -> TaskOptions:
         batch_size=args.batch_size,
         limit=args.limit,
         backend=args.backend,
+        max_bad=args.max_bad,
     )
 
 

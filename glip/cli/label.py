@@ -12,6 +12,7 @@ from glip.cli.options import (
     add_detection_options,
     add_device_option,
     add_dtype_option,
+    add_max_bad_option,
     add_out_option,
     add_strict_option,
     class_names,
@@ -79,9 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corrected",
         metavar="PATH",
-        help="write labels that people corrected (Label Studio, CVAT, COCO, YOLO, VOC) instead of "
-        "a model's",
+        help="write labels that people corrected, in any format that training reads, instead of a "
+        "model's",
     )
+    add_max_bad_option(parser)
     parser.add_argument(
         "--label-studio-prefix",
         metavar="URL",
@@ -157,7 +159,12 @@ def run(args: argparse.Namespace) -> int:
     if args.corrected is not None:
         names = None if ontology is None else ontology.names
         corrected = take_corrected(
-            args.corrected, args.out, images=args.images, names=names, output=output
+            args.corrected,
+            args.out,
+            images=args.images,
+            names=names,
+            output=output,
+            max_bad=args.max_bad,
         )
         return _tell(corrected, strict=args.strict)
     if ontology is None:

@@ -72,6 +72,18 @@ def add_batch_size_option(parser: Options) -> None:
     )
 
 
+def add_max_bad_option(parser: Options) -> None:
+    """How much of a data set may be left out: `max_bad`."""
+    parser.add_argument(
+        "--max-bad",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of entries that cannot be used, which are left out; more are refused (default: "
+        "%(default)s)",
+    )
+
+
 def add_out_option(parser: Options, help: str, *, metavar: str = "DIR") -> None:
     """Where results go, under either of two names: `out`."""
     parser.add_argument(

@@ -6,7 +6,12 @@ import argparse
 from typing import TYPE_CHECKING, get_args
 
 from glip.choices import Ensemble
-from glip.cli.options import add_device_option, add_out_option, number_of_shots
+from glip.cli.options import (
+    add_device_option,
+    add_max_bad_option,
+    add_out_option,
+    number_of_shots,
+)
 from glip.cli.terminal import DONE, progress_bar, written
 from glip.errors import ConfigError
 from glip.files import make_folder, write_json
@@ -43,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="PATH", help="labelled photos: a folder with a train part, or a file"
     )
     parser.add_argument("--images", metavar="PATH", help="folder or tar; by default beside --data")
+    add_max_bad_option(parser)
     parser.add_argument(
         "--shots",
         type=number_of_shots,
@@ -94,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         written(args.out)
         return DONE
     train, _ = train_and_val(args.data)
-    annotated = read_annotated(train.path, args.images, split=train.split)
+    annotated = read_annotated(train.path, args.images, split=train.split, max_bad=args.max_bad)
     if not isinstance(annotated.data, DetectionData):
         raise DataError(f"{train.path} holds captions; a search needs boxes with classes")
     check_names(annotated.data.names)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from glip.cli.options import add_max_bad_option
 from glip.cli.terminal import (
     DONE,
     FAILED,
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures with boxes: an annotation file or the folder of a data set (COCO, YOLO, "
         "VOC, Roboflow, ...); of a folder with a part to evaluate on, that is done",
     )
+    add_max_bad_option(what)
     what.add_argument("--images", metavar="PATH", help="folder or tar; by default beside the data")
     what.add_argument("--val", metavar="PATH", help="another data set, to evaluate on")
     what.add_argument(
@@ -144,7 +146,7 @@ def _order(args: argparse.Namespace) -> Order:
     """The options as a YAML file and what goes over it."""
     if args.data is None and args.config_file is None:
         raise ConfigError("nothing to train on: name your data (--data), or a run (--config-file)")
-    values: dict[str, str | None] = {"weights": args.weights, "evaluation.annotations": args.val}
+    values: dict[str, Any] = {"weights": args.weights, "evaluation.annotations": args.val}
     if args.data is not None:
         from glip.data.formats.recognise import train_and_val
 
@@ -152,6 +154,7 @@ def _order(args: argparse.Namespace) -> Order:
         values["data.sources.0.annotations"] = str(train.path)
         values["data.sources.0.images"] = args.images
         values["data.sources.0.split"] = train.split
+        values["data.sources.0.max_bad"] = values["evaluation.max_bad"] = args.max_bad
         values["evaluation.images"] = args.val_images or args.images
         if args.val is None and val is not None:
             values["evaluation.annotations"] = str(val.path)

@@ -7,7 +7,12 @@ from dataclasses import fields
 from typing import get_args
 
 from glip.choices import TuneMode
-from glip.cli.options import add_device_option, add_out_option, number_of_shots
+from glip.cli.options import (
+    add_device_option,
+    add_max_bad_option,
+    add_out_option,
+    number_of_shots,
+)
 from glip.cli.terminal import DONE, written
 
 
@@ -43,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_option(parser, "folder of results")
     parser.add_argument("--val", metavar="PATH", help="to choose the best on; by default of --data")
     parser.add_argument("--images", metavar="PATH", help="folder or tar; by default beside --data")
+    add_max_bad_option(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="of the shots and the run (default: %(default)s)"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from glip.choices import Backend, Split, Task
+from glip.data.faults import MAX_BAD
 from glip.errors import ConfigError
 from glip.evaluation.coco import COCO_METRICS
 from glip.evaluation.flickr import FLICKR_METRICS
@@ -55,6 +56,8 @@ class TaskOptions:
     """Of average precision; by default the fastest that is installed."""
     examine: bool = True
     """Say what the doctor's quick checks find in the data."""
+    max_bad: float = MAX_BAD
+    """Share of entries that cannot be used and may be left out."""
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -93,6 +96,8 @@ class EvaluationConfig:
     batch_size: int = 1
     limit: int | None = None
     """Only the first pictures."""
+    max_bad: float = MAX_BAD
+    """Share of entries that cannot be used and may be left out."""
     sample_pictures: int = 8
     """How many are drawn in the report."""
 

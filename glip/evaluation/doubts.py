@@ -11,12 +11,16 @@ from pathlib import Path
 
 from glip.choices import Split
 from glip.data.doctor.examine import examine
+from glip.data.faults import MAX_BAD
 
 logger = logging.getLogger(__name__)
 
 
 def doubts_about(
-    data: Path, images: str | Path | None = None, split: Split | None = None
+    data: Path,
+    images: str | Path | None = None,
+    split: Split | None = None,
+    max_bad: float = MAX_BAD,
 ) -> list[str]:
     """Say what the doctor's quick checks find, and return it.
 
@@ -24,8 +28,9 @@ def doubts_about(
         data: Annotations that `glip.data.formats.recognise` reads.
         images: Folder or tar of the pictures; by default beside the annotations.
         split: Of a folder with several.
+        max_bad: Share of entries that may be left out.
     """
-    report = examine(data, images, quick=True, split=split)
+    report = examine(data, images, quick=True, split=split, max_bad=max_bad)
     doubts = [str(finding) for finding in report.findings if finding.level != "note"]
     for doubt in doubts:
         logger.warning("%s: %s", data, doubt)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glip.data.formats.flickr import read_flickr
-from glip.data.formats.recognise import read_annotated
+from glip.data.formats.recognise import evaluated_part, read_annotated
 from glip.data.matching import pictures_for
 from glip.data.packed import Packed
 from glip.data.pictures import Pictures
@@ -132,13 +132,19 @@ def _doubts(options: TaskOptions, path: Path) -> list[str] | None:
     """What the doctor doubts about data with classes; a collective call."""
     if not options.examine or options.task == "flickr":
         return None
-    found = on_main(lambda: doubts_about(path, options.images, options.split))
+    part = evaluated_part(path, options.split)
+    found = on_main(lambda: doubts_about(part.path, options.images, part.split, options.max_bad))
     return broadcast_object(found)
 
 
 def _classes(options: TaskOptions, path: Path) -> _Protocol:
     """COCO's protocol, or that of LVIS."""
-    annotated = read_annotated(path, options.images, split=options.split)
+    part = evaluated_part(path, options.split)
+    if part != (path, options.split):
+        logger.info(
+            "%s: evaluated on the part that it holds out, %s", path, part.split or part.path
+        )
+    annotated = read_annotated(part.path, options.images, split=part.split, max_bad=options.max_bad)
     data = limited(detection_only(annotated.data, path), options.limit)
     truth: LvisEvaluator | CocoEvaluator
     chunk: int | None
@@ -226,8 +232,9 @@ def check_evaluation(config: EvaluationConfig) -> None:
     """
     if config.annotations is None or config.task not in ("coco", "lvis", "custom"):
         return
-    doubts_about(Path(config.annotations), config.images, config.split)
-    data = read_annotated(config.annotations, config.images, split=config.split).data
+    path = Path(config.annotations)
+    doubts_about(path, config.images, config.split, config.max_bad)
+    data = read_annotated(path, config.images, split=config.split, max_bad=config.max_bad).data
     if not isinstance(data, DetectionData):
         return  # the evaluation says what is wrong
     count = len(data) if config.limit is None else min(config.limit, len(data))

@@ -8,6 +8,7 @@
 | odvg        | `annotations.jsonl` (or parts), `label_map.json`    | corners, pixels              |
 | cvat        | `annotations.xml` (or parts), "CVAT for images 1.1" | corners, pixels              |
 | labelstudio | `tasks.json` (or parts), `label_config.xml`         | corner and size, per cent    |
+| labelme     | a JSON file beside each picture                     | corners, pixels              |
 
 All boxes are in the upright picture, turned as its EXIF orientation asks: that is what browsers,
 CVAT, Label Studio, OpenCV and ultralytics show. A tool that ignores EXIF sees turned pictures lie
@@ -29,6 +30,7 @@ from glip.choices import LabelFormat
 from glip.data.formats.coco import write_coco
 from glip.data.formats.cvat import write_cvat
 from glip.data.formats.label_studio import write_label_studio
+from glip.data.formats.labelme import write_labelme
 from glip.data.formats.layout import DataSet
 from glip.data.formats.odvg import write_odvg
 from glip.data.formats.voc import write_voc
@@ -36,7 +38,7 @@ from glip.data.formats.yolo import write_yolo
 from glip.errors import ConfigError
 from glip.files import failing_disk
 
-NEEDS_PICTURES: tuple[LabelFormat, ...] = ("yolo", "voc")
+NEEDS_PICTURES: tuple[LabelFormat, ...] = ("yolo", "voc", "labelme")
 """Formats whose readers find pictures by their place in the data set."""
 
 
@@ -95,4 +97,5 @@ _WRITERS: Mapping[LabelFormat, Callable[[DataSet, Path], None]] = {
     "odvg": write_odvg,
     "cvat": write_cvat,
     "labelstudio": write_label_studio,
+    "labelme": write_labelme,
 }

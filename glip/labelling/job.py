@@ -21,6 +21,7 @@ from typing import Any, Literal
 from glip import distributed
 from glip.checkpoint import file_sha256, find, read_config
 from glip.choices import Aggregate, DType, LabelFormat, PictureMode
+from glip.data.faults import MAX_BAD
 from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet
 from glip.data.labels import Labelled
 from glip.detector import load
@@ -221,22 +222,27 @@ def take_corrected(
     images: str | os.PathLike[str] | None = None,
     names: tuple[str, ...] | None = None,
     output: Output | None = None,
+    max_bad: float = MAX_BAD,
 ) -> Labels:
     """Write labels that people corrected in place of a model's.
 
+    Classes keep the order that they have in `out`, if something was written there before.
+
     Args:
-        corrected: What Label Studio, CVAT, or a data set in COCO's, YOLO's or VOC's format has.
+        corrected: A file, folder or zip in any format that `glip.data.formats.recognise` reads.
         out: Folder of results.
         images: Folder with the pictures.
         names: Of the classes, in order; by default as they come.
         output: How data sets are written.
+        max_bad: Share of entries that cannot be used and may be left out.
     Raises:
         DataError: It cannot be read, or nobody has looked at any picture.
     """
     output, out = output or Output(), Path(out)
     for kind in output.formats:
         check_target(out / kind, replace=output.force)
-    found = read_corrected(corrected, images, names=names)
+    before = next((tuple(one["boxes"]) for one in _read_written(out).values()), None)
+    found = read_corrected(corrected, images, names=names, order=before, max_bad=max_bad)
     if not found.pictures:
         raise DataError(f"{corrected} has no picture that anybody has looked at")
     made_by = f"corrections in {Path(corrected).name}"

@@ -98,7 +98,11 @@ def new_state(
 def training_source(config: SourceConfig, detector: Detector) -> Source:
     """A data set as training draws from it."""
     annotated = read_annotated(
-        config.annotations, config.images, split=config.split, label_map=config.label_map
+        config.annotations,
+        config.images,
+        split=config.split,
+        label_map=config.label_map,
+        max_bad=config.max_bad,
     )
     data, pictures = annotated.data, annotated.pictures
     if isinstance(data, DetectionData):
@@ -157,15 +161,15 @@ def _examine_sources(sources: Sequence[SourceConfig], detector: Detector) -> Non
     Raises:
         DataError: One cannot be trained on.
     """
-    # Class labels of ODVG lines are no data set without their label map, which the doctor does not
-    # know; their reader checks each line.
-    data_sets = [(s.annotations, s.images, s.split) for s in sources if s.label_map is None]
-    for path, images, split in dict.fromkeys(data_sets):
+    data_sets = [(s.annotations, s.images, s.split, s.label_map, s.max_bad) for s in sources]
+    for path, images, split, label_map, max_bad in dict.fromkeys(data_sets):
         report = examine(
             path,
             images,
             quick=True,
             split=split,
+            label_map=label_map,
+            max_bad=max_bad,
             tokenizer=detector.tokenizer,
             max_tokens=detector.config.text.max_tokens,
         )

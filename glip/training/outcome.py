@@ -99,7 +99,9 @@ def sample_pictures(config: EvaluationConfig, folder: Path) -> list[SamplePictur
     """The first pictures of detection data with boxes, each with its truth and its detections."""
     if config.task not in ("coco", "lvis", "custom") or config.annotations is None:
         return []
-    annotated: Annotated = read_annotated(config.annotations, config.images, split=config.split)
+    annotated: Annotated = read_annotated(
+        config.annotations, config.images, split=config.split, max_bad=config.max_bad
+    )
     data = cast(DetectionData, annotated.data)
     prompt = class_prompt(data.names)
     rows = {category: row for row, category in enumerate(data.category_ids)}

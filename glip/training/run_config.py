@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from glip.choices import Split, TuneMode
 from glip.data.augment import AugmentConfig
 from glip.data.caption_packing import PackingConfig
+from glip.data.faults import MAX_BAD
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
@@ -40,6 +41,8 @@ class SourceConfig:
     vocabulary: str | None = None
     """Of a file with several vocabularies: only the pictures of this one, so that each can have a
     weight and wordings of its own."""
+    max_bad: float = MAX_BAD
+    """Share of entries that cannot be used and may be left out; more of them refuse the run."""
     weight: float = 1.0
     """How often an epoch goes through it."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

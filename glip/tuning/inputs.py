@@ -56,7 +56,9 @@ def read_inputs(options: TuneOptions) -> Inputs:
         DataError: Something in it makes the task impossible.
     """
     train, val = _parts(options)
-    annotated = read_annotated(train.path, options.images, split=train.split)
+    annotated = read_annotated(
+        train.path, options.images, split=train.split, max_bad=options.max_bad
+    )
     data = _detection(annotated, train.path)
     check_names(data.names)
     drawn, selection = select(data, options.shots, options.seed)
@@ -66,7 +68,10 @@ def read_inputs(options: TuneOptions) -> Inputs:
         digests[options.prompt] = file_sha256(options.prompt)
     evaluation = retention = EvaluationConfig(task="custom", limit=options.limit)
     if val is not None:
-        held_out = _detection(read_annotated(val.path, options.images, split=val.split), val.path)
+        held_out = _detection(
+            read_annotated(val.path, options.images, split=val.split, max_bad=options.max_bad),
+            val.path,
+        )
         _check_val(data, held_out)
         digests[str(val.path)] = _digest(held_out)
         evaluation = replace(
@@ -74,12 +79,15 @@ def read_inputs(options: TuneOptions) -> Inputs:
             annotations=str(val.path),
             images=options.images,
             split=val.split,
+            max_bad=options.max_bad,
             sample_pictures=4,
         )
     if options.retention is not None:
         whole, held_out_part = train_and_val(options.retention)
         part = held_out_part or whole
-        kept = read_annotated(part.path, options.retention_images, split=part.split)
+        kept = read_annotated(
+            part.path, options.retention_images, split=part.split, max_bad=options.max_bad
+        )
         if not any(len(record.boxes) for record in _detection(kept, part.path).records):
             raise DataError(f"{part.path} has no box, so no retention can be measured on it")
         retention = replace(
@@ -87,11 +95,16 @@ def read_inputs(options: TuneOptions) -> Inputs:
             annotations=str(part.path),
             images=options.retention_images,
             split=part.split,
+            max_bad=options.max_bad,
         )
     replay, replayed = None, 0
     if options.replay is not None:
         replay, _ = train_and_val(options.replay)
-        replayed = len(read_annotated(replay.path, options.replay_images, split=replay.split).data)
+        replayed = len(
+            read_annotated(
+                replay.path, options.replay_images, split=replay.split, max_bad=options.max_bad
+            ).data
+        )
     return Inputs(
         drawn, selection, annotated.pictures, evaluation, retention, replay, replayed, digests
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from glip.choices import TuneMode
+from glip.data.faults import MAX_BAD
 from glip.errors import ConfigError
 from glip.settings import within
 
@@ -57,6 +58,8 @@ class TuneOptions:
     """To choose the best weights on; by default the `val` part of `data`, if it has one."""
     images: str | None = None
     """Folder or tar; by default beside the annotations."""
+    max_bad: float = MAX_BAD
+    """Share of entries that cannot be used and may be left out."""
     shots: int | None = None
     """Pictures of each class; None for all."""
     seed: int = 0

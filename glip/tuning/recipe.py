@@ -99,6 +99,7 @@ def _sources(
         str(inputs.replay.path),
         images=options.replay_images,
         split=inputs.replay.split,
+        max_bad=options.max_bad,
         weight=replayed / max(1, inputs.replayed),
     )
     return (drawn, base)

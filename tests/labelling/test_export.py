@@ -249,6 +249,8 @@ def test_parts_are_chosen_by_name(kind: LabelFormat, root: Path, tmp_path: Path)
     elif kind == "odvg":
         lines = (folder / "val.jsonl").read_text().splitlines()
         found = {json.loads(line)["filename"] for line in lines}
+    elif kind == "labelme":
+        found = {f"{path.stem}.jpg" for path in (folder / "val").glob("*.json")}
     elif kind == "cvat":
         tree = ElementTree.parse(folder / "val.xml")
         found = {image.get("name", "") for image in tree.iter("image")}
@@ -273,7 +275,7 @@ def test_label_studio_finds_set_up_and_addresses(data: DataSet, tmp_path: Path) 
     assert [entry.get("value") for entry in config.iter("Label")] == list(NAMES)
     tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
     assert tasks[2]["data"] == {
-        "image": "/data/local-files/?d=stra%C3%9Fe/b%20c.jpg",
+        "image": "/data/local-files/?d=photos/stra%C3%9Fe/b%20c.jpg",
         "file_name": "straße/b c.jpg",
     }
     [prediction] = tasks[2]["predictions"]

@@ -5,6 +5,7 @@ Reads its JSON, JSON-MIN, and what versions before 1.0 wrote ("completions").
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from urllib.parse import quote
 from glip.data.faults import Faults
 from glip.data.formats.content import checked
 from glip.data.formats.entries import Entry, Point, Request, Shape, annotated, whole_size
-from glip.data.formats.layout import DataSet, XmlFile, place_all, text_file, write_array
+from glip.data.formats.layout import (
+    LABEL_STUDIO_PREFIX,
+    DataSet,
+    XmlFile,
+    place_all,
+    text_file,
+    write_array,
+)
 from glip.data.labels import Labelled
 from glip.data.pictures import PICTURE_SUFFIXES
 from glip.data.records import Annotated
@@ -177,17 +185,23 @@ def _turned(label: str, points: list[Point], degrees: float) -> Shape:
 def write_label_studio(data: DataSet, folder: Path) -> None:
     """Write `tasks.json`, or one for each part, and `label_config.xml`."""
     with text_file(folder / "label_config.xml") as file:
-        xml = XmlFile(file)
+        xml = XmlFile(file, declaration=False)  # Label Studio refuses one
         with xml.element("View"):
             xml.text("Image", name="image", value="$image")
             with xml.element("RectangleLabels", name="label", toName="image"):
-                for name in data.names:
-                    xml.text("Label", value=name)
+                for row, name in enumerate(data.names):
+                    xml.text("Label", value=name, background=_colour(row))
     for part in data.parts:
         with text_file(folder / f"{part or 'tasks'}.json") as file:
             write_array(file, (_task(data, picture) for picture in data.of(part)))
             file.write("\n")
     place_all(data, folder)
+
+
+def _colour(row: int) -> str:
+    """Of a class: hues a golden angle apart, so that neighbours differ however many there are."""
+    parts = colorsys.hls_to_rgb(row * 0.618034 % 1, 0.5, 0.8)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 
 def _task(data: DataSet, picture: Labelled) -> dict[str, Any]:
@@ -219,6 +233,7 @@ def _task(data: DataSet, picture: Labelled) -> dict[str, Any]:
     prediction: dict[str, Any] = {"model_version": data.source, "result": results}
     if scores:
         prediction["score"] = min(scores)  # sorts the doubtful pictures to one end
-    address = data.prefix + quote(picture.picture)
+    below = f"{data.root.resolve().name}/" if data.prefix == LABEL_STUDIO_PREFIX else ""
+    address = data.prefix + quote(below + picture.picture)
     # `file_name` comes back with the corrections, whatever the address has become.
     return {"data": {"image": address, "file_name": picture.picture}, "predictions": [prediction]}

@@ -21,13 +21,15 @@ from xml.sax.xmlreader import AttributesImpl
 from PIL import ExifTags, Image
 
 from glip.choices import PictureMode
+from glip.data.formats.archive import is_temporary
 from glip.data.labels import Labelled, Part, part_of
 from glip.data.pictures import is_inside
 from glip.errors import ConfigError, DataError
 from glip.images import load_image, save_image
 
 LABEL_STUDIO_PREFIX = "/data/local-files/?d="
-"""How Label Studio addresses files of the folder that it was told to serve."""
+"""How Label Studio addresses files below the folder that it was told to serve; that is the parent
+of the picture folder, whose name follows."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def place_picture(data: DataSet, picture: str, target: Path) -> None:
         raise DataError(f"picture {picture} leads out of its folder {data.root}")
     source = data.root / picture
     target.parent.mkdir(parents=True, exist_ok=True)
-    if data.place == "link":
+    if data.place == "link" and not is_temporary(source):
         try:
             target.symlink_to(source.resolve())
             return

@@ -107,6 +107,8 @@ def read_listing(file: Path) -> Listing:
         for split, value in values.items()
         if value not in ("", "null", "~", [])
     }
+    if parts.get("val") == parts.get("train"):  # written for readers that ask for both
+        parts.pop("val", None)
     base = file.parent / settings.path.replace("\\", "/")
     base = base if base.is_dir() else file.parent
     return Listing(file, numbered, base, parts, math.prod(settings.kpt_shape or [0]))
