@@ -185,7 +185,7 @@ def pad_tokens(tokens: Tokens, positions: int = TEXT_POSITIONS) -> Tokens:
 
 def encode(text: TextEncoder, tokens: Tokens) -> Tensor:
     """(B, T, D) last hidden states, padding included."""
-    states: Tensor = text.model(input_ids=tokens.ids, attention_mask=tokens.mask.long())[0]
+    states: Tensor = text.model(tokens.ids, tokens.mask)
     return states
 
 

@@ -9,9 +9,14 @@ sees edges instead, as files and other programs have them: that box is from 0 to
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 
 CENTRE_WEIGHT = 10.0  # deltas are scaled so that the four components have similar spread
@@ -98,7 +103,12 @@ def to_last_pixels(boxes: Tensor) -> Tensor:
 
 def iou_matrix(boxes: Tensor, others: Tensor) -> Tensor:
     """(N, M) intersection over union of (N, 4) and (M, 4) boxes. official: plus one."""
-    return torchvision.ops.box_iou(_inclusive(boxes), _inclusive(others))
+    (boxes, others) = (_inclusive(boxes), _inclusive(others))
+    near = torch.maximum(boxes[:, None, :2], others[None, :, :2])
+    far = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    overlap = (far - near).clamp(min=0).prod(-1)  # (N, M)
+    areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (boxes, others))
+    return overlap / (areas[:, None] + other_areas - overlap)
 
 
 def giou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -142,4 +152,22 @@ def nms_per_label(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: floa
     # the coordinates, which torchvision's own batched form loses in float32 with many labels.
     wide = _inclusive(boxes.double())
     place = labels.double() * (wide.max() - wide.min() + 1)
-    return torchvision.ops.nms(wide + place[:, None], scores.double(), threshold)
+    kept: Tensor = _nms()(wide + place[:, None], scores.double(), threshold)
+    return kept
+
+
+@cache
+def _nms() -> Any:
+    """Torchvision's operator, from its library of operators alone where that is found.
+
+    All of torchvision takes longer to import than a prediction.
+    """
+    package = find_spec("torchvision")
+    for folder in package.submodule_search_locations or () if package else ():
+        for library in sorted(Path(folder).glob("_C*.*")):
+            if not hasattr(torch.ops.torchvision, "nms"):
+                with suppress(OSError):
+                    torch.ops.load_library(str(library))
+    if not hasattr(torch.ops.torchvision, "nms"):
+        import_module("torchvision")
+    return torch.ops.torchvision.nms

@@ -73,7 +73,9 @@ def test_both_encoders_are_the_given_ones(tool, classifier, image_part, bert):
             torch.testing.assert_close(own, theirs)
         ids = torch.tensor([[2, 7, 3]])
         first_layer = bert(ids, output_hidden_states=True).hidden_states[1]
-        torch.testing.assert_close(model.text.model(ids)[0], first_layer)
+        torch.testing.assert_close(
+            model.text.model(ids, torch.ones_like(ids, dtype=torch.bool)), first_layer
+        )
 
 
 def test_seed_decides_the_rest(tool, image_part, bert):

@@ -8,11 +8,10 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 from glip.errors import ConfigError
-from glip.model.swin import SwinStages
+from glip.model.efficientnet import NAME, EfficientNetLite
 
 STRIDES = (8, 16, 32)
 
@@ -21,8 +20,9 @@ class Backbone(nn.Module):
     """Maps C3, C4 and C5 of a picture.
 
     Args:
-        name: A timm model. `swin_*` runs as released GLIP weights need it (`glip/model/swin.py`);
-            any other one through timm's `features_only` interface.
+        name: A timm model. `tf_efficientnet_lite0` is written out (`glip/model/efficientnet.py`),
+            `swin_*` runs as released GLIP weights need it (`glip/model/swin.py`), any other one
+            through timm's `features_only` interface.
         drop_path: Largest stochastic depth rate; ignored by models that have none.
         options: Further arguments of the timm model.
     Raises:
@@ -32,6 +32,16 @@ class Backbone(nn.Module):
     def __init__(self, name: str, drop_path: float = 0.0, **options: Any) -> None:
         super().__init__()
         self.body: nn.Module
+        if name == NAME and not options:
+            self.body = EfficientNetLite(drop_path)
+            self._kept = slice(0, 3)
+            self.channels = tuple(self.body.channels)
+            return
+        # timm takes longer to import than a prediction, so only those wait that need it.
+        import timm
+
+        from glip.model.swin import SwinStages
+
         if name not in timm.list_models():
             near = difflib.get_close_matches(name, timm.list_models(), n=3)
             raise ConfigError(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glip.model.initial import normal_
 from glip.model.ops import by_level, table
 from glip.model.ops.levels import MOVES, TAPS, membership
 
@@ -62,7 +63,7 @@ class DyHeadBlock(nn.Module):
         self.gate = nn.Linear(channels, 1)
         self.squeeze = nn.Linear(channels, channels // 4)
         self.excite = nn.Linear(channels // 4, 4 * channels)
-        nn.init.normal_(self.gate.weight, std=0.01)
+        normal_(self.gate.weight, std=0.01)
         nn.init.zeros_(self.gate.bias)
 
     def forward(self, regions: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:

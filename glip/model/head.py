@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from glip.model.dyhead import DyHeadBlock
 from glip.model.fusion import BiAttention
+from glip.model.initial import normal_
 from glip.model.ops.linear import linear_each
 from glip.model.text_encoder import TextLayer, Words
 
@@ -93,7 +94,7 @@ class Outputs(nn.Module):
         self.centerness = nn.Linear(visual_dim, 1)
         self.scales = nn.Parameter(torch.ones(levels))
         for layer in (self.deltas, self.centerness):
-            nn.init.normal_(layer.weight, std=0.01)
+            normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
     def align(self, regions: Tensor, words: Words) -> Tensor:

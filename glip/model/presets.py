@@ -120,11 +120,10 @@ def build(config: ModelConfig, table: PromptTable | None = None) -> GLIP:
 
 def _text_encoder(config: TextConfig) -> TextEncoder:
     text = TextEncoder(config.model_type, config.options)
-    positions = getattr(text.model.config, "max_position_embeddings", None)
-    if positions is not None and 0 < positions < config.max_tokens:
+    if text.positions is not None and text.positions < config.max_tokens:
         raise ConfigError(
-            f"text: max_tokens {config.max_tokens} exceeds the {positions} positions of the text "
-            "encoder"
+            f"text: max_tokens {config.max_tokens} exceeds the {text.positions} positions of the "
+            "text encoder"
         )
     return text
 

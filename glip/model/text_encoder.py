@@ -1,21 +1,18 @@
-"""The text encoder, through transformers' public classes only, and the layer that the head repeats.
+"""The text encoder, and the layer that the head repeats.
 
 Sees token ids, not sentences: prompts and tokenizers live in `glip/text`.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from glip.errors import ConfigError
-from glip.model.ops.attention import attention, hide
+from glip.model.bert import Bert, BertOptions, post_norm_layer
 
 
 class Tokens(NamedTuple):
@@ -70,38 +67,31 @@ class Words(NamedTuple):
 class TextEncoder(nn.Module):
     """Last hidden states of a BERT-like encoder (arXiv 1810.04805) without its pooler.
 
+    A plain BERT is ours (`glip/model/bert.py`), every other encoder that of transformers.
+
     Args:
         model_type: `model_type` of a transformers configuration, such as "bert".
         options: Overrides of that configuration's defaults.
+    Attributes:
+        width: D.
+        positions: Most tokens of a prompt; None for an encoder without such a limit.
     Raises:
         ConfigError: transformers does not know the type or an option is wrong.
     """
 
     def __init__(self, model_type: str, options: Mapping[str, Any]) -> None:
         super().__init__()
-        if model_type not in CONFIG_MAPPING:
-            near = difflib.get_close_matches(model_type, CONFIG_MAPPING.keys(), n=3)
-            raise ConfigError(
-                f"text encoder '{model_type}' is not a model type of transformers"
-                + (f"; did you mean {' or '.join(near)}?" if near else "")
-            )
-        defaults = AutoConfig.for_model(model_type)
-        for key in options:  # transformers would keep an unknown one and use it nowhere
-            if not hasattr(defaults, key):
-                near = difflib.get_close_matches(key, defaults.to_dict(), n=1)
-                raise ConfigError(
-                    f"text encoder '{model_type}' has no option '{key}'"
-                    + (f"; did you mean '{near[0]}'?" if near else "")
-                )
-        try:
-            config = AutoConfig.for_model(model_type, **options)
-            self.width = int(config.hidden_size)
-            try:
-                self.model = AutoModel.from_config(config, add_pooling_layer=False)
-            except TypeError:  # types without a pooler do not know the option
-                self.model = AutoModel.from_config(config)
-        except Exception as error:  # of many kinds, which differ between versions
-            raise ConfigError(f"text encoder '{model_type}': {error}") from error
+        self.model: nn.Module
+        self.width: int
+        self.positions: int | None
+        if model_type == "bert" and BertOptions.covers(options):
+            sizes = BertOptions(**options)
+            self.model = Bert(sizes)
+            self.width, self.positions = sizes.hidden_size, sizes.max_position_embeddings
+        else:  # imported here, as it takes longer than a prediction
+            from glip.model.transformers_encoder import build_encoder
+
+            self.model, self.width, self.positions = build_encoder(model_type, options)
 
     def forward(self, tokens: Tokens) -> Words:
         """States of each token, zero on padding.
@@ -110,7 +100,10 @@ class TextEncoder(nn.Module):
             (B, T, D) and the mask of the tokens. The official code keeps what it computes at padded
             positions; nothing reads it, so here it is zero in every variant.
         """
-        states = self.model(input_ids=tokens.ids, attention_mask=tokens.mask.long())[0]
+        if isinstance(self.model, Bert):
+            states = self.model(tokens.ids, tokens.mask)
+        else:
+            states = self.model(input_ids=tokens.ids, attention_mask=tokens.mask.long())[0]
         return Words(states * tokens.mask[..., None], tokens.mask)
 
 
@@ -143,19 +136,8 @@ class TextLayer(nn.Module):
 
     def forward(self, words: Words) -> Words:
         """New states of the same shape; no token attends to padding."""
-        x, mask = words
-
-        def split(projected: Tensor) -> Tensor:
-            return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        query = split(self.query(x))
-        mixed = attention(
-            query,
-            split(self.key(x)),
-            split(self.value(x)),
-            hide(mask, query.dtype),
-            dropout=self.dropout.p if self.training else 0.0,
+        rate = self.dropout.p if self.training else 0.0
+        states = post_norm_layer(
+            *words, dict(self.named_children()), self.heads, dropout=rate, attention_dropout=rate
         )
-        x = self.attention_norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
-        x = self.norm(x + self.dropout(self.shrink(F.gelu(self.expand(x)))))
-        return Words(x, mask)
+        return Words(states, words.mask)

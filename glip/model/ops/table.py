@@ -9,6 +9,7 @@ Letters as in `levels.py`; B images, C channels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,8 +20,16 @@ from glip.model.ops.levels import MOVES, Cells, Chunks, Shape, layout
 from glip.model.ops.tiles import tiles
 
 HAS_TRITON = find_spec("triton") is not None
-if HAS_TRITON:
-    from glip.model.ops import kernels
+
+
+class _Kernels:
+    """`kernels.py`, imported when something of it is used: Triton takes a while to import."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module("glip.model.ops.kernels"), name)
+
+
+kernels: Any = _Kernels()
 
 
 def serves(device: torch.device) -> bool:
