@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 Aggregate: TypeAlias = Literal["mean", "max", "first"]
 """How the scores of a phrase's tokens become one."""
-Backend: TypeAlias = Literal["hotcoco", "faster-coco-eval", "pycocotools"]
+Backend: TypeAlias = Literal["hotcoco", "pycocotools"]
 """What computes average precision."""
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 """The number format of a model."""

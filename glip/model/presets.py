@@ -5,12 +5,12 @@ Sizes follow the released models (arXiv 2112.03857, Table 1); `glip_nano` is our
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from glip.config import BackboneConfig, HeadConfig, ModelConfig, PixelConfig, TextConfig
 from glip.errors import ConfigError
@@ -128,28 +128,32 @@ def _text_encoder(config: TextConfig) -> TextEncoder:
     return text
 
 
-@contextmanager
-def _parameters_without_memory() -> Iterator[None]:
-    """Parameters made inside have shapes only; buffers, which constructors compute, are real."""
-    register = nn.Module.register_parameter
+class _EmptyWithoutMemory(TorchFunctionMode):
+    """`torch.empty`, which layers make their weights of, gives shapes only; buffers are real.
 
-    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None:
-            parameter = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-        register(module, name, parameter)
+    For the thread and the block that it is entered in. (`torch.device("meta")` would take the
+    buffers that constructors compute, too.)
+    """
 
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        number = kwargs.get("dtype") or torch.get_default_dtype()
+        if func is torch.empty and kwargs.get("device") is None and number.is_floating_point:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
 
 
 def build_empty(config: ModelConfig, table: PromptTable | None = None) -> GLIP:
-    """A model whose parameters hold no numbers yet, for `load_state_dict(..., assign=True)`.
+    """A model whose weights hold no numbers yet, for `load_state_dict(..., assign=True)`.
 
     Drawing random weights for a large model takes longer than reading trained ones. Arguments are
     those of `build`; a table keeps its numbers.
     """
-    with _parameters_without_memory(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with _EmptyWithoutMemory(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         return build(config, table)

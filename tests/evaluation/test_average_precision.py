@@ -60,5 +60,5 @@ def test_backend_that_is_unknown_or_not_installed(monkeypatch):
     monkeypatch.setattr("glip.evaluation.average_precision.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs the package pycocotools: pip install it"):
         choose_backend("pycocotools")
-    with pytest.raises(ConfigError, match="hotcoco, faster-coco-eval or pycocotools"):
+    with pytest.raises(ConfigError, match="hotcoco or pycocotools"):
         choose_backend()
