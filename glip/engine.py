@@ -30,6 +30,7 @@ from glip.config import ModelConfig
 from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import ConfigError, DeviceError, NotFiniteError
 from glip.model.glip import GLIP, Pyramid
+from glip.model.head import HeadOutput
 from glip.model.replayed import ReplayedGLIP
 from glip.model.text_encoder import Tokens, Words
 from glip.pixels import padded_hw, resize
@@ -41,6 +42,7 @@ from glip.postprocess import (
     one_phrase_each,
     rescale,
     select_candidates,
+    select_on_device,
     suppress,
     without_negatives,
 )
@@ -265,19 +267,55 @@ class Engine:
             seen = pyramid if len(places) == len(batch) else pyramid.of(places)
             rows = [[passes[place][number] for place in places] for number in numbers]
             words = [self._words([part for _, part in row]) for row in rows]
-            for row, output in zip(rows, self._runner.predict_prompts(seen, words), strict=True):
-                if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
-                    raise self._not_finite()
-                for index, (place, (which, part)) in enumerate(zip(places, row, strict=True)):
-                    token_map = part.token_map.to(self.device)
-                    size = batch[place].resized_hw
-                    kept = suppress(select_candidates(output, index, token_map, size, each), each)
-                    phrases = torch.tensor(part.rows, device=self.device)
-                    found[place][which].append(kept._replace(labels=phrases[kept.labels]))
+            outputs = self._runner.predict_prompts(seen, words)
+            parts = [[part for _, part in row] for row in rows]
+            sizes = [batch[place].resized_hw for place in places]
+            for row, candidates in zip(
+                rows, self._select(outputs, parts, sizes, each), strict=True
+            ):
+                for place, (which, part), own in zip(places, row, candidates, strict=True):
+                    kept = suppress(own, each)
+                    labels = torch.tensor(part.rows)[kept.labels]
+                    found[place][which].append(kept._replace(labels=labels))
         return [
             [self._finished(picture, *asked, options) for asked in zip(own, parts, strict=True)]
             for picture, own, parts in zip(batch, prompts, found, strict=True)
         ]
+
+    def _select(
+        self,
+        outputs: Iterator[HeadOutput],
+        parts: Sequence[Sequence[PromptPass]],
+        sizes_hw: Sequence[tuple[int, int]],
+        options: PostprocessOptions,
+    ) -> Iterator[list[Found]]:
+        """Candidates of each picture for each output, on the CPU.
+
+        Args:
+            outputs: Of the passes, one after the other.
+            parts: For each of them, the pass of each picture.
+            sizes_hw: Of the resized pictures.
+            options: See `select_candidates`.
+        """
+        if self.device.type != "cpu":  # all is launched before anything is waited for
+            maps = [[part.token_map for part in own] for own in parts]
+            waiting = [
+                select_on_device(output, own, options)
+                for output, own in zip(outputs, maps, strict=True)
+            ]
+            for selection in waiting:
+                fetched = selection.fetched(sizes_hw)
+                if fetched is None:
+                    raise self._not_finite()
+                yield fetched
+            return
+        for output, own in zip(outputs, parts, strict=True):
+            if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
+                raise self._not_finite()
+            yield [
+                select_candidates(output, index, part.token_map, size_hw, options)
+                for index, (part, size_hw) in enumerate(zip(own, sizes_hw, strict=True))
+            ]
 
     def _words(self, parts: Sequence[PromptPass]) -> Words:
         """(B, T, D) of one pass a picture, or (1, T, D) if it is the same for all of them."""

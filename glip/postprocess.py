@@ -129,6 +129,86 @@ def select_candidates(
     return Found(torch.cat(boxes), torch.cat(scores), torch.cat(labels))
 
 
+class Selection(NamedTuple):
+    """What goes into suppression for a batch, still on its device; `fetched` brings it here."""
+
+    groups: tuple[tuple[tuple[int, ...], Tensor], ...]
+    """Rows of the batch that share a prompt, and (rows, N, 6) of them: box, score², label. What is
+    below the floor has a negative score; all is NaN if the model's output was not finite."""
+
+    def fetched(self, sizes_hw: Sequence[tuple[int, int]]) -> list[Found] | None:
+        """What `select_candidates` gives for each picture, on the CPU; None if it is not finite."""
+        found: dict[int, Found] = {}
+        for rows, numbers in self.groups:
+            for row, own in zip(rows, numbers.cpu(), strict=True):
+                if own.isnan().any():
+                    return None
+                boxes, ranked, labels = own[own[:, 4] >= 0].split([4, 1, 1], 1)
+                boxes = clip_boxes(boxes, sizes_hw[row])
+                found[row] = Found(boxes, ranked[:, 0].sqrt(), labels[:, 0].long())
+        return [found[row] for row in sorted(found)]
+
+
+def select_on_device(
+    output: HeadOutput, token_maps: Sequence[Tensor], options: PostprocessOptions
+) -> Selection:
+    """`select_candidates` for all pictures, with nothing read back: for a GPU.
+
+    Args:
+        output: Of a batch.
+        token_maps: (P, T') bool of each picture, on any device; a shared one should be one tensor.
+        options: See there.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, token_map in enumerate(token_maps):
+        groups.setdefault(id(token_map), []).append(row)
+    finite = torch.stack([part.isfinite().all() for part in output[:3]]).all()
+    selected = []
+    for rows in groups.values():
+        whole = len(rows) == len(token_maps)
+        own = (
+            output
+            if whole
+            else output._replace(
+                logits=output.logits[rows],
+                deltas=output.deltas[rows],
+                centerness=output.centerness[rows],
+            )
+        )
+        token_map = token_maps[rows[0]].to(output.logits.device)
+        numbers = torch.where(finite, _best_of_levels(own, token_map, options), torch.nan)
+        selected.append((tuple(rows), numbers))
+    return Selection(tuple(selected))
+
+
+def _best_of_levels(output: HeadOutput, token_map: Tensor, options: PostprocessOptions) -> Tensor:
+    """(B, N, 6) of pictures with one prompt, see `Selection`."""
+    logits = output.logits[..., : token_map.shape[1]]
+    probability = phrase_probabilities(logits, token_map, options.aggregate)  # (B, A, P)
+    phrases = probability.shape[2]
+    floor = max(options.probability, options.score**2)
+    ranked = probability * output.centerness.sigmoid()[..., None]
+    ranked = torch.where(probability > floor, ranked, -1.0)
+    scores, regions, labels = [], [], []
+    start = 0
+    for size in output.level_sizes:
+        level = ranked[:, start : start + size].flatten(1)
+        best, place = level.topk(min(level.shape[1], options.candidates_per_level))
+        scores.append(best)
+        regions.append(place // phrases + start)
+        labels.append(place % phrases)
+        start += size
+    region = torch.cat(regions, 1)
+    deltas = output.deltas.gather(1, region[..., None].expand(-1, -1, 4))
+    boxes = decode_boxes(deltas.flatten(0, 1), output.anchors[region.flatten()])
+    columns = (
+        boxes.view_as(deltas),
+        torch.cat(scores, 1)[..., None],
+        torch.cat(labels, 1)[..., None],
+    )
+    return torch.cat([column.float() for column in columns], -1)
+
+
 def suppress(found: Found, options: PostprocessOptions) -> Found:
     """Per-phrase non-maximum suppression and the cap on the number of detections, best first."""
     if options.score > 0:

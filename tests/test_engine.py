@@ -135,3 +135,33 @@ def test_batches_hold_pictures_of_one_padded_size(
     batches = {None: [3, 1], 1: [1, 1, 1, 1], 2: [2, 1, 1]}[batch_size]
     assert [shape[0] for shape in shapes] == batches
     assert {shape[2:] for shape in shapes} == {(96, 96), (96, 160)}
+
+
+def test_selection_without_reading_back_finds_the_same(
+    tiny_engine: Engine, make_picture: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [tiny_engine.prepare(make_picture(96, 96, seed), seed) for seed in range(2)]
+    asked = [[Prompt.of(["cat", "a dog"]), Prompt.of("a red bird")], [Prompt.of(["cat"])]]
+    options = PostprocessOptions(score=0.4)
+    expected = tiny_engine.detect(pictures, asked, options)
+
+    class Elsewhere:
+        """A device that is the CPU, and does not say so."""
+
+        type = "cuda"
+
+    select = tiny_engine._select
+
+    def elsewhere(*arguments: Any) -> Any:
+        monkeypatch.setattr(tiny_engine, "device", Elsewhere())
+        found = list(select(*arguments))
+        monkeypatch.setattr(tiny_engine, "device", CPU)
+        return found
+
+    monkeypatch.setattr(tiny_engine, "_select", elsewhere)
+    found = tiny_engine.detect(pictures, asked, options)
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert len(b) > 0
+            torch.testing.assert_close((a.boxes, a.scores), (b.boxes, b.scores))
+            assert a.phrases == b.phrases

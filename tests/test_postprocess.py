@@ -16,6 +16,7 @@ from glip.postprocess import (
     phrase_probabilities,
     rescale,
     select_candidates,
+    select_on_device,
     suppress,
 )
 
@@ -182,3 +183,37 @@ def test_boxes_are_scaled_in_each_direction() -> None:
 def test_options_out_of_range_are_refused(values: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PostprocessOptions(**values)
+
+
+# ----------------------------------------------------------------------------- without reading back
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "max", "first"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_selection_on_a_device_equals_that_of_each_picture(aggregate: str, shared: bool) -> None:
+    parts = [a_random_output(seed) for seed in range(3)]
+    output = parts[0]._replace(
+        **{
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name in ("logits", "deltas", "centerness")
+        }
+    )
+    first, other = phrases((1,), (2, 3), (5,), tokens=12), phrases((4, 6), tokens=9)
+    maps = [first] * 3 if shared else [first, other, first]
+    options = PostprocessOptions(aggregate=aggregate, candidates_per_level=7, score=0.3)
+    sizes = [(20, 30), (90, 80), (64, 64)]
+    selection = select_on_device(output, maps, options)
+    assert len(selection.groups) == (1 if shared else 2)
+    found = selection.fetched(sizes)
+    assert found is not None
+    for index, own in enumerate(found):
+        expected = select_candidates(output, index, maps[index], sizes[index], options)
+        assert len(expected.scores) > 0 and own.labels.equal(expected.labels)
+        torch.testing.assert_close(own, expected)
+
+
+def test_output_that_is_not_finite_is_told_apart() -> None:
+    output = a_random_output(0)
+    output.deltas[0, 0, 0] = float("nan")
+    selection = select_on_device(output, [phrases((1,), tokens=12)], PostprocessOptions())
+    assert selection.fetched([(20, 30)]) is None
