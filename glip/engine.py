@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from glip.boxes import to_edges
 from glip.choices import DType
 from glip.config import ModelConfig
-from glip.data.transforms import pad_batch, to_pixels
+from glip.data.transforms import normalised_batch, pad_batch, raw_pixels, to_pixels
 from glip.errors import ConfigError, DeviceError, NotFiniteError
 from glip.model.glip import GLIP, Pyramid
 from glip.model.head import HeadOutput
@@ -126,7 +126,7 @@ class Prepared(NamedTuple):
     number: int
     """Place in the caller's list."""
     pixels: Tensor
-    """(3, h, w), normalised."""
+    """(3, h, w), normalised; on the way to a GPU 8-bit RGB instead."""
     original_hw: tuple[int, int]
 
     @property
@@ -188,7 +188,11 @@ class Engine:
             image: As `glip.images.load_image` gives it.
             number: Whatever the caller tells pictures apart by.
         """
-        pixels = to_pixels(resize(image, self.config.pixels), self.config.pixels)
+        resized = resize(image, self.config.pixels)
+        if self.device.type == "cuda":  # the rest is done there
+            pixels = raw_pixels(resized)
+        else:
+            pixels = to_pixels(resized, self.config.pixels)
         return Prepared(number, pixels, (image.height, image.width))
 
     def passes_of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
@@ -261,8 +265,7 @@ class Engine:
         if self._has_rivals(options):  # what goes because of others goes before boxes are counted
             each = replace(options, max_detections=sys.maxsize)
         encode_image = self.encode_image or self._runner.encode_image
-        pixels = pad_batch([picture.pixels for picture in batch])
-        pyramid = encode_image(pixels.to(self.device, self.dtype))
+        pyramid = encode_image(self._pixels([picture.pixels for picture in batch]))
         for places, numbers in _rounds([len(own) for own in passes]):
             seen = pyramid if len(places) == len(batch) else pyramid.of(places)
             rows = [[passes[place][number] for place in places] for number in numbers]
@@ -281,6 +284,12 @@ class Engine:
             [self._finished(picture, *asked, options) for asked in zip(own, parts, strict=True)]
             for picture, own, parts in zip(batch, prompts, found, strict=True)
         ]
+
+    def _pixels(self, pictures: Sequence[Tensor]) -> Tensor:
+        """(B, 3, H, W) of (3, h, w) pictures as `prepare` makes them, on the device."""
+        if pictures[0].dtype == torch.uint8:
+            return normalised_batch(pictures, self.config.pixels, self.device, self.dtype)
+        return pad_batch(pictures).to(self.device, self.dtype)
 
     def _select(
         self,

@@ -1,10 +1,12 @@
 """Pictures as tensors."""
 
+import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from glip.config import PixelConfig
-from glip.data.transforms import pad_batch, to_pixels
+from glip.data.transforms import normalised_batch, pad_batch, raw_pixels, to_pixels
 from glip.pixels import to_array
 
 
@@ -21,6 +23,21 @@ def test_batch_is_padded_with_zeros_below_and_to_the_right() -> None:
     assert batch.shape == (2, 3, 64, 64)
     assert batch[0, :, :30, :40].equal(wide) and batch[1, :, :50, :20].equal(high)
     assert batch.sum() == wide.sum() + high.sum()
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_normalising_on_a_device_gives_the_same_batch(order: str) -> None:
+    random = np.random.default_rng(1)
+    images = [
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8))
+        for size in ((40, 64), (33, 20))
+    ]
+    config = PixelConfig(mean=(1.5, 2.5, 3.5), std=(0.3, 7.0, 60.0), order=order)
+    expected = pad_batch([to_pixels(image, config) for image in images])
+    found = normalised_batch(
+        [raw_pixels(image) for image in images], config, torch.device("cpu"), torch.float32
+    )
+    assert found.equal(expected) and found.is_contiguous()
 
 
 def test_picture_alone_is_padded_to_its_own_size() -> None:
