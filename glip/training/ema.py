@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from glip.training.parallel import is_sharded
+
 
 class Ema:
     """Exponential moving average of all weights and buffers of a model.
@@ -28,12 +30,18 @@ class Ema:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the weights; tensors of integers are copied."""
+        means, weights = [], []
         for name, tensor in model.state_dict().items():
             mean = self.average[name]
-            if mean.is_floating_point():
+            if not mean.is_floating_point():
+                mean.copy_(tensor)
+            elif is_sharded(tensor):
                 mean.lerp_(tensor.detach(), 1 - self.decay)
             else:
-                mean.copy_(tensor)
+                means.append(mean)
+                weights.append(tensor.detach())
+        if means:
+            torch._foreach_lerp_(means, weights, 1 - self.decay)  # on a GPU, few launches for all
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

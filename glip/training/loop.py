@@ -144,8 +144,8 @@ def train(
                         losses = _backward(state, batch, criterion, config)
                     meter.add(losses, 1 / config.accumulate)
                 with milestones.changing():
-                    norm = _step(state, parameters, config.clip_norm)
-                bad_steps = 0 if torch.isfinite(norm) else bad_steps + 1
+                    norm, moved = _step(state, parameters, config.clip_norm)
+                bad_steps = 0 if moved else bad_steps + 1
                 if bad_steps:
                     _bad_step(state.step, bad_steps, norm, losses, batch)
                 state.step += 1
@@ -180,21 +180,25 @@ def _next(stream: Iterator[Batch], step: int, steps: int) -> Batch:
         raise ConfigError(f"the data ended at step {step} of {steps}") from None
 
 
-def _step(state: TrainState, parameters: Sequence[nn.Parameter], clip_norm: float | None) -> Tensor:
+def _step(
+    state: TrainState, parameters: Sequence[nn.Parameter], clip_norm: float | None
+) -> tuple[Tensor, bool]:
     """Move the weights along their gradients, if those are numbers.
 
     Returns:
-        () norm of the gradients before clipping, the same on every process.
+        () norm of the gradients before clipping, the same on every process; and whether the weights
+        moved, which is read from the device here only.
     """
     state.scaler.unscale_(state.optimizer)
     norm = clip_gradients(parameters, clip_norm)
-    if torch.isfinite(norm):
+    moved = bool(torch.isfinite(norm))
+    if moved:
         state.scaler.step(state.optimizer)
         if state.ema is not None:
             state.ema.update(unwrapped(state.model))
     state.scaler.update()
     state.optimizer.zero_grad()
-    return norm
+    return norm, moved
 
 
 def _bad_step(
