@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +20,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glip.config import ModelConfig
+from glip.config import ModelConfig, TextConfig
 from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
 from glip.files import whole_path
 from glip.model.glip import GLIP
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.model.prompt_table import PromptTable
+from glip.pickles import read_pickle
 from glip.settings import from_dict
+from glip.text.tokenizer import Tokenizer
 
 DEFAULT_MODEL = "glip_nano"
 FORMAT = 1
@@ -36,6 +38,9 @@ METADATA = "glip"  # key of the safetensors header under which the config is sto
 UNSAFE_OPTIONS = frozenset(
     {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 )
+MOST_TOKENIZER_BYTES = 64 * 2**20
+MOST_LAYERS = 1000
+MOST_OF_ANYTHING = 10_000_000
 HUB_REPOSITORY = "GLIPModel/GLIP"
 OFFICIAL_FILES = {
     "glip_tiny_a": "glip_a_tiny_o365.pth",
@@ -155,6 +160,8 @@ def read(path: str | os.PathLike[str]) -> Weights:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise CheckpointError(f"weights {path} are no regular file; save them to one first")
         with open(path, "rb") as file:
             head = file.read(9)
     except OSError as error:
@@ -164,7 +171,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     if head[8:9] == b"{":
         return _read_safetensors(path)
     if head[:2] == b"PK" or head[:1] == b"\x80":
-        return _from_official(_read_pickle(path), path)
+        return _from_official(read_pickle(path), path)
     raise CheckpointError(f"{path} is neither a safetensors file nor a PyTorch checkpoint")
 
 
@@ -175,6 +182,8 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
         CheckpointError: As `read`.
     """
     path = Path(path)
+    if not path.is_file():
+        return read(path).config  # which says what is wrong
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -194,7 +203,8 @@ def _read_safetensors(path: Path) -> Weights:
         ) from error
     if METADATA not in metadata:
         return _from_official(state, path)
-    return Weights(_config_of(metadata, path), state, metadata.get("tokenizer"))
+    config = _config_of(metadata, path)
+    return Weights(config, state, metadata.get("tokenizer") or _tokenizer_beside(path, config))
 
 
 def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
@@ -207,7 +217,8 @@ def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
                 "update glip"
             )
         config = from_dict(ModelConfig, header["config"], where="config")
-    except (ValueError, KeyError, TypeError) as error:
+        _refuse_giants(header["config"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config cannot be read: {error}") from error
     unsafe = UNSAFE_OPTIONS.intersection(config.backbone.options)
     if unsafe:
@@ -218,31 +229,42 @@ def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
     return config
 
 
-def _read_pickle(path: Path) -> Mapping[str, Any]:
-    try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files from before torch 1.6 cannot be mapped into memory
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+def _tokenizer_beside(path: Path, config: ModelConfig) -> str | None:
+    """The `tokenizer.json` that weights without one of their own name: a file beside them.
+
+    Raises:
+        CheckpointError: It lies elsewhere, is missing, or is far too large.
+    """
+    name = config.text.tokenizer
+    if name == TextConfig.tokenizer:
+        return None
+    file = path.parent / name
+    if Path(name).name != name or not file.is_file():
         raise CheckpointError(
-            f"{path} was refused: it holds more than tensors and could run code while it is opened "
-            f"({str(error).splitlines()[0]}). If you trust its source, convert it on a machine you "
-            "can afford to lose: state = torch.load(path, weights_only=False)['model']; "
-            "torch.save({'model': dict(state)}, 'tensors_only.pth'), and load that file here"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} is damaged or truncated ({reason}); fetch it again"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
-    # official: results were published for `model`; `model_ema` beside it is another model
-    state = content.get("model", content)
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path}: its 'model' entry is a {type(state).__name__}, not weights")
-    return state
+            f"{path} names the tokenizer {name!r}; only a file beside the weights is opened, put "
+            "the tokenizer.json there"
+        )
+    if file.stat().st_size > MOST_TOKENIZER_BYTES:
+        raise CheckpointError(f"{file} is larger than any tokenizer.json, {MOST_TOKENIZER_BYTES:,}")
+    return Tokenizer.from_file(file).to_json()
+
+
+def _refuse_giants(config: object, name: str = "config") -> None:
+    """Refuse numbers that no model has and that building it would choke on.
+
+    Raises:
+        ValueError: With the name of the number.
+    """
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            _refuse_giants(value, f"{name}.{key}")
+    elif isinstance(config, list):
+        for place, value in enumerate(config):
+            _refuse_giants(value, f"{name}[{place}]")
+    elif isinstance(config, (int, float)):
+        limit = MOST_LAYERS if re.search("layers|blocks|depth", name) else MOST_OF_ANYTHING
+        if not abs(config) <= limit:
+            raise ValueError(f"{name} is {config}, which is more than {limit:,}")
 
 
 def _from_official(state: Mapping[str, Any], path: Path) -> Weights:
@@ -288,13 +310,19 @@ def assemble(
         raise
     except Exception as error:  # timm and transformers trip over wrong options in their own ways
         raise ConfigError(f"no model can be built from the config: {error}") from error
-    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    own = model.state_dict()
+    expected = {key: tuple(tensor.shape) for key, tensor in own.items()}
     problems = [f"missing {key}" for key in expected if key not in state]
     problems += [f"unexpected {key}" for key in state if key not in expected]
     problems += [
         f"{key} is {tuple(tensor.shape)} instead of {expected[key]}"
         for key, tensor in state.items()
         if key in expected and tuple(tensor.shape) != expected[key]
+    ]
+    problems += [
+        f"{key} holds {str(tensor.dtype).removeprefix('torch.')}"
+        for key, tensor in state.items()
+        if key in own and tensor.is_floating_point() != own[key].is_floating_point()
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""

@@ -199,6 +199,8 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; name the learned prompt in it, NAME{SUFFIX}")
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise CheckpointError(f"{path} is no regular file, and so no learned prompt")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -233,7 +235,7 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; make it again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged, its header cannot be read ({error!r}); make it again"
         ) from error

@@ -34,6 +34,7 @@ from glip.convert import convert, to_official
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError
 from glip.model.presets import build, preset
+from glip.task_prompt import read_prompt
 from glip.text.tokenizer import Tokenizer
 
 State = dict[str, Tensor]
@@ -404,3 +405,75 @@ def test_official_checkpoint_of_real_size_loads_end_to_end(
     detector = glip.load(tmp_path / "out.safetensors", device="cpu")
     assert detector.config == preset(name)
     assert detector.predict(make_picture(), ["cat", "dog"])[0].image_hw == (90, 120)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_floats_are_named(
+    tiny_weights: Weights, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    key = "head.outputs.project.weight"
+    state = {**tiny_weights.state, key: tiny_weights.state[key].to(dtype)}
+    save(tmp_path / "x.safetensors", replace(tiny_weights, state=state))
+    with pytest.raises(CheckpointError, match=rf"{key} holds {str(dtype).removeprefix('torch.')}"):
+        glip.load(tmp_path / "x.safetensors", device="cpu")
+
+
+def with_header(path: Path, weights: Weights, change: Callable[[dict[str, Any]], str]) -> Path:
+    """A file of one small tensor whose header holds a changed config."""
+    config = weights.config.to_dict()
+    text = change({"format": 1, "config": config})
+    save_file({"a": torch.zeros(1)}, path, {"glip": text})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("part", "option", "value", "message"),
+    [
+        ("text", "num_hidden_layers", 1e9, "num_hidden_layers is 1000000000.0, .* than 1,000"),
+        ("text", "vocab_size", 10**12, "vocab_size is 1000000000000, .* than 10,000,000"),
+        ("backbone", "depths", [2, 10**6], r"depths\[1\] is 1000000"),
+    ],
+)
+def test_numbers_that_no_model_has_are_refused(
+    tiny_weights: Weights, tmp_path: Path, part: str, option: str, value: Any, message: str
+) -> None:
+    def change(header: dict[str, Any]) -> str:
+        header["config"][part]["options"] = {option: value}
+        return json.dumps(header)
+
+    path = with_header(tmp_path / "x.safetensors", tiny_weights, change)
+    with pytest.raises(CheckpointError, match=message):
+        read(path)
+
+
+def test_a_header_of_great_depth_is_refused(tiny_weights: Weights, tmp_path: Path) -> None:
+    path = with_header(tmp_path / "x.safetensors", tiny_weights, lambda _: "[" * 100_000)
+    with pytest.raises(CheckpointError, match="its config cannot be read"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../tokenizer.json", "none.json"])
+def test_only_a_tokenizer_beside_the_weights_is_opened(
+    tiny_weights: Weights, tmp_path: Path, name: str
+) -> None:
+    config = replace(tiny_weights.config, text=replace(tiny_weights.config.text, tokenizer=name))
+    save(tmp_path / "x.safetensors", replace(tiny_weights, config=config))
+    with pytest.raises(CheckpointError, match="only a file beside the weights is opened"):
+        read(tmp_path / "x.safetensors")
+
+
+def test_a_tokenizer_beside_the_weights_is_read(tiny_weights: Weights, tmp_path: Path) -> None:
+    config = replace(
+        tiny_weights.config, text=replace(tiny_weights.config.text, tokenizer="t.json")
+    )
+    save(tmp_path / "x.safetensors", replace(tiny_weights, config=config))
+    (tmp_path / "t.json").write_text(Tokenizer.bert_uncased().to_json(), encoding="utf-8")
+    assert glip.load(tmp_path / "x.safetensors", device="cpu").tokenizer.is_builtin
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.safetensors")
+    for look in (read, read_config, read_prompt):
+        with pytest.raises(CheckpointError):
+            look(tmp_path / "x.safetensors")
