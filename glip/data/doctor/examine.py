@@ -192,11 +192,14 @@ def _faults(faults: Faults) -> Iterator[Finding]:
 
 
 def _run(check: Check, subject: Subject) -> Finding | None:
-    cases = iter(check.find(subject))
-    examples = tuple(islice(cases, EXAMPLES))
+    try:
+        cases = iter(check.find(subject))
+        examples = tuple(islice(cases, EXAMPLES))
+        count = len(examples) + sum(1 for _ in cases)
+    except GlipError as error:  # such as of names that are no text
+        examples, count = (str(error),), 1
     if not examples:
         return None
-    count = len(examples) + sum(1 for _ in cases)
     level = check.level
     if level == "error" and count <= check.tolerated * subject.population(check.of):
         level = "warning"

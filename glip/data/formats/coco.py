@@ -421,14 +421,14 @@ def segmentation_box(mask: Any) -> list[float] | None:
 def _mask_box(mask: Mapping[str, Any]) -> list[float] | None:
     """The box of a mask whose `counts` are runs down its columns, by turns outside and inside."""
     try:
-        height, _ = checked(mask.get("size"), tuple[int, int])
+        height, width = checked(mask.get("size"), tuple[int, int])
         counts = mask.get("counts")
         runs = _unpacked(counts) if isinstance(counts, str) else checked(counts, list[int])
     except ValueError:
         return None
     left, top, right, bottom, place = math.inf, math.inf, -1, -1, 0
     for number, run in enumerate(runs):
-        if run < 0 or height <= 0:
+        if run < 0 or height <= 0 or place + run > height * width:
             return None
         if number % 2 and run:
             first, last = place, place + run - 1
@@ -568,7 +568,7 @@ def is_box(value: Any) -> bool:
         isinstance(value, (list, tuple))
         and len(value) == 4
         and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-        and bool(np.isfinite(value).all())
+        and all(map(math.isfinite, value))
     )
 
 

@@ -141,6 +141,8 @@ def upright(shape: Shape, image_hw: tuple[int, int] | None = None) -> Box | None
     """
     height, width = image_hw or (1, 1)
     points = [(x * width, y * height) for x, y in shape.points]
+    if not math.isfinite(shape.degrees):
+        return None
     if shape.degrees:
         (x1, y1), (x2, y2) = points
         pivot = shape.pivot and (shape.pivot[0] * width, shape.pivot[1] * height)
