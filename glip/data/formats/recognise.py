@@ -217,7 +217,20 @@ def data_set_at(path: Path) -> Path:
         check_file(path)
         return path
     found = (path / name for name in WHOLE if (path / name).is_file())
-    return next(found, path)
+    return next(found, None) or _only_json(path) or path
+
+
+def _only_json(path: Path) -> Path | None:
+    """The one JSON file of a folder that has no other annotations, as many exports have one."""
+    others = ("*.jsonl", "*.xml", "Annotations")
+    if settings_file_of(path) is not None or any(next(path.glob(p), None) for p in others):
+        return None
+    for pattern in ("annotations/instances_*.json", "annotations/*.json", "*.json"):
+        files = list(islice(path.glob(pattern), 2))
+        if files:
+            named = any(files[0].stem in names for names in PART_NAMES.values())
+            return files[0] if len(files) == 1 and not named else None
+    return None
 
 
 def train_and_val(path: str | Path) -> tuple[Part, Part | None]:
