@@ -7,13 +7,35 @@ from glip.errors import GlipError
 from glip.version import __version__
 
 if TYPE_CHECKING:
+    from glip.api import doctor, evaluate, ground_captions, label, models, train, tune
     from glip.detector import Detector, load
     from glip.structures import Detections
     from glip.text.prompt import Prompt
 
-__all__ = ["Detections", "Detector", "GlipError", "Prompt", "__version__", "load"]
+__all__ = [
+    "Detections",
+    "Detector",
+    "GlipError",
+    "Prompt",
+    "__version__",
+    "doctor",
+    "evaluate",
+    "ground_captions",
+    "label",
+    "load",
+    "models",
+    "train",
+    "tune",
+]
 
 _HOMES = {
+    "doctor": "glip.api",
+    "evaluate": "glip.api",
+    "ground_captions": "glip.api",
+    "label": "glip.api",
+    "models": "glip.api",
+    "train": "glip.api",
+    "tune": "glip.api",
     "Detections": "glip.structures",
     "Detector": "glip.detector",
     "Prompt": "glip.text.prompt",

@@ -92,18 +92,28 @@ def find(source: str | os.PathLike[str] | None = None) -> Path:
             f"there is no weights file '{name}', and no model of that name; "
             f"models: {', '.join(PRESETS)}"
         )
-    official = OFFICIAL_FILES.get(name)
-    files = [f"{name}.safetensors", f"{name}.pth", *([official] if official else [])]
-    for folder in (Path(), weights_folder(), _PACKAGED):
-        for file in files:
-            if (folder / file).is_file():
-                return folder / file
-    if official is None:
+    if (here := local_file(name)) is not None:
+        return here
+    if (official := OFFICIAL_FILES.get(name)) is None:
         raise CheckpointError(
-            f"this installation has no weights of {name} yet: put {files[0]} into "
+            f"this installation has no weights of {name} yet: put {name}.safetensors into "
             f"{weights_folder()}, or name another model or file ({', '.join(OFFICIAL_FILES)})"
         )
     return _download(name, official)
+
+
+def local_file(name: str) -> Path | None:
+    """The weights of a named model on this machine, the Hub's own cache aside; None if none are."""
+    official = OFFICIAL_FILES.get(name)
+    files = [f"{name}.safetensors", f"{name}.pth", *([official] if official else [])]
+    places = [folder / file for folder in (Path(), weights_folder(), _PACKAGED) for file in files]
+    return next((place for place in places if place.is_file()), None)
+
+
+def source_of(name: str) -> str:
+    """Where the weights of a named model come from."""
+    official = OFFICIAL_FILES.get(name)
+    return "this package" if official is None else f"{HUB_REPOSITORY}: {official}"
 
 
 def _download(name: str, file: str) -> Path:

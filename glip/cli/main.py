@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": "answer programs, browsers and labelling tools over HTTP",
     "demo": "try words on photos in a browser",
     "doctor": "look for what is wrong with a data set before training on it",
+    "models": "list the models that have a name, their size, source and place on this machine",
     "convert": "turn an official checkpoint into a safetensors file with the config inside",
 }
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")

@@ -20,19 +20,15 @@ class Options(Protocol):
         """As of argparse."""
 
 
-def add_detection_options(parser: Options, *, overlapping: str = "two boxes of a phrase") -> None:
-    """What becomes of the model's output: `nms`, `max_detections`, `aggregate` and `exclusive`.
-
-    Args:
-        parser: Gets the options.
-        overlapping: Which boxes suppress each other, in the words of the help.
-    """
+def add_detection_options(parser: Options) -> None:
+    """What becomes of the model's output: `nms`, `max_detections`, `aggregate`, `exclusive`."""
     parser.add_argument(
         "--nms",
         type=float,
         default=0.6,
         metavar="IOU",
-        help=f"of {overlapping} that overlap by more, the better one stays (default: %(default)s)",
+        help="of two boxes of a phrase that overlap by more, the better one stays (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--max-detections",

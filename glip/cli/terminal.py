@@ -156,7 +156,7 @@ def progress_bar(*, shown: bool = True) -> Iterator[Callable[[Any], None]]:
     """What a long job can be given as its `progress`: a bar for each part of its work.
 
     Args:
-        shown: False for none, as in all processes but the main one.
+        shown: False for none. There is none in other processes than the main one either.
     """
     from tqdm import tqdm
 
@@ -172,7 +172,7 @@ def progress_bar(*, shown: bool = True) -> Iterator[Callable[[Any], None]]:
                 unit=step.unit,
                 initial=step.done,
                 mininterval=slow,
-                disable=not shown,
+                disable=not (shown and _is_main()),
             )
             return
         bar = bars[step.what]
@@ -189,6 +189,13 @@ def progress_bar(*, shown: bool = True) -> Iterator[Callable[[Any], None]]:
         yield show
     finally:
         close()
+
+
+def _is_main() -> bool:
+    """Whether this process is the main one, or alone; torch is there when there are several."""
+    from glip.distributed import is_main
+
+    return is_main()
 
 
 # tables

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from glip.api import FINETUNE, Order
 from glip.cli import train as command
 from glip.cli.main import main
-from glip.cli.train import FINETUNE, add_arguments
+from glip.cli.train import add_arguments
 from glip.model.presets import build_empty, preset
 from glip.training.freezing import freeze
 from glip.training.run_config import RunConfig, read_run
@@ -17,7 +18,7 @@ from glip.training.run_config import RunConfig, read_run
 def ordered(monkeypatch):
     """The order that a command line gives to its processes, and its configuration."""
 
-    def parse(*argv: str) -> tuple[command.Order, RunConfig]:
+    def parse(*argv: str) -> tuple[Order, RunConfig]:
         orders = []
         monkeypatch.setattr(command, "work", lambda order: orders.append(order) or 0)
         parser = argparse.ArgumentParser()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glip.cli.evaluate import read_other_words
+from glip.api import read_other_words
 from glip.errors import ConfigError, DataError, GlipError
 from glip.evaluation.config import METRICS, TaskOptions
 from glip.evaluation.odinw import odinw_sets

@@ -1,0 +1,148 @@
+"""What the commands do, as functions: one source of options for both, results that print well."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import glip
+from glip import api
+from glip.cli.main import parser_of
+from glip.errors import ConfigError
+from glip.evaluation.config import TaskOptions
+from glip.progress import Step
+from glip.tuning.options import TuneOptions
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "doctor": api.doctor,
+    "label": api.label,
+    "ground": api.ground_captions,
+    "evaluate": api.evaluate,
+    "train": api.train,
+    "tune": api.tune,
+}
+OF_THE_COMMAND = {"strict", "num_gpus", "num_machines", "machine_rank", "dist_url"}
+OF_THE_FUNCTION = {"progress"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_command_has_the_options_of_its_function(name: str) -> None:
+    taken = set(inspect.signature(FUNCTIONS[name]).parameters)
+    offered = {action.dest for action in parser_of(name)._actions} - {"help"}
+    # Where a process trains is what it is started with.
+    by_processes = {"device"} if name == "train" else set()
+    assert offered - OF_THE_COMMAND == taken - OF_THE_FUNCTION - by_processes
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_defaults_are_those_of_the_function(name: str) -> None:
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    for action in parser_of(name)._actions:
+        if action.dest in parameters and not action.required and action.dest != "format":
+            default = parameters[action.dest].default
+            if default is not inspect.Parameter.empty and action.default != []:
+                assert action.default == default, action.dest
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "renamed"),
+    [
+        (api.tune, TuneOptions, {}),
+        (api.evaluate, TaskOptions, {}),
+    ],
+)
+def test_defaults_are_those_of_the_library(
+    function: Callable[..., Any], kind: type, renamed: dict[str, str]
+) -> None:
+    parameters = inspect.signature(function).parameters
+    for field in fields(kind):
+        if field.name in parameters and field.default is not MISSING:
+            default = parameters[field.name].default
+            assert default == field.default, field.name
+
+
+def test_every_argument_is_described() -> None:
+    for function in FUNCTIONS.values():
+        said = inspect.cleandoc(function.__doc__ or "")
+        for name in inspect.signature(function).parameters:
+            assert f"\n    {name}: " in said, (function, name)
+
+
+def test_photos_are_labelled_and_the_result_prints_its_counts(
+    tmp_path: Path, make_picture: Callable[..., Image.Image], tiny_file: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        make_picture(seed=number).save(tmp_path / "photos" / f"{number}.png")
+    told: list[Step] = []
+    labels = glip.label(
+        tmp_path / "photos",
+        tmp_path / "out",
+        classes=["cat", "red car"],
+        format=["coco", "yolo"],
+        weights=tiny_file,
+        device="cpu",
+        progress=told.append,
+    )
+    assert labels is not None and set(labels.data_sets) == {"coco", "yolo"}
+    assert str(labels).endswith("2 pictures labelled, 0 rejected") and "red car" in str(labels)
+    assert (told[-1].done, told[-1].total) == (2, 2)
+    report = glip.doctor(tmp_path / "out" / "yolo")
+    assert report.exit_code == 0
+    results = glip.evaluate(
+        tmp_path / "out" / "coco" / "annotations.json",
+        images=tmp_path / "photos",
+        weights=tiny_file,
+        output=tmp_path / "evaluation",
+        device="cpu",
+    )
+    assert results is not None and results["metrics"]["AP"] > 0.3
+    assert str(results).startswith("AP ") and results.folder == tmp_path / "evaluation"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: glip.label("photos", "out"), "say what to label"),
+        (lambda: glip.label(None, "out", classes=["cat"]), "say where the pictures are"),
+        (lambda: glip.train(), "nothing to train on"),
+        (lambda: glip.evaluate("x.json", rescore=True, chunk=3), "leave --chunk out"),
+    ],
+)
+def test_what_is_missing_is_said(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from glip.cli.main import main
+
+    found = {model.name: model for model in glip.models()}
+    assert set(found) >= {"glip_nano", "glip_tiny", "glip_large"}
+    assert found["glip_tiny"].file is None and "glip_tiny" in found["glip_tiny"].source
+    assert 150e6 < found["glip_tiny"].parameters < 260e6
+    assert "not on this machine" in str(found["glip_tiny"])
+    assert main(["models"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(found)
+
+
+def test_options_come_from_signatures() -> None:
+    parser = argparse.ArgumentParser()
+    from glip.cli.signatures import add_options_of, options_of
+
+    add_options_of(parser, api.tune, "data", "mode", "lr", "cache", "limit")
+    args = parser.parse_args(["--data", "x", "--lr", "1", "2", "--no-cache"])
+    assert options_of(args, api.tune) == {
+        "data": "x",
+        "mode": "prompt",
+        "lr": [1.0, 2.0],
+        "cache": False,
+        "limit": None,
+    }
