@@ -28,6 +28,8 @@ import yaml
 from glip.errors import ConfigError
 
 BASE = "base"
+NAME = "name"
+"""What a text stands for where an `a.b=value` wants parts."""
 COMMAND_LINE = "<command line>"
 """In place of a file, where an `a.b=value` is at fault."""
 MOST_VALUES = 1_000_000
@@ -141,8 +143,10 @@ def _coerce(hint: Any, value: Any, where: str, inside: str) -> Any:
         options = typing.get_args(hint)
         if value is None and type(None) in options:
             return None
-        (inner,) = (o for o in options if o is not type(None))
-        return _coerce(inner, value, where, inside)
+        first, *others = (option for option in options if option is not type(None))
+        # Of a text or a mapping, the one that the value is.
+        fits = (kind for kind in others if isinstance(value, typing.get_origin(kind) or kind))
+        return _coerce(next(fits, first), value, where, inside)
     if origin is Literal:
         if value not in typing.get_args(hint):
             raise ConfigError(f"{place}: {value!r} is not one of {typing.get_args(hint)}")
@@ -193,7 +197,7 @@ def read_config(
     file = "options" if path is None else os.fspath(path)
 
     def build(overrides: Sequence[str], where: str) -> Config:
-        values = _laid_over(under or {}, {} if path is None else _read_file(Path(path), ()))
+        values = laid_over(under or {}, {} if path is None else _read_file(Path(path), ()))
         for override in overrides:
             _override(values, override)
         return from_dict(kind, values, where=where)
@@ -290,10 +294,10 @@ def _read_file(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop(BASE, None)
     if base is None:
         return values
-    return _laid_over(_read_file(path.parent / str(base), (*above, path)), values)
+    return laid_over(_read_file(path.parent / str(base), (*above, path)), values)
 
 
-def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Values over those of a base, as the head of this module says."""
     result = dict(base)
     for key, value in values.items():
@@ -308,10 +312,10 @@ def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
                     f"{key}: {list(value)} are not numbers of its {len(under)} members, which "
                     "count from 0"
                 )
-            members = _laid_over(under, value).values()
+            members = laid_over(under, value).values()
             result[key] = [member for member in members if member is not None]
         elif isinstance(under, Mapping) and isinstance(value, Mapping):
-            result[key] = _laid_over(under, value)
+            result[key] = laid_over(under, value)
         else:
             result[key] = value
     return result
@@ -331,6 +335,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         else:
             if place.get(parent) is None:
                 place[parent] = [{}] if child == "0" else {}
+            elif isinstance(place[parent], str):  # a name where there may be more
+                place[parent] = {NAME: place[parent]}
             place = place[parent]
         if not isinstance(place, (dict, list)):
             raise ConfigError(f"override {override!r}: {parent!r} has no parts")

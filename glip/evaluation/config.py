@@ -91,6 +91,8 @@ class EvaluationConfig:
     """None: only at the end."""
     every_steps: int | None = None
     """Instead of `every_epochs`, where data sets are of any size."""
+    before: bool = True
+    """Also the weights that a run starts from, if it starts from any, to say what was gained."""
     metric: str | None = None
     """The one that decides about the best weights; by default the first of the protocol."""
     batch_size: int = 1

@@ -5,8 +5,9 @@ Sizes follow the released models (arXiv 2112.03857, Table 1); `glip_nano` is our
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from glip.model.glip import GLIP
 from glip.model.head import Head, HeadStage, Outputs
 from glip.model.prompt_table import PromptTable
 from glip.model.text_encoder import TextEncoder, TextLayer
+from glip.settings import from_dict, laid_over
 
 _TINY = ModelConfig()
 
@@ -82,6 +84,29 @@ def preset(name: str) -> ModelConfig:
     if name not in PRESETS:
         raise ConfigError(f"no model is called '{name}'; there are {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def configured(choice: str | Mapping[str, Any], where: str = "model") -> ModelConfig:
+    """The config that a run asks for.
+
+    Args:
+        choice: The name of a preset, or a `ModelConfig` as a mapping of which anything may be left
+            out: that is as in the preset that `name` names, or else as in glip_nano.
+        where: Begins error messages.
+    Raises:
+        ConfigError: No such name or key, or a value of another type.
+    """
+    if isinstance(choice, str):
+        return preset(choice)
+    name = choice.get("name", "glip_nano")
+    under = PRESETS.get(name)
+    if under is None:
+        if near := difflib.get_close_matches(str(name), PRESETS, n=1):
+            raise ConfigError(f"{where}: no model is called '{name}'; did you mean '{near[0]}'?")
+        under = PRESETS["glip_nano"]
+    config = from_dict(ModelConfig, laid_over(asdict(under), choice), where=where)
+    changed = config.name in PRESETS and config != PRESETS[config.name]
+    return replace(config, name=f"{config.name}_changed") if changed else config
 
 
 def build(config: ModelConfig, table: PromptTable | None = None) -> GLIP:

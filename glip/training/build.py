@@ -24,7 +24,7 @@ from glip.detector import Detector
 from glip.distributed import on_main, world_size
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
-from glip.model.presets import build, preset
+from glip.model.presets import build, configured
 from glip.task_prompt import read_prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
@@ -53,7 +53,7 @@ def starting_point(config: RunConfig, device: torch.device) -> Detector:
         weights = read(find(config.weights))
     else:
         torch.manual_seed(config.seed)
-        chosen = preset(config.model)
+        chosen = configured(config.model)
         weights = Weights(chosen, build(chosen).state_dict())
     return Detector.from_weights(weights, device=device)
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from glip.distributed import on_main
 from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.results import read_results
+from glip.report.page import per_cent
 from glip.report.run import SamplePicture, write_report
 from glip.settings import to_yaml
 from glip.structures import Detections
@@ -38,7 +39,6 @@ from glip.training.state import TrainState
 from glip.visualize import draw
 
 logger = logging.getLogger(__name__)
-DRAWN_SCORE = 0.3  # detections of the report's pictures score at least this
 FOLDER_OF_STEP = "step_{:08d}"
 
 
@@ -67,8 +67,29 @@ def save_outcome(path: Path, state: TrainState, detector: Detector, config: RunC
     on_main(write)
 
 
-def write_run_report(output: Path, config: RunConfig, state: TrainState) -> None:
-    """Write `report.html`: curves, AP of each class, pictures of the last evaluation."""
+class LearnedFrom(NamedTuple):
+    """What a run has learned from, and how its model is used."""
+
+    pictures: int
+    """Pictures and captions that are drawn from."""
+    model: str
+    """Name of the model."""
+    threshold: float
+    """Detections that `predict` shows score above this."""
+
+
+def write_run_report(
+    output: Path, config: RunConfig, state: TrainState, learned_from: LearnedFrom
+) -> None:
+    """Write `report.html`: what was gained, curves, AP of each class, pictures of the last
+    evaluation; and say the first of these.
+
+    Args:
+        output: Folder of the run.
+        config: The run.
+        state: At its end.
+        learned_from: See there.
+    """
     metrics: dict[str, float | None] = {}
     per_class: dict[str, float | None] = {}
     pictures: list[SamplePicture] = []
@@ -76,12 +97,9 @@ def write_run_report(output: Path, config: RunConfig, state: TrainState) -> None
         folder = output / "evaluation" / FOLDER_OF_STEP.format(int(state.history[-1]["step"]))
         results = read_results(folder)
         metrics, per_class = results["metrics"], results.get("per_class", {})
-        pictures = sample_pictures(config.evaluation, folder)
-    summary: dict[str, Any] = {"steps": state.step}
-    if state.stopped:
-        summary["ended"] = "as the evaluations no longer rose"
-    if state.best_step >= 0:
-        summary["best"] = f"{state.best:.4f} at step {state.best_step}"
+        pictures = sample_pictures(config.evaluation, folder, learned_from.threshold)
+    summary = _summary(output, config, state, learned_from)
+    logger.info("%s", "; ".join(f"{name}: {value}" for name, value in summary.items()))
     write_report(
         output / "report.html",
         read_records(output),
@@ -95,8 +113,41 @@ def write_run_report(output: Path, config: RunConfig, state: TrainState) -> None
     logger.info("report: %s", output / "report.html")
 
 
-def sample_pictures(config: EvaluationConfig, folder: Path) -> list[SamplePicture]:
-    """The first pictures of detection data with boxes, each with its truth and its detections."""
+def _summary(
+    output: Path, config: RunConfig, state: TrainState, learned_from: LearnedFrom
+) -> dict[str, str]:
+    """What was gained from what, as short texts by their names."""
+    words = {
+        "learned from": f"{learned_from.pictures:,} pictures or captions",
+        "started from": Path(config.weights).name if config.weights else "random weights",
+        "model": learned_from.model,
+        "trained": f"{config.tune}, {state.step:,} steps of {config.batch_size}",
+    }
+    if state.stopped:
+        words["ended"] = "as the evaluations no longer rose"
+    start = output / "evaluation" / FOLDER_OF_STEP.format(0)
+    before = read_results(start)["metrics"] if (start / "results.json").exists() else {}
+    last = state.history[-1] if state.history else {}
+    for name in list(last)[1:3]:  # the first metrics of the protocol, behind "step"
+        words[name] = f"{per_cent(before.get(name))} before, {per_cent(last[name])} after"
+    if state.best_step >= 0:
+        name = config.evaluation.metric or next(iter(list(last)[1:]), "")
+        words["best"] = f"{name} {per_cent(state.best)} at step {state.best_step:,}"
+    if before and last.get("AP", 0.0) < (before.get("AP") or 0.0):
+        words["advice"] = "the weights it started from are better on these pictures: keep them"
+    return words
+
+
+def sample_pictures(
+    config: EvaluationConfig, folder: Path, threshold: float
+) -> list[SamplePicture]:
+    """The first pictures of detection data with boxes, each with its truth and its detections.
+
+    Args:
+        config: What was evaluated on.
+        folder: Of the evaluation.
+        threshold: Detections score above this, as those that `predict` shows.
+    """
     if config.task not in ("coco", "lvis", "custom") or config.annotations is None:
         return []
     annotated: Annotated = read_annotated(
@@ -133,7 +184,7 @@ def sample_pictures(config: EvaluationConfig, folder: Path) -> list[SamplePictur
             SamplePicture(
                 record.file_name,
                 draw(image, truth, scores=False),
-                draw(image, detected[detected.scores >= DRAWN_SCORE]),
+                draw(image, detected[detected.scores > threshold]),
             )
         )
     return pictures

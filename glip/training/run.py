@@ -9,7 +9,7 @@ The folder of a run holds
     model_best.safetensors      weights of the best evaluation
     model_final.safetensors     weights of the end
                                 (tune: prompt writes model_*.prompt.safetensors instead)
-    report.html                 curves, AP of each class, sample pictures
+    report.html                 what was gained, curves, AP of each class, sample pictures
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from glip.checkpoint import file_sha256, find
-from glip.distributed import on_main
+from glip.distributed import broadcast_object, on_main
 from glip.errors import CheckpointError, ConfigError, NotFiniteError
 from glip.evaluation.tasks import check_evaluation, evaluate_on, numbers
 from glip.files import whole_file
@@ -42,7 +42,14 @@ from glip.training.build import (
 from glip.training.feed import Feed
 from glip.training.loop import DivergedError, LoopConfig, train
 from glip.training.optim import Schedule
-from glip.training.outcome import FOLDER_OF_STEP, save_outcome, weights_suffix, write_run_report
+from glip.training.outcome import (
+    FOLDER_OF_STEP,
+    LearnedFrom,
+    save_outcome,
+    weights_suffix,
+    write_run_report,
+)
+from glip.training.parallel import unwrapped
 from glip.training.record import Recorder
 from glip.training.run_config import RunConfig
 from glip.training.state import CheckpointFolder, TrainState
@@ -76,7 +83,7 @@ def run_training(
         run = _Run(config, output, device, resume)
         with run.recorder:
             run.train()
-        on_main(lambda: write_run_report(output, config, run.state))
+        on_main(lambda: write_run_report(output, config, run.state, run.learned_from))
     return run.metrics
 
 
@@ -94,6 +101,9 @@ class _Run:
         self.config, self.output, self.device = config, output, device
         on_main(lambda: check_evaluation(config.evaluation))
         self.detector, sources = materials(config, device)
+        self.learned_from = LearnedFrom(
+            sum(map(len, sources)), self.detector.config.name, self.detector.lowest_threshold
+        )
         self.feed = Feed(config, sources, self.detector, device)
         self.state, self.resting = new_state(config, self.detector, device)
         self.encode_image = self.feed.encode_image()
@@ -115,6 +125,10 @@ class _Run:
     def train(self) -> None:
         """From where the run stands to its end."""
         config = self.config
+        if self._is_measured_before():
+            model = unwrapped(self.state.model)
+            model.eval()
+            self.evaluate(model)
         train(
             self.state,
             self.feed.batches(self.steps, self.state.step, self.resting),
@@ -134,6 +148,18 @@ class _Run:
             report=self.recorder.step,
             save=self.save,
             evaluate=None if config.evaluation.annotations is None else self.evaluate,
+        )
+
+    def _is_measured_before(self) -> bool:
+        """Whether the weights that the run starts from are to be evaluated now."""
+        config = self.config.evaluation
+        wanted = config.annotations is not None and config.before
+        results = self.output / "evaluation" / FOLDER_OF_STEP.format(0) / "results.json"
+        return (
+            wanted
+            and self.config.weights is not None
+            and self.state.step == 0
+            and not broadcast_object(on_main(results.exists))
         )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

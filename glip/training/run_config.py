@@ -6,8 +6,9 @@ The defaults are the released recipe of GLIP-T. Paths of data are relative to th
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from glip.choices import Split, TuneMode
 from glip.data.augment import AugmentConfig
@@ -16,6 +17,7 @@ from glip.data.faults import MAX_BAD
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
+from glip.model.presets import configured
 from glip.settings import read_config, within
 from glip.training.freezing import FreezeConfig
 from glip.training.loop import Precision
@@ -90,8 +92,10 @@ class DataConfig:
 class RunConfig:
     """A whole run."""
 
-    model: str = "glip_nano"
-    """Name of a preset; not needed where weights bring their own config."""
+    model: str | Mapping[str, Any] = "glip_nano"
+    """Name of a preset, or a `glip.config.ModelConfig` of which all that is left out is as in the
+    preset that its `name` names, glip_nano by default: `{backbone: {name: resnet50}}` has another
+    timm backbone. Not needed where weights bring their own config."""
     weights: str | None = None
     """File or name of what to start from; None starts from random weights."""
     prompt: str | None = None
@@ -130,6 +134,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
+        configured(self.model)
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(f"give epochs ({self.epochs}) or steps ({self.steps}), not both")
         length = self.epochs if self.epochs is not None else self.steps

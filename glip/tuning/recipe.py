@@ -64,7 +64,10 @@ def run_config(options: TuneOptions, model: ModelConfig, output: Path, inputs: I
         ),
         prompt=options.prompt,
         evaluation=replace(
-            inputs.evaluation, every_epochs=None, every_steps=max(1, length // options.evaluations)
+            inputs.evaluation,
+            before=False,  # measured outside of the run, once for all rates
+            every_epochs=None,
+            every_steps=max(1, length // options.evaluations),
         ),
     )
 

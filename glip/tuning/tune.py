@@ -118,7 +118,8 @@ def tune(
             "interpolated": _interpolated(job, file),
             "seconds": round(time.perf_counter() - started, 1),
         }
-        write_page(output, result, sample_pictures(inputs.evaluation, output / "tuned"))
+        pictures = sample_pictures(inputs.evaluation, output / "tuned", tuned.lowest_threshold)
+        write_page(output, result, pictures)
         write_json(output / RESULT, result)
         _clear(output, options)
     return result

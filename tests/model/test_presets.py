@@ -1,6 +1,6 @@
 """Named models, models of other parts, and models without numbers."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from torch import nn
 from glip.checkpoint import Weights, assemble
 from glip.config import BackboneConfig, ModelConfig, TextConfig
 from glip.errors import ConfigError
-from glip.model.presets import PRESETS, build, build_empty, preset
+from glip.model.presets import PRESETS, build, build_empty, configured, preset
 from glip.model.text_encoder import Tokens
 
 UNUSED = 256 * 80 + 80  # of the official classifier, which only gives a shape
@@ -130,3 +130,46 @@ def test_building_empty_leaves_the_random_state_as_it_was(tiny_config: ModelConf
     before = torch.get_rng_state()
     build_empty(tiny_config)
     assert torch.get_rng_state().equal(before)
+
+
+# ------------------------------------------------------------------------------ chosen by a run
+
+
+@pytest.mark.parametrize(
+    ("choice", "name", "backbone", "channels"),
+    [
+        ("glip_tiny", "glip_tiny", PRESETS["glip_tiny"].backbone.name, 256),
+        ({}, "glip_nano", PRESETS["glip_nano"].backbone.name, 128),
+        ({"backbone": {"name": "resnet50"}}, "glip_nano_changed", "resnet50", 128),
+        (
+            {"name": "glip_tiny", "backbone": {"name": "resnet50"}},
+            "glip_tiny_changed",
+            "resnet50",
+            256,
+        ),
+        (
+            {"name": "mine", "head": {"channels": 64}},
+            "mine",
+            PRESETS["glip_nano"].backbone.name,
+            64,
+        ),
+        (asdict(PRESETS["glip_large"]), "glip_large", PRESETS["glip_large"].backbone.name, 256),
+    ],
+)
+def test_a_run_names_a_model_or_its_parts(choice, name, backbone, channels) -> None:
+    config = configured(choice)
+    assert (config.name, config.backbone.name, config.head.channels) == (name, backbone, channels)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("glip_tinny", "no model is called 'glip_tinny'"),
+        ({"name": "glip_tinny"}, "did you mean 'glip_tiny'"),
+        ({"backbone": {"nam": "x"}}, "model: backbone: unknown key 'nam'; did you mean 'name'"),
+        ({"head": {"channels": "many"}}, "model: head.channels: expected int, got 'many'"),
+    ],
+)
+def test_models_that_a_run_cannot_have(choice, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configured(choice)

@@ -41,9 +41,9 @@ def test_samples_are_the_first_pictures_with_boxes_and_detections(squares, tmp_p
     found = [prediction(0, [[4, 10, 34, 40]], [0.9], [0]), prediction(2, [], [], [])]
     write_predictions(found, tmp_path / "predictions.jsonl", {})
     config = EvaluationConfig(str(squares / "train.json"), task="custom", sample_pictures=5)
-    shown = sample_pictures(config, tmp_path)
+    shown = sample_pictures(config, tmp_path, 0.3)
     content = json.loads((squares / "train.json").read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
     assert [picture.name for picture in shown] == [names[0], names[2]]
     assert all(picture.truth.size == picture.found.size == (120, 90) for picture in shown)
-    assert sample_pictures(EvaluationConfig("a.json", task="flickr"), tmp_path) == []
+    assert sample_pictures(EvaluationConfig("a.json", task="flickr"), tmp_path, 0.3) == []

@@ -85,13 +85,17 @@ def config_for(drawn: Path, steps: int, **changes: object) -> RunConfig:
             augment=AugmentConfig(short_sides=(SIDE,), long_side=SIDE, flip=0.5),
             workers=0,
         ),
-        evaluation=EvaluationConfig(annotations, every_epochs=None, sample_pictures=2),
+        evaluation=EvaluationConfig(
+            annotations, every_epochs=None, sample_pictures=2, before=False
+        ),
     )
     return replace(config, **changes)
 
 
 def test_run_leaves_weights_logs_and_a_report(drawn, tmp_path):
-    metrics = run_training(config_for(drawn, steps=3), tmp_path / "run", CPU)
+    config = config_for(drawn, steps=3)
+    config = replace(config, evaluation=replace(config.evaluation, before=True))
+    metrics = run_training(config, tmp_path / "run", CPU)
     assert {"AP", "AP50"} <= metrics.keys()
     assert {file.name for file in (tmp_path / "run").iterdir()} - {"tensorboard", LOCK} == {
         "config.yaml",
@@ -103,9 +107,14 @@ def test_run_leaves_weights_logs_and_a_report(drawn, tmp_path):
         "report.html",
     }
     rows = read_records(tmp_path / "run")
-    assert [row["step"] for row in rows] == [1, 2, 3, 3]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 3]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "AP of each class" in page
+    before, after = (100 * rows[place]["evaluation/AP"] for place in (0, -1))
+    assert f"<td>{before:.1f} before, {after:.1f} after</td>" in page
+    assert "<td>4 pictures or captions</td>" in page
+    assert "<td>toy.safetensors</td>" in page
+    assert "steps of 4</td>" in page
     assert page.count("<img") == 4  # two pictures, truth and found
     detector = glip.load(tmp_path / "run" / "model_final.safetensors", device="cpu")
     detector.predict(drawn / "0.png", ["red", "blue"])

@@ -135,3 +135,33 @@ def test_nothing_is_left_to_chance():
     assert config.head.fusion_dropout == config.head.text_layer_dropout == 0
     assert config.text.options["hidden_dropout_prob"] == 0
     assert config.text.options["attention_probs_dropout_prob"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("model: glip_tiny", [], "glip_tiny"),
+        ("", ["model.backbone.name=resnet50"], {"backbone": {"name": "resnet50"}}),
+        (
+            "model: glip_tiny",
+            ["model.backbone.name=resnet50"],
+            {"name": "glip_tiny", "backbone": {"name": "resnet50"}},
+        ),
+        (
+            "model: {head: {channels: 64}}",
+            ["model.name=mine"],
+            {"name": "mine", "head": {"channels": 64}},
+        ),
+    ],
+)
+def test_model_by_name_or_by_parts(tmp_path, text, overrides, expected):
+    config = read_run(write(tmp_path, f"steps: 1\n{text}"), overrides)
+    assert config.model == expected
+    assert read_run(write(tmp_path, to_yaml(config))) == config
+
+
+def test_model_with_a_wrong_part_is_refused_with_its_place(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"model: backbone: unknown key 'nam'; did you mean 'name'"
+    ):
+        read_run(write(tmp_path, "steps: 1"), ["model.backbone.nam=resnet50"])
