@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures that go through the model together if they wait at the same time "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--access-log", action="store_true", help="a line on stdout for each request"
+    )
     _add_door_arguments(parser)
     limits = parser.add_argument_group("limits")
     for limit in fields(Limits):
@@ -134,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
         origins=tuple(args.origin),
         urls=args.urls,
         label_studio=_label_studio(args.label_studio),
+        access_log=args.access_log,
     )
     if options.api_key is None and options.host not in ("127.0.0.1", "localhost", "::1"):
         note(f"warning: anybody who reaches {options.host} may use this server; set {KEY_VARIABLE}")

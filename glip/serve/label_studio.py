@@ -96,8 +96,8 @@ def router(service: Service) -> APIRouter:
         backend.check(Labelling.read(body.get("config", body.get("label_config"))))
         return JSONResponse({"status": "ok"})
 
-    @routes.post("/versions", summary="Which versions of the model there are")
-    async def versions(request: Request) -> JSONResponse:
+    @routes.get("/versions", summary="Which versions of the model there are")
+    async def versions() -> JSONResponse:
         return JSONResponse({"versions": [backend.version]})
 
     @routes.post("/webhook", summary="News of a project, which change nothing here")

@@ -103,6 +103,8 @@ class ServeOptions:
     urls: bool = False
     """Whether pictures may be given as addresses; never private ones."""
     label_studio: LabelStudio | None = None
+    access_log: bool = False
+    """Whether each request leaves a line on stdout; `/metrics` counts them in any case."""
 
     def __post_init__(self) -> None:
         for name in ("processes", "batch_size", "readers"):

@@ -111,6 +111,7 @@ def _server(app: object, options: ServeOptions) -> uvicorn.Server:
         timeout_graceful_shutdown=int(options.limits.seconds),
         timeout_keep_alive=30,
         server_header=False,
+        log_level="info" if options.access_log else "warning",
         lifespan="on",
     )
     return uvicorn.Server(config)

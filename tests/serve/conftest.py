@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
 from glip.detector import Detector, load
 from glip.serve.app import build_app
 from glip.serve.options import ServeOptions
+from glip.serve.run import listen, url_of
 from glip.task_prompt import TaskPrompt, save_prompt
 from glip.text.prompt import Prompt
 
@@ -41,8 +46,6 @@ def served(tiny_file: Path) -> Detector:
 @pytest.fixture(scope="session")
 def task(served: Detector, tmp_path_factory: pytest.TempPathFactory) -> Detector:
     """A learned prompt of two classes on the served model."""
-    import torch
-
     prompt = Prompt.from_classes(["crack", "rust"])
     states = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     token_map = torch.tensor([[False, True, False, False], [False, False, True, False]])
@@ -83,3 +86,17 @@ def make_client(served: Detector, task: Detector) -> Iterator[MakeClient]:
 def client(make_client: MakeClient) -> TestClient:
     """Of a server with default options."""
     return make_client()
+
+
+@pytest.fixture(scope="session")
+def address(served: Detector, task: Detector) -> Iterator[str]:
+    """A server that other programs can reach."""
+    listener = listen("127.0.0.1", 0)
+    app = build_app(served, {"damage": task}, ServeOptions())
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=functools.partial(server.run, sockets=[listener]), daemon=True)
+    thread.start()
+    yield url_of("127.0.0.1", listener.getsockname()[1])
+    server.should_exit = True
+    thread.join(20)
+    listener.close()

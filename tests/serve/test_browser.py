@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from PIL import Image
-
-from glip.detector import Detector
-from glip.serve.app import build_app
-from glip.serve.options import ServeOptions
-from glip.serve.run import listen, url_of
 
 pytestmark = pytest.mark.browser
 
@@ -48,20 +40,6 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def address(served: Detector, task: Detector) -> Iterator[str]:
-    """A server that a browser can reach."""
-    listener = listen("127.0.0.1", 0)
-    app = build_app(served, {"damage": task}, ServeOptions())
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=functools.partial(server.run, sockets=[listener]), daemon=True)
-    thread.start()
-    yield url_of("127.0.0.1", listener.getsockname()[1])
-    server.should_exit = True
-    thread.join(20)
-    listener.close()
 
 
 class Visit:

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from glip.detector import Detector, Prepared
+from glip.detector import Detector
+from glip.engine import Prepared
 from glip.errors import PromptError
 from glip.postprocess import PostprocessOptions
 from glip.serve.worker import Job, Worker
