@@ -362,7 +362,7 @@ class Detector:
         )
         for index, result in in_order(results):
             error = result if isinstance(result, ImageError) else None
-            found = result if isinstance(result, Detections) else None
+            found = result.remember(sources[index]) if isinstance(result, Detections) else None
             yield Outcome(index, sources[index], found, error)
 
     def prepare(self, source: ImageLike, number: int = 0) -> Prepared:

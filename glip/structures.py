@@ -4,12 +4,17 @@ The noun that prediction ends with. Knows nothing about how boxes are found; a p
 for its text, its spans and its names. Letters: N boxes of one picture, K selected ones.
 """
 
-import importlib
+from __future__ import annotations
+
+import json
+import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +22,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glip.errors import ConfigError
-from glip.images import ImageLike, save_image
+from glip.errors import ConfigError, ImageError
+from glip.images import ImageLike, load_image, save_image
+from glip.text.prompt import Prompt, reads_as
 
-if TYPE_CHECKING:
-    from glip.text.prompt import Prompt
-
-Index: TypeAlias = int | slice | Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[bool]
-"""What selects detections: a row, a slice, rows in any order, or one truth value for each."""
+Index: TypeAlias = str | int | slice | Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[bool]
+"""What selects detections: a name, a row, a slice, rows in any order, or a truth value for each."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,7 +35,8 @@ class Detections:
     """The boxes found in one picture, each with a score and the phrase it answers.
 
     Checked on construction and not changed afterwards; indexing gives new ones:
-    `found[0]`, `found[:10]`, `found[found.scores > 0.7]`, `found[[2, 0]]`.
+    `found["person"]`, `found[0]`, `found[:10]`, `found[found.scores > 0.7]`, `found[[2, 0]]`.
+    They remember their picture: its path, or the object itself as long as somebody else keeps it.
 
     Attributes:
         boxes: (N, 4) float32 xyxy, pixels of the original picture; far edges are exclusive, so a
@@ -41,6 +45,7 @@ class Detections:
         phrase_ids: (N,) int64, row of `prompt.phrases`.
         prompt: the sentence and phrases that were looked for.
         image_hw: height and width of the original picture, pixels.
+        source: the picture, as it was handed in: a path, or a weak reference; see `image`.
     Raises:
         ConfigError: shapes, lengths or types other than these, a value that is not finite, a phrase
             that the prompt does not have.
@@ -49,33 +54,34 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     phrase_ids: Tensor
-    prompt: "Prompt"
+    prompt: Prompt
     image_hw: tuple[int, int]
+    source: Any = field(default=None)
 
     def __post_init__(self) -> None:
         count = len(self.boxes) if isinstance(self.boxes, Tensor) and self.boxes.ndim else 0
-        _check("boxes", self.boxes, (count, 4), torch.float32)
-        _check("scores", self.scores, (count,), torch.float32)
-        _check("phrase_ids", self.phrase_ids, (count,), torch.int64)
-        phrases = len(self.prompt.phrases)
-        wrong = (self.phrase_ids < 0) | (self.phrase_ids >= phrases)
-        if wrong.any():
-            row = int(wrong.nonzero()[0])
-            raise ConfigError(
-                f"phrase_ids[{row}] is {int(self.phrase_ids[row])}, "
-                f"but the prompt has {phrases} phrases, counted from 0"
-            )
+        for name, values, shape, dtype in (
+            ("boxes", self.boxes, (count, 4), torch.float32),
+            ("scores", self.scores, (count,), torch.float32),
+            ("phrase_ids", self.phrase_ids, (count,), torch.int64),
+        ):
+            if not isinstance(values, Tensor) or values.shape != shape or values.dtype != dtype:
+                raise _wrong_kind(name, values, shape, dtype)
+            if not values.isfinite().all():
+                raise _not_finite(name, values)
         if len(self.image_hw) != 2 or min(self.image_hw) < 1:
             raise ConfigError(f"image_hw must be (height, width) in pixels, got {self.image_hw}")
+        if ((self.phrase_ids < 0) | (self.phrase_ids >= len(self.prompt.phrases))).any():
+            raise _no_phrase(self.phrase_ids, len(self.prompt.phrases))
 
     @classmethod
     def empty(
         cls,
-        prompt: "Prompt",
+        prompt: Prompt,
         image_hw: tuple[int, int],
         *,
         device: torch.device | str | None = None,
-    ) -> "Detections":
+    ) -> Detections:
         """Nothing found."""
         return cls(
             boxes=torch.zeros(0, 4, device=device),
@@ -98,18 +104,31 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: Index) -> "Detections":
+    def __getitem__(self, index: Index) -> Detections:
         """The selected detections; a single row gives a `Detections` of length one.
 
         Raises:
+            KeyError: a name that was not looked for; case, blanks and underscores do not matter.
             IndexError: a row that does not exist, a mask of another length, floats as index.
         """
+        if isinstance(index, str):
+            return self[self._of_name(index)]
         rows = _rows(index, len(self)).to(self.boxes.device)
         return replace(
             self, boxes=self.boxes[rows], scores=self.scores[rows], phrase_ids=self.phrase_ids[rows]
         )
 
-    def __iter__(self) -> Iterator["Detections"]:
+    def _of_name(self, name: str) -> Tensor:
+        """(N,) bool, which detections answer a name."""
+        rows = [row for row, own in enumerate(self.prompt.names) if own == name]
+        rows = rows or [
+            row for row, own in enumerate(self.prompt.names) if reads_as(own) == reads_as(name)
+        ]
+        if not rows:
+            raise KeyError(f"{name!r} was not looked for, but {', '.join(self.prompt.names[:20])}")
+        return torch.isin(self.phrase_ids, torch.tensor(rows, device=self.phrase_ids.device))
+
+    def __iter__(self) -> Iterator[Detections]:
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
@@ -122,13 +141,13 @@ class Detections:
         listed = f": {', '.join(shown + more)}" if shown else ""
         return f"<Detections: {len(self)} in {width}x{height} pixels{listed}>"
 
-    def top(self, k: int) -> "Detections":
+    def top(self, k: int) -> Detections:
         """The k best, best first; all of them if there are fewer. Equal scores keep their order."""
         if k < 0:
             raise ConfigError(f"top(k) needs k of 0 or more, got {k}")
         return self[self.scores.argsort(descending=True, stable=True)[:k]]
 
-    def to(self, device: torch.device | str) -> "Detections":
+    def to(self, device: torch.device | str) -> Detections:
         """The same detections with their tensors on another device."""
         return replace(
             self,
@@ -192,45 +211,265 @@ class Detections:
             for (x1, y1, x2, y2), score, row in rows
         ]
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Detections:
+        """What `to_dict` wrote; the prompt then holds the phrases that were found.
+
+        Raises:
+            ConfigError: something is missing or of another type.
+        """
+        try:
+            entries = content["detections"]
+            image_hw = int(content["height"]), int(content["width"])
+            spans = [tuple(map(tuple, entry.get("spans", [entry["span"]]))) for entry in entries]
+            kinds = list(dict.fromkeys(zip(spans, [e["phrase"] for e in entries], strict=True)))
+            text = str(content["prompt"])
+            if not kinds:
+                return cls.empty(Prompt.of(text), image_hw)
+            prompt = Prompt(text, tuple(own for own, _ in kinds), tuple(n for _, n in kinds))
+            rows = [
+                kinds.index((own, entry["phrase"]))
+                for own, entry in zip(spans, entries, strict=True)
+            ]
+            boxes = torch.tensor([entry["box"] for entry in entries], dtype=torch.float32)
+            scores = torch.tensor([entry["score"] for entry in entries], dtype=torch.float32)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"this is not what to_dict writes: {error!r}") from error
+        return cls(boxes, scores, torch.tensor(rows), prompt, image_hw)
+
+    @classmethod
+    def from_any(
+        cls,
+        value: Any,
+        *,
+        names: Sequence[str] | None = None,
+        image_hw: tuple[int, int] | None = None,
+    ) -> Detections:
+        """What another program has found, known by its attributes.
+
+        Args:
+            value: of supervision, FiftyOne or detectron2 (`Instances`), or a dict as torchvision
+                and transformers give it.
+            names: of the classes, where `value` holds numbers; the prompt is made of them, or else
+                of the names that were found.
+            image_hw: height and width of the picture, where `value` does not know them.
+        Raises:
+            ConfigError: something else, or names or size are needed.
+        """
+        from glip.interchange import columns_of
+
+        found = columns_of(value, names, image_hw)
+        if found.image_hw is None:
+            raise ConfigError("say image_hw=(height, width) of the picture in pixels")
+        listed = list(names if names is not None else dict.fromkeys(found.names)) or ["nothing"]
+        rows = torch.tensor([listed.index(name) for name in found.names], dtype=torch.int64)
+        prompt = Prompt.from_classes(listed)
+        return cls(found.boxes.cpu(), found.scores.cpu(), rows, prompt, found.image_hw)
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def to_pandas(self) -> Any:
+        """A pandas table: phrase, score, x1, y1, x2, y2.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        from glip.interchange import data_frame
+
+        return data_frame(self)
+
+    def to_yolo(self, *, scores: bool = False) -> str:
+        """The content of a YOLO label file; class numbers are rows of the prompt."""
+        from glip.interchange import yolo_lines
+
+        return yolo_lines(self, scores=scores)
+
+    def to_voc(self, file_name: str | None = None) -> str:
+        """The content of a Pascal VOC annotation file, by default of the picture's own name."""
+        from glip.interchange import voc_xml
+
+        return voc_xml(self, file_name or self._file_name())
+
+    def to_labelme(self, file_name: str | None = None) -> dict[str, Any]:
+        """The content of a LabelMe file, ready for `json.dump`."""
+        from glip.interchange import labelme_dict
+
+        return labelme_dict(self, file_name or self._file_name())
+
+    def to_torchvision(self) -> dict[str, Tensor]:
+        """As torchvision's detectors give them: (N, 4) boxes, (N,) labels from 0, (N,) scores."""
+        return {"boxes": self.boxes, "labels": self.phrase_ids, "scores": self.scores}
+
+    def to_transformers(self) -> dict[str, Any]:
+        """As `post_process_grounded_object_detection` of transformers' processors gives them."""
+        return {
+            "boxes": self.boxes,
+            "scores": self.scores,
+            "labels": self.phrase_ids,
+            "text_labels": self.phrases,
+        }
+
     def to_supervision(self) -> Any:
         """A `supervision.Detections` with the phrases as `data["class_name"]`.
 
         Raises:
             ConfigError: the optional package supervision is not installed.
         """
-        try:
-            supervision = importlib.import_module("supervision")
-        except ImportError as error:
-            raise ConfigError(
-                "to_supervision needs the package supervision: pip install supervision"
-            ) from error
-        return supervision.Detections(
-            xyxy=self.boxes.cpu().numpy(),
-            confidence=self.scores.cpu().numpy(),
-            class_id=self.phrase_ids.cpu().numpy(),
-            data={"class_name": np.array(self.phrases, dtype=str)},
-        )
+        from glip.interchange import to_supervision
 
-    def plot(self, image: ImageLike, **style: Any) -> Image.Image:
+        return to_supervision(self)
+
+    def to_fiftyone(self) -> Any:
+        """A `fiftyone.Detections`.
+
+        Raises:
+            ConfigError: the optional package fiftyone is not installed.
+        """
+        from glip.interchange import to_fiftyone
+
+        return to_fiftyone(self)
+
+    def to_detectron2(self) -> Any:
+        """An `Instances` with `pred_boxes`, `scores` and `pred_classes`.
+
+        Raises:
+            ConfigError: detectron2 is not installed.
+        """
+        from glip.interchange import to_detectron2
+
+        return to_detectron2(self)
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each name that was looked for, 0 included."""
+        found = Counter(self.phrases)
+        return {name: found[name] for name in self.prompt.names}
+
+    def filter(
+        self,
+        *,
+        min_score: float = 0.0,
+        min_area: float = 0.0,
+        max_area: float = float("inf"),
+        names: Sequence[str] | None = None,
+    ) -> Detections:
+        """Those that fit all conditions.
+
+        Args:
+            min_score: scores are this or more.
+            min_area: of a box, square pixels.
+            max_area: of a box, square pixels.
+            names: what they answer, see `found["name"]`.
+        Raises:
+            KeyError: a name that was not looked for.
+        """
+        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).clamp(min=0).prod(-1)  # (N,)
+        fits = (self.scores >= min_score) & (areas >= min_area) & (areas <= max_area)
+        if names is not None:
+            wanted = [self._of_name(name) for name in names]
+            fits = fits & (torch.stack(wanted).any(0) if wanted else torch.zeros_like(fits))
+        return self[fits]
+
+    def remember(self, picture: object) -> Detections:
+        """The same, with a reference to the picture that was searched: see `image`."""
+        kept: Any = picture if isinstance(picture, (str, os.PathLike, bytes)) else None
+        if kept is None:
+            try:
+                kept = weakref.ref(picture)
+            except TypeError:  # what cannot be referred to weakly is not kept alive
+                return self
+        return replace(self, source=kept)
+
+    def image(self, image: ImageLike | None = None) -> Image.Image:
+        """The picture that was searched, upright and RGB: the given one, or the one remembered.
+
+        Raises:
+            ImageError: it cannot be read, or nobody keeps it any more.
+        """
+        if image is None:
+            image = self.source() if isinstance(self.source, weakref.ref) else self.source
+        if image is None:
+            raise ImageError(
+                "the picture of these detections is not remembered, or was let go; pass it: "
+                "found.plot(image)"
+            )
+        return load_image(image)
+
+    def _file_name(self) -> str:
+        """Of the picture, if it came from a file."""
+        is_path = isinstance(self.source, (str, os.PathLike))
+        return Path(os.fsdecode(self.source)).name if is_path else "image.jpg"
+
+    def crop(self, image: ImageLike | None = None, *, margin: float = 0.0) -> list[Image.Image]:
+        """The part of the picture in each box.
+
+        Args:
+            image: the picture that was searched; by default the one remembered.
+            margin: share of a box's width and height to add on each side.
+        Raises:
+            ImageError: see `image`.
+        """
+        picture = self.image(image)
+        crops = []
+        for x1, y1, x2, y2 in self.boxes.tolist():
+            wide, high = margin * (x2 - x1), margin * (y2 - y1)
+            left, top = max(0, math.floor(x1 - wide)), max(0, math.floor(y1 - high))
+            right = min(picture.width, max(left + 1, math.ceil(x2 + wide)))
+            bottom = min(picture.height, max(top + 1, math.ceil(y2 + high)))
+            crops.append(picture.crop((min(left, right - 1), min(top, bottom - 1), right, bottom)))
+        return crops
+
+    def plot(self, image: ImageLike | None = None, **style: Any) -> Image.Image:
         """The picture with boxes and labels on it; `style` goes to `glip.visualize.draw`.
 
         Args:
-            image: the picture that was searched, in any form that `predict` takes.
+            image: the picture that was searched, in any form that `predict` takes; by default the
+                one remembered.
         Raises:
-            ImageError: the picture cannot be read or has another size.
+            ImageError: the picture cannot be read, was let go, or has another size.
         """
         # Drawing needs fonts and prediction does not: they are fetched when a user asks for them.
         from glip.visualize import draw
 
-        return draw(image, self, **style)
+        return draw(self.image(image), self, **style)
 
-    def save(self, path: str | os.PathLike[str], image: ImageLike, **style: Any) -> Path:
+    def show(self, image: ImageLike | None = None, **style: Any) -> None:
+        """Open `plot(image, **style)` in this machine's viewer of pictures.
+
+        Raises:
+            ImageError: as for `plot`.
+        """
+        self.plot(image, **style).show()
+
+    def save(
+        self, path: str | os.PathLike[str], image: ImageLike | None = None, **style: Any
+    ) -> Path:
         """Write `plot(image, **style)` to a file, whole or not at all; its suffix says the format.
 
         Raises:
             ImageError: as for `plot`, or the file cannot be written.
         """
         return save_image(self.plot(image, **style), path)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture with its boxes, and a table."""
+        from glip.interchange import notebook_html
+
+        return notebook_html(self, self._plotted())
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture with its boxes, if it is remembered."""
+        from glip.interchange import notebook_png
+
+        picture = self._plotted()
+        return None if picture is None else notebook_png(picture)
+
+    def _plotted(self) -> Image.Image | None:
+        try:
+            return self.plot()
+        except ImageError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -258,17 +497,31 @@ class GroundedPhrase:
         return len(self.detections)
 
 
-def _check(name: str, values: object, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _wrong_kind(
+    name: str, values: object, shape: tuple[int, ...], dtype: torch.dtype
+) -> ConfigError:
+    """What a column is, and what it should be."""
     wanted = f"{name} must be a {dtype} tensor of shape {shape}".replace("torch.", "")
     if not isinstance(values, Tensor):
-        raise ConfigError(f"{wanted}, got {type(values).__name__}")
+        return ConfigError(f"{wanted}, got {type(values).__name__}")
     if tuple(values.shape) != shape:
-        raise ConfigError(f"{wanted}, got shape {tuple(values.shape)}")
-    if values.dtype != dtype:
-        raise ConfigError(f"{wanted}, got {values.dtype}; convert it with .to({dtype})")
-    if dtype.is_floating_point and not values.isfinite().all():
-        row = int((~values.isfinite()).nonzero()[0, 0])
-        raise ConfigError(f"{name} must be finite, row {row} is {values[row].tolist()}")
+        return ConfigError(f"{wanted}, got shape {tuple(values.shape)}")
+    return ConfigError(f"{wanted}, got {values.dtype}; convert it with .to({dtype})")
+
+
+def _not_finite(name: str, values: Tensor) -> ConfigError:
+    """Which row of a column is no number."""
+    row = int((~values.isfinite()).nonzero()[0, 0])
+    return ConfigError(f"{name} must be finite, row {row} is {values[row].tolist()}")
+
+
+def _no_phrase(phrase_ids: Tensor, phrases: int) -> ConfigError:
+    """Which detection answers a phrase that there is not."""
+    row = int(((phrase_ids < 0) | (phrase_ids >= phrases)).nonzero()[0])
+    return ConfigError(
+        f"phrase_ids[{row}] is {int(phrase_ids[row])}, "
+        f"but the prompt has {phrases} phrases, counted from 0"
+    )
 
 
 def _rows(index: Index, count: int) -> Tensor:

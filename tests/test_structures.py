@@ -118,7 +118,6 @@ def test_filters_read_as_they_are_said(found: Detections) -> None:
         (torch.ones(4, dtype=torch.bool), "mask of shape (4,)"),
         (True, "mask of shape ()"),
         (torch.tensor([0.5, 0.7, 0.1]), "a row, a list of rows, a slice or a mask, got float64"),
-        ("cat", "got <U3"),
         (None, "got object"),
         ([[0, 1]], "of shape (1, 2)"),
     ],
@@ -274,3 +273,68 @@ def test_save_writes_the_plot(found: Detections, tmp_path: Path) -> None:
 def test_save_refuses_an_unknown_suffix(found: Detections, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"suffix '.xyz'"):
         found.save(tmp_path / "x.xyz", np.zeros((10, 20, 3), np.uint8))
+
+
+# --- what they are of, and what is made of them ---------------------------------------------------
+
+
+def test_a_name_selects_its_detections(found: Detections) -> None:
+    assert found["cat"].phrases == ["cat"] and found["CAT on_mat"].phrases == ["cat on mat"]
+    with pytest.raises(KeyError, match="'bird' was not looked for, but cat"):
+        found["bird"]
+
+
+def test_counts_name_everything_that_was_looked_for(found: Detections) -> None:
+    assert found.counts() == {"cat": 1, "cat on mat": 1, "dog": 1}
+    assert found[:0].counts() == {"cat": 0, "cat on mat": 0, "dog": 0}
+
+
+def test_filter_keeps_what_fits_all_conditions(found: Detections) -> None:
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in found.boxes.tolist()]
+    assert found.filter(min_score=0.5).phrases == ["dog", "cat"]
+    assert len(found.filter(min_area=max(areas))) == 1
+    assert len(found.filter(max_area=min(areas))) == 1
+    assert found.filter(names=["dog", "cat"], min_score=0.6).phrases == ["cat"]
+    assert len(found.filter(names=[])) == 0
+
+
+def test_a_dict_comes_back(found: Detections) -> None:
+    back = Detections.from_dict(json.loads(found.to_json()))
+    assert back.to_dict() == found.to_dict()
+    nothing = Detections.from_dict(found[:0].to_dict())
+    assert len(nothing) == 0 and nothing.image_hw == found.image_hw
+    for content in ({}, {**found.to_dict(), "detections": [{"box": [0, 0, 1, 1]}]}):
+        with pytest.raises(ConfigError, match="this is not what to_dict writes"):
+            Detections.from_dict(content)
+
+
+def test_the_picture_is_remembered_as_long_as_somebody_keeps_it(
+    found: Detections, tmp_path: Path
+) -> None:
+    picture = np.zeros((10, 20, 3), np.uint8)
+    seen = found.remember(picture)
+    assert seen.plot(labels=False) == found.plot(picture, labels=False)
+    assert seen[:1].image().size == (20, 10)
+    assert b"PNG" in seen._repr_png_() and "<img" in seen._repr_html_()
+    del picture
+    with pytest.raises(ImageError, match="not remembered, or was let go; pass it"):
+        seen.plot()
+    assert seen._repr_png_() is None and "<table>" in seen._repr_html_()
+    Image.new("RGB", (20, 10)).save(tmp_path / "x.png")
+    path = found.remember(tmp_path / "x.png").save(tmp_path / "out.png")
+    assert Image.open(path).size == (20, 10)
+    assert "<filename>x.png</filename>" in found.remember(tmp_path / "x.png").to_voc()
+
+
+def test_crops_lie_inside_the_picture(found: Detections) -> None:
+    picture = np.zeros((10, 20, 3), np.uint8)
+    for (x1, y1, x2, y2), crop in zip(found.boxes.tolist(), found.crop(picture), strict=True):
+        assert abs(crop.width - (x2 - x1)) <= 2 and abs(crop.height - (y2 - y1)) <= 2
+    assert {crop.size for crop in found.crop(picture, margin=99)} == {(20, 10)}
+
+
+def test_html_shows_no_markup_of_phrases(found: Detections) -> None:
+    prompt = Prompt.from_classes(["<b>cat"])
+    rows = torch.zeros(len(found), dtype=torch.int64)
+    one = Detections(found.boxes, found.scores, rows, prompt, found.image_hw)
+    assert "&lt;b&gt;cat" in one._repr_html_() and "<b>" not in one._repr_html_()
