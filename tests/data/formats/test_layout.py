@@ -1,0 +1,67 @@
+"""What all writers have in common."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+import pytest
+
+from glip.data.formats.layout import (
+    DataSet,
+    XmlFile,
+    flat_name,
+    place_picture,
+    text_file,
+    unused_name,
+    write_list,
+)
+from glip.errors import ConfigError, DataError
+from tests.data.formats.trees import grow
+
+
+def test_xml_is_indented_and_escaped(tmp_path: Path) -> None:
+    with text_file(tmp_path / "x.xml") as file:
+        xml = XmlFile(file)
+        with xml.element("a", name='"<&'):
+            xml.text("b", "1 < 2 & 猫")
+            xml.text("c", size=3)
+    text = (tmp_path / "x.xml").read_text(encoding="utf-8")
+    assert text.startswith('<?xml version="1.0" encoding="utf-8"?>\n<a name=')
+    assert '\n  <b>1 &lt; 2 &amp; 猫</b>\n  <c size="3"/>\n</a>\n' in text
+    root = ElementTree.fromstring(text)
+    assert root.get("name") == '"<&' and root.findtext("b") == "1 < 2 & 猫"
+
+
+def test_xml_without_a_declaration() -> None:
+    file = io.StringIO()
+    with XmlFile(file, declaration=False).element("View"):
+        pass
+    assert file.getvalue().startswith("<View>")
+
+
+def test_lists_are_json() -> None:
+    file = io.StringIO()
+    write_list(file, "x", iter([{"a": "ä"}, {}]), last=True)
+    assert file.getvalue() == '"x": [\n{"a": "ä"},\n{}\n]\n'
+
+
+def test_flat_names_and_names_that_are_free(tmp_path: Path) -> None:
+    assert flat_name("one/two/a b.png") == PurePosixPath("one__two__a b.png")
+    grow(tmp_path, {"a.txt": "", "a_2.txt": ""})
+    free = unused_name(PurePosixPath("a.png"), lambda name: tmp_path / f"{name.stem}.txt")
+    assert free == PurePosixPath("a_3.png")
+
+
+@pytest.mark.parametrize("picture", ["../a.png", "/a.png", "x/../../a.png", "C:\\a.png"])
+def test_no_picture_is_placed_outside(picture: str, tmp_path: Path) -> None:
+    data = DataSet([], (), tmp_path, place="copy")
+    with pytest.raises(DataError, match="leads out of its folder"):
+        place_picture(data, picture, tmp_path / "out" / "images" / picture)
+    assert not (tmp_path / "out").exists()
+
+
+def test_share_for_validation_is_no_whole() -> None:
+    with pytest.raises(ConfigError, match=r"0.2 is a fifth"):
+        DataSet([], (), Path(), val_share=1)
