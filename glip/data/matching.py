@@ -48,14 +48,19 @@ def pictures_for(annotations: Path, images: str | Path | None, names: Sequence[s
         finder = Finder(pictures)
         if any(finder.find(name) for name in names):
             return pictures
-    hint = "say where the pictures are (--images)"
-    if images is not None:
-        hint = "names in the file are relative to the picture folder"
-        above = Path(images).parent
-        if any(name in open_pictures(above) for name in names):
-            hint = f"did you mean {above}?"
     looked = ", ".join(map(str, dict.fromkeys(pictures.root for pictures in opened)))
+    hint = _hint(images, names)
     raise DataError(f"{annotations}: picture {names[0]} is not in {looked}; {hint}")
+
+
+def _hint(images: str | Path | None, names: Sequence[str]) -> str:
+    """What to do where no picture is found."""
+    if images is None:
+        return "say where the pictures are (--images)"
+    above = Path(images).parent
+    if any(name in open_pictures(above) for name in names):
+        return f"did you mean {above}?"
+    return "names in the file are relative to the picture folder"
 
 
 def match_names(

@@ -267,10 +267,11 @@ def _captioned(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
         raise DataError(f"{path} holds no captions, but one JSON {type(content).__name__}")
     faults.count("lines", len(pairs))
     for number, (name, own) in enumerate(pairs):
-        if not name or not own:
+        if name and own:
+            yield name, own
+        else:
             faults.add("lines", f"entry {number} has no picture or no caption")
     faults.close()
-    yield from ((name, own) for name, own in pairs if name and own)
 
 
 def _coco_captions(

@@ -119,16 +119,25 @@ def parse_detection(
         DataError: it is no such file, or too much of it is left out.
     """
     own = faults or Faults(path)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, Mapping):
-            raise DataError(f"{path} is one JSON {type(content).__name__}, expected an object")
-        if not isinstance(content.get(key), list):
-            raise DataError(f"{path} has no list '{key}'")
+    check_lists(content, path, ("images", "annotations", "categories"))
     reader = _Reader(content, path, pictures, own)
     data = reader.data()
     if faults is None:
         own.close()
     return data
+
+
+def check_lists(content: Any, path: Path, keys: Sequence[str]) -> None:
+    """Whether content has the lists that a file of this kind has.
+
+    Raises:
+        DataError: it has not.
+    """
+    if not isinstance(content, Mapping):
+        raise DataError(f"{path} is one JSON {type(content).__name__}, expected an object")
+    for key in keys:
+        if not isinstance(content.get(key), list):
+            raise DataError(f"{path} has no list '{key}'")
 
 
 class _Reader:
@@ -490,12 +499,7 @@ def empty_categories(
             all categories are classes.
     """
     plain = {number: name.strip() for number, name in names.items()}
-    roofs = {
-        number
-        for number, name in plain.items()
-        if len(plain) > 1 and all(groups.get(other) == name for other in plain if other != number)
-    }
-    roofs |= {number for number, name in plain.items() if name.casefold() in NO_CLASSES}
+    roofs = _roofs(plain, groups)
     distinct = all(plain.values()) and len(set(plain.values())) == len(plain)
     if several or (distinct and not roofs):
         return frozenset()
@@ -511,6 +515,16 @@ def empty_categories(
     return frozenset(empty)
 
 
+def _roofs(names: Mapping[int, str], groups: Mapping[int, str]) -> set[int]:
+    """Categories that name the group of all others, or the background."""
+    return {
+        number
+        for number, name in names.items()
+        if name.casefold() in NO_CLASSES
+        or (len(names) > 1 and all(groups.get(n) == name for n in names if n != number))
+    }
+
+
 def to_coco(data: DetectionData) -> dict[str, Any]:
     """A data set as the content of a COCO file; `parse_detection` gives it back.
 
@@ -520,19 +534,7 @@ def to_coco(data: DetectionData) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in data.records:
-        image: dict[str, Any] = {
-            "id": record.image_id,
-            "file_name": record.file_name,
-            "height": record.image_hw[0],
-            "width": record.image_hw[1],
-        }
-        if record.absent is not None:
-            image["neg_category_ids"] = [ids[row] for row in record.absent]
-        if record.absent is not None or record.not_exhaustive:
-            image["not_exhaustive_category_ids"] = [ids[row] for row in record.not_exhaustive]
-        if record.vocabulary is not None:
-            image["vocabulary"] = record.vocabulary
-        images.append(image)
+        images.append(_image(record, ids))
         for row, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
             area = (x2 - x1) * (y2 - y1) if record.areas is None else float(record.areas[row])
             annotations.append(
@@ -560,6 +562,24 @@ def to_coco(data: DetectionData) -> dict[str, Any]:
             name: [ids[row] for row in rows] for name, rows in data.vocabularies.items()
         }
     return content
+
+
+def _image(record: DetectionRecord, ids: Sequence[int]) -> dict[str, Any]:
+    """The entry of a picture."""
+    height, width = record.image_hw
+    image: dict[str, Any] = {
+        "id": record.image_id,
+        "file_name": record.file_name,
+        "height": height,
+        "width": width,
+    }
+    if record.absent is not None:
+        image["neg_category_ids"] = [ids[row] for row in record.absent]
+    if record.absent is not None or record.not_exhaustive:
+        image["not_exhaustive_category_ids"] = [ids[row] for row in record.not_exhaustive]
+    if record.vocabulary is not None:
+        image["vocabulary"] = record.vocabulary
+    return image
 
 
 def is_box(value: Any) -> bool:

@@ -11,7 +11,7 @@ from glip.data.faults import Faults
 from glip.data.formats.content import read_xml
 from glip.data.formats.entries import SAMPLE, Entry, Point, Request, Shape, annotated, whole_size
 from glip.data.formats.layout import DataSet, XmlFile, place_all, text_file
-from glip.data.labels import Labelled
+from glip.data.labels import Labelled, Part
 from glip.data.matching import pictures_for
 from glip.data.pictures import Pictures
 from glip.data.records import Annotated
@@ -19,6 +19,13 @@ from glip.errors import DataError
 
 CORNERS = ("xtl", "ytl", "xbr", "ybr")
 """Of a box: left, top, right, bottom."""
+
+_KEYS = {
+    "box": CORNERS,
+    "mask": ("left", "top", "width", "height"),
+    "ellipse": ("cx", "cy", "rx", "ry"),
+}
+"""Attributes of the shapes that have no list of points."""
 
 _FRAME = re.compile(r"frame_0*(\d+)$")
 """How CVAT names the pictures of a video that it exports."""
@@ -77,28 +84,29 @@ def _shapes(drawn: ElementTree.Element, label: str, where: str, faults: Faults) 
 
 
 def _points(drawn: ElementTree.Element) -> list[Point] | None:
-    """Corners of a box or a mask, or the points of a polygon, a line or an ellipse."""
-    if drawn.tag == "box":
-        keys = CORNERS
-    elif drawn.tag == "mask":
-        keys = ("left", "top", "width", "height")
-    elif drawn.tag == "ellipse":
-        keys = ("cx", "cy", "rx", "ry")
-    else:
-        pairs = [pair.split(",") for pair in drawn.get("points", "").split(";") if pair]
-        values = [_number(value) for pair in pairs for value in pair]
-        known = [value for value in values if value is not None]
-        even = len(known) == len(values) == 2 * len(pairs) and len(pairs) > 1
-        return list(zip(known[::2], known[1::2], strict=True)) if even else None
+    """Corners of a box, a mask or an ellipse, or the points of a polygon or a line."""
+    keys = _KEYS.get(drawn.tag)
+    if keys is None:
+        return _pairs(drawn.get("points", ""))
     numbers = [_number(drawn.get(key, "")) for key in keys]
-    a, b, c, d = numbers
-    if a is None or b is None or c is None or d is None:
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(keys):
         return None
+    a, b, c, d = known
     if drawn.tag == "mask":
         return [(a, b), (a + c, b + d)]
     if drawn.tag == "ellipse":
         return [(a - c, b - d), (a + c, b + d)]
     return [(a, b), (c, d)]
+
+
+def _pairs(text: str) -> list[Point] | None:
+    """Points as CVAT writes them, "x,y;x,y"; None if they are fewer than two, or no numbers."""
+    pairs = [[_number(value) for value in pair.split(",")] for pair in text.split(";") if pair]
+    points = [
+        (x, y) for x, y in (p for p in pairs if len(p) == 2) if x is not None and y is not None
+    ]
+    return points if len(points) == len(pairs) > 1 else None
 
 
 def _number(text: str) -> float | None:
@@ -147,15 +155,18 @@ def write_cvat(data: DataSet, folder: Path) -> None:
     """Write `annotations.xml`, or one for each part."""
     for part in data.parts:
         with text_file(folder / f"{part or 'annotations'}.xml") as file:
-            xml = XmlFile(file)
-            with xml.element("annotations"):
-                xml.text("version", "1.1")
-                with xml.element("meta"), xml.element("task"), xml.element("labels"):
-                    for name in data.names:
-                        _write_class(xml, name)
-                for number, picture in enumerate(data.of(part)):
-                    _write_image(xml, number, picture)
+            _write_part(XmlFile(file), data, part)
     place_all(data, folder)
+
+
+def _write_part(xml: XmlFile, data: DataSet, part: Part | None) -> None:
+    with xml.element("annotations"):
+        xml.text("version", "1.1")
+        with xml.element("meta"), xml.element("task"), xml.element("labels"):
+            for name in data.names:
+                _write_class(xml, name)
+        for number, picture in enumerate(data.of(part)):
+            _write_image(xml, number, picture)
 
 
 def _write_class(xml: XmlFile, name: str) -> None:

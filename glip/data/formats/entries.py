@@ -113,19 +113,12 @@ def annotated(
     found = match_names(pictures, {entry.name: entry.also for entry in entries}, faults)
     faults.count("images", len(entries))
     faults.count("boxes", sum(len(entry.shapes) for entry in entries))
-    seen: set[str] = set()
-    records: list[DetectionRecord] = []
-    for entry in entries:
-        name = found.get(entry.name)
-        size = None if name is None else _size(entry, name, pictures, faults)
-        if name is None:
-            faults.add("missing pictures", f"{entry.where or request.path}: {entry.name}")
-        elif name in seen:
-            faults.add("pictures twice", f"{entry.where or request.path}: {name}")
-        elif size is not None:
-            seen.add(name)
-            kept = list(_boxes(entry, size, rows, faults, clip=clip))
-            records.append(_record(len(records) + 1, name, size, kept))
+    records = (
+        _record(number, name, size, list(_boxes(entry, size, rows, faults, clip=clip)))
+        for number, (entry, name, size) in enumerate(
+            _placed(request, entries, found, pictures), start=1
+        )
+    )
     numbers = [key if isinstance(key, int) else row for row, key in enumerate(classes, start=1)]
     data = DetectionData(request.path, tuple(classes.values()), tuple(numbers), Packed(records))
     return Annotated(data, pictures, faults)
@@ -191,8 +184,22 @@ def picture_size(name: str, pictures: Pictures, faults: Faults) -> tuple[int, in
         return None
 
 
-def _size(entry: Entry, name: str, pictures: Pictures, faults: Faults) -> tuple[int, int] | None:
-    return entry.size or picture_size(name, pictures, faults)
+def _placed(
+    request: Request, entries: Iterable[Entry], found: Mapping[str, str], pictures: Pictures
+) -> Iterator[tuple[Entry, str, tuple[int, int]]]:
+    """Entries whose picture is there, with its name, height and width; each picture once."""
+    faults = request.faults
+    seen: set[str] = set()
+    for entry in entries:
+        where = entry.where or request.path
+        name = found.get(entry.name)
+        if name is None:
+            faults.add("missing pictures", f"{where}: {entry.name}")
+        elif name in seen:
+            faults.add("pictures twice", f"{where}: {name}")
+        elif (size := entry.size or picture_size(name, pictures, faults)) is not None:
+            seen.add(name)
+            yield entry, name, size
 
 
 def _order(request: Request, entries: Iterable[Entry]) -> dict[Hashable, str]:

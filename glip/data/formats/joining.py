@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from glip.data.faults import Faults
 from glip.data.packed import Packed
@@ -68,31 +69,32 @@ def _detection(path: Path, parts: Sequence[DetectionData], above: Sequence[str])
     if len(set(ids.values())) < len(ids):
         ids = {name: number for number, name in enumerate(ids, start=1)}
     row_of = {name: row for row, name in enumerate(ids)}
-    of_image = [record.image_id for part in parts for record in part.records]
-    clash = len(set(of_image)) < len(of_image)
+    rows = [np.array([row_of[name] for name in part.names], dtype=np.int64) for part in parts]
     vocabularies = {
-        name: tuple(sorted(row_of[part.names[row]] for row in rows))
-        for part in parts
-        for name, rows in part.vocabularies.items()
+        name: _moved(known, own)
+        for part, own in zip(parts, rows, strict=True)
+        for name, known in part.vocabularies.items()
     }
+    numbered = [
+        _record(record, folder, own)
+        for part, folder, own in zip(parts, above, rows, strict=True)
+        for record in part.records
+    ]
+    if len({record.image_id for record in numbered}) < len(numbered):
+        numbered = [replace(record, image_id=n) for n, record in enumerate(numbered, start=1)]
+    return DetectionData(path, tuple(ids), tuple(ids.values()), Packed(numbered), vocabularies)
 
-    def records() -> Iterator[DetectionRecord]:
-        number = 0
-        for part, folder in zip(parts, above, strict=True):
-            rows = np.array([row_of[name] for name in part.names], dtype=np.int64)
-            for record in part.records:
-                number += 1
-                yield replace(
-                    record,
-                    image_id=number if clash else record.image_id,
-                    file_name=folder + record.file_name,
-                    labels=rows[record.labels],
-                    absent=None
-                    if record.absent is None
-                    else tuple(sorted(rows[list(record.absent)].tolist())),
-                    not_exhaustive=tuple(sorted(rows[list(record.not_exhaustive)].tolist()))
-                    if record.not_exhaustive
-                    else (),
-                )
 
-    return DetectionData(path, tuple(ids), tuple(ids.values()), Packed(records()), vocabularies)
+def _record(record: DetectionRecord, folder: str, rows: npt.NDArray[np.int64]) -> DetectionRecord:
+    """A record with its picture below a folder, and new class rows for old ones."""
+    return replace(
+        record,
+        file_name=folder + record.file_name,
+        labels=rows[record.labels],
+        absent=None if record.absent is None else _moved(record.absent, rows),
+        not_exhaustive=_moved(record.not_exhaustive, rows),
+    )
+
+
+def _moved(known: Sequence[int], rows: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(sorted(int(rows[row]) for row in known))

@@ -19,6 +19,7 @@ import numpy as np
 from glip.data.faults import Faults, Kind
 from glip.data.formats.coco import (
     ImageEntry,
+    check_lists,
     image_entries,
     is_box,
     located,
@@ -33,7 +34,6 @@ from glip.data.matching import pictures_for
 from glip.data.packed import Packed
 from glip.data.pictures import Pictures
 from glip.data.records import Annotated, GroundingData, GroundingRecord, ImageId, Phrase
-from glip.errors import DataError
 
 
 class _Region(msgspec.Struct):
@@ -87,22 +87,11 @@ def parse_grounding(
         DataError: it is no such file, or too much of it is left out.
     """
     own = faults or Faults(path)
-    for key in ("images", "annotations"):
-        if not isinstance(content, Mapping):
-            raise DataError(f"{path} is one JSON {type(content).__name__}, expected an object")
-        if not isinstance(content.get(key), list):
-            raise DataError(f"{path} has no list '{key}'")
+    check_lists(content, path, ("images", "annotations"))
     entries = list(image_entries(content["images"], own))
     images = located(entries, pictures, own)
     gone = _ids(content["images"]) - {str(number) for number in images}
-    owned: dict[ImageId, list[_Region]] = {number: [] for number in images}
-    for number, entry in enumerate(content["annotations"]):
-        region = _region(entry, number, own)
-        owner = None if region is None else same_id(region.image_id, images)
-        if region is not None and owner is not None:
-            owned[owner].append(region)
-        elif region is not None and str(region.image_id) not in gone:
-            own.add("unknown images", f"{region.called} belongs to image {region.image_id}")
+    owned = _owned(content["annotations"], images, gone, own)
     records = (
         record
         for number, (image, name, size) in images.items()
@@ -116,6 +105,23 @@ def parse_grounding(
 
 def _ids(entries: list[Any]) -> set[str]:
     return {str(entry.get("id")) for entry in entries if isinstance(entry, Mapping)}
+
+
+def _owned(
+    entries: list[Any], images: Mapping[ImageId, object], gone: set[str], faults: Faults
+) -> dict[ImageId, list[_Region]]:
+    """Image -> its annotations; `gone` are images that are faults themselves."""
+    owned: dict[ImageId, list[_Region]] = {number: [] for number in images}
+    for number, entry in enumerate(entries):
+        if (region := _region(entry, number, faults)) is None:
+            continue
+        owner = same_id(region.image_id, images)
+        if owner is not None:
+            owned[owner].append(region)
+        elif str(region.image_id) not in gone:
+            where = f"{region.called} belongs to image {region.image_id}"
+            faults.add("unknown images", where)
+    return owned
 
 
 def _region(entry: Any, number: int, faults: Faults) -> _Region | None:

@@ -10,7 +10,7 @@ Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from glip.data.formats.content import checked, json_lines, read_json
 from glip.data.formats.entries import SAMPLE, Request, picture_size, whole_size
 from glip.data.formats.layout import DataSet, as_json, place_all, text_file
 from glip.data.formats.spans import bad_spans, checked_phrase, grounding_record
+from glip.data.labels import Labelled
 from glip.data.matching import match_names, pictures_for
 from glip.data.packed import Packed
 from glip.data.pictures import Pictures
@@ -356,23 +357,26 @@ def write_odvg(data: DataSet, folder: Path) -> None:
         file.write(as_json({str(number): name for name, number in numbers.items()}) + "\n")
     for part in data.parts:
         with text_file(folder / f"{part or 'annotations'}.jsonl") as file:
-            for picture in data.of(part):
-                instances = []
-                for label in picture.labels:
-                    instance: dict[str, Any] = {
-                        "bbox": list(label.box),
-                        "label": numbers[label.name],
-                        "category": label.name,
-                    }
-                    if label.score is not None:
-                        instance["score"] = label.score
-                    instances.append(instance)
-                height, width = picture.image_hw
-                line = {
-                    "filename": picture.picture,
-                    "height": height,
-                    "width": width,
-                    "detection": {"instances": instances},
-                }
-                file.write(as_json(line) + "\n")
+            file.writelines(as_json(_line(picture, numbers)) + "\n" for picture in data.of(part))
     place_all(data, folder)
+
+
+def _line(picture: Labelled, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """A picture with its boxes."""
+    instances = []
+    for label in picture.labels:
+        instance: dict[str, Any] = {
+            "bbox": list(label.box),
+            "label": numbers[label.name],
+            "category": label.name,
+        }
+        if label.score is not None:
+            instance["score"] = label.score
+        instances.append(instance)
+    height, width = picture.image_hw
+    return {
+        "filename": picture.picture,
+        "height": height,
+        "width": width,
+        "detection": {"instances": instances},
+    }

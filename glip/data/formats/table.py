@@ -42,21 +42,10 @@ def read_table(request: Request) -> Annotated:
     rows = _rows(path, faults)
     if not rows:
         raise DataError(f"{path} has no lines")
-    first = [cell.strip().lower() for cell in rows[0][1]]
-    columns = {name: place for place, name in reversed(list(enumerate(first)))}
-    if not _known(columns):
-        columns = {name: place for place, name in enumerate(PLAIN)}
-        if not _is_plain(rows[0][1]):
-            raise DataError(
-                f"{path} has the columns {', '.join(first)[:200]}; boxes need a picture "
-                f"({', '.join(PICTURE[:3])}), a class ({', '.join(CLASS[:2])}) and "
-                f"{', '.join(CORNERS[0])} in pixels"
-            )
-    else:
-        rows = rows[1:]
+    columns, named = _columns(path, rows[0][1])
     found: dict[str, list[Shape]] = {}
     sizes: dict[str, tuple[int, int] | None] = {}
-    for number, cells in rows:
+    for number, cells in rows[named:]:
         name, shape, size = _read(cells, columns)
         empty = name and shape is None and not any(cell.strip() for cell in cells[1:])
         if not name or (shape is None and not empty):
@@ -87,12 +76,31 @@ def _rows(path: Path, faults: Faults) -> list[tuple[int, list[str]]]:
     return rows
 
 
+def _columns(path: Path, cells: Sequence[str]) -> tuple[dict[str, int], bool]:
+    """Name -> place of each column, and whether the first line holds the names.
+
+    Raises:
+        DataError: they say nothing of boxes.
+    """
+    first = [cell.strip().lower() for cell in cells]
+    columns = {name: place for place, name in reversed(list(enumerate(first)))}
+    if _known(columns):
+        return columns, True
+    if _is_plain(cells):
+        return {name: place for place, name in enumerate(PLAIN)}, False
+    raise DataError(
+        f"{path} has the columns {', '.join(first)[:200]}; boxes need a picture "
+        f"({', '.join(PICTURE[:3])}), a class ({', '.join(CLASS[:2])}) and "
+        f"{', '.join(CORNERS[0])} in pixels"
+    )
+
+
 def _known(columns: Mapping[str, int]) -> bool:
     """Whether a line of names has all that is needed."""
     return (
         any(name in columns for name in PICTURE)
         and any(name in columns for name in CLASS)
-        and any(all(name in columns for name in names) for names in (*CORNERS, *SIDES))
+        and bool(_present(columns, (*CORNERS, *SIDES)))
     )
 
 
@@ -105,17 +113,26 @@ def _read(
 ) -> tuple[str, Shape | None, tuple[int, int] | None]:
     """Picture, shape and (height, width) of a line, as far as it has them."""
     values = {name: cells[place].strip() for name, place in columns.items() if place < len(cells)}
-    name = next((values[key] for key in PICTURE if values.get(key)), "")
-    label = next((values[key] for key in CLASS if values.get(key)), "")
-    corners = next((keys for keys in CORNERS if all(key in columns for key in keys)), None)
-    keys = corners or next((keys for keys in SIDES if all(key in columns for key in keys)), ())
+    corners = _present(columns, CORNERS)
+    keys = corners or _present(columns, SIDES)
     numbers = [_number(values.get(key, "")) for key in keys]
     known = [number for number in numbers if number is not None]
     size = whole_size(values.get("width"), values.get("height")) if corners else None
+    name, label = _first(values, PICTURE), _first(values, CLASS)
     if not label or len(known) != 4:
         return name, None, size
     a, b, c, d = known
     return name, Shape(label, [(a, b), (c, d) if corners else (a + c, b + d)]), size
+
+
+def _present(columns: Mapping[str, int], choices: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The first of several sets of columns that is there."""
+    return next((keys for keys in choices if all(key in columns for key in keys)), ())
+
+
+def _first(values: Mapping[str, str], keys: Sequence[str]) -> str:
+    """The first of several cells that is not blank."""
+    return next((values[key] for key in keys if values.get(key)), "")
 
 
 def _number(text: str) -> float | None:

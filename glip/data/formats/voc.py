@@ -24,10 +24,13 @@ from glip.data.formats.layout import (
     text_file,
     unused_name,
 )
-from glip.data.labels import Labelled
+from glip.data.labels import Label, Labelled
 from glip.data.pictures import PictureFolder
 from glip.data.records import Annotated
 from glip.errors import DataError
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+"""Of a box: left, top, right, bottom."""
 
 FOLDERS = ("Annotations", "annotations")
 """Where the XML files are, if not beside the pictures."""
@@ -141,7 +144,7 @@ def _shapes(tree: ElementTree.Element, file: Path, faults: Faults) -> Iterator[S
 
 
 def _box(entry: ElementTree.Element, label: str) -> Shape | None:
-    numbers = _numbers(entry.find("bndbox"), ("xmin", "ymin", "xmax", "ymax"))
+    numbers = _numbers(entry.find("bndbox"), CORNERS)
     if numbers is None:
         return None
     (x1, x2), (y1, y2) = sorted(numbers[::2]), sorted(numbers[1::2])
@@ -205,16 +208,20 @@ def _write_voc_file(data: DataSet, picture: Labelled, name: str, file: TextIOWra
                 xml.text(key, value)
         xml.text("segmented", 0)
         for label in picture.labels:
-            with xml.element("object"):
-                xml.text("name", label.name)
-                for key in ("pose", "truncated", "difficult"):
-                    xml.text(key, "Unspecified" if key == "pose" else 0)
-                if label.score is not None:
-                    xml.text("score", label.score)
-                with xml.element("bndbox"):
-                    corners = _voc_corners(label.box, picture.image_hw)
-                    for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
-                        xml.text(key, value)
+            _write_object(xml, label, picture.image_hw)
+
+
+def _write_object(xml: XmlFile, label: Label, image_hw: tuple[int, int]) -> None:
+    with xml.element("object"):
+        xml.text("name", label.name)
+        for key in ("pose", "truncated", "difficult"):
+            xml.text(key, "Unspecified" if key == "pose" else 0)
+        if label.score is not None:
+            xml.text("score", label.score)
+        with xml.element("bndbox"):
+            corners = _voc_corners(label.box, image_hw)
+            for key, value in zip(CORNERS, corners, strict=True):
+                xml.text(key, value)
 
 
 def _voc_corners(
