@@ -156,6 +156,7 @@ def label(
     Raises:
         GlipError: What cannot be used, with the way out; what is done stays.
     """
+    given = locals()
     from glip.data.formats.layout import LABEL_STUDIO_PREFIX
     from glip.labelling import job
 
@@ -181,21 +182,8 @@ def label(
             images,
             things,
             out,
+            job.LabelOptions(**_fields_of(job.LabelOptions, given | {"device": own})),
             output=output,
-            weights=weights,
-            nms=nms,
-            max_detections=max_detections,
-            aggregate=aggregate,
-            exclusive=exclusive,
-            device=own,
-            dtype=dtype,
-            engine=engine,
-            actors=actors,
-            batch_size=batch_size,
-            workers=workers,
-            every=every,
-            limit=limit,
-            retry_rejected=retry_rejected,
             progress=progress,
         )
 
@@ -321,30 +309,21 @@ def evaluate(
     Raises:
         GlipError: What cannot be used, with the way out; predictions that are made stay.
     """
+    given = locals()
     from glip.distributed import is_main
     from glip.evaluation.config import TaskOptions
     from glip.evaluation.table import results_table
     from glip.evaluation.tasks import run_task
 
-    given = {"weights": weights, "prompt": prompt, "max_detections": max_detections, "chunk": chunk}
-    if rescore and (extra := [name for name, value in given.items() if value is not None]):
+    of_a_model = ("weights", "prompt", "max_detections", "chunk")
+    if rescore and (extra := [name for name in of_a_model if given[name] is not None]):
         raise ConfigError(
             f"--rescore measures the predictions that are in --output; leave "
             f"--{extra[0].replace('_', '-')} out, or --rescore"
         )
-    options = TaskOptions(
-        task,
-        images=None if images is None else os.fspath(images),
-        split=split,
-        chunk=chunk,
-        wordings=read_other_words(wordings),
-        fixed_ap=not standard_ap,
-        max_detections=max_detections,
-        batch_size=batch_size,
-        limit=limit,
-        backend=backend,
-        max_bad=max_bad,
-    )
+    values = _fields_of(TaskOptions, given)
+    words = read_other_words(wordings)
+    options = TaskOptions(**values | {"wordings": words, "fixed_ap": not standard_ap})
     paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
     with _processes(device) as own:
         detector, settings = (None, {}) if rescore else _evaluated(weights, prompt, own, dtype)
@@ -553,7 +532,7 @@ def tune(
     from glip.tuning.options import TuneOptions
     from glip.tuning.result import in_words
 
-    values = {field.name: given[field.name] for field in fields(TuneOptions) if field.name in given}
+    values = _fields_of(TuneOptions, given)
     values |= {"lr": tuple(lr), "interpolate": tuple(interpolate), "data": os.fspath(data)}
     result = tuning.tune(TuneOptions(**values), out, usable_device(device))
     lines = [f"{name:<14}{text}" for name, text in in_words(result).items()]
@@ -590,6 +569,11 @@ def models() -> list[Model]:
         )
         for name, config in PRESETS.items()
     ]
+
+
+def _fields_of(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments of a function those that are fields of a dataclass of options."""
+    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import operator
 import os
 import re
 import types
@@ -68,28 +69,29 @@ def within(
     if value is None:
         return
     number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if (
-        number
-        and (least is None or value >= least)
-        and (most is None or value <= most)
-        and (above is None or value > above)
-        and (below is None or value < below)
-        and value == value
-    ):
+    bounds = ((least, operator.ge), (most, operator.le), (above, operator.gt), (below, operator.lt))
+    fits = (bound is None or holds(value, bound) for bound, holds in bounds)
+    if number and value == value and all(fits):
         return
-    start = ("[", least) if least is not None else ("(", above)
-    end = ("]", most) if most is not None else (")", below)
-    if start[1] is not None and end[1] is not None:
-        rule = f"lie in {start[0]}{start[1]:g}, {end[1]:g}{end[0]}"
-    elif least is not None:
-        rule = f"be a whole number from {least:g}" if whole else f"be at least {least:g}"
-    elif above is not None:
-        rule = f"be above {above:g}"
-    elif most is not None:
-        rule = f"be at most {most:g}"
-    else:
-        rule = "be a whole number" if whole else "be a number"
+    rule = _rule(least, most, above, below, whole)
     raise ConfigError(f"{name} must {rule}, got {value!r}" + (f"; {way_out}" if way_out else ""))
+
+
+def _rule(
+    least: float | None, most: float | None, above: float | None, below: float | None, whole: bool
+) -> str:
+    """What `within` asks for, behind "must"."""
+    low, high = least if least is not None else above, most if most is not None else below
+    if low is not None and high is not None:
+        edges = "[" if least is not None else "(", "]" if most is not None else ")"
+        return f"lie in {edges[0]}{low:g}, {high:g}{edges[1]}"
+    if least is not None:
+        return f"be a whole number from {least:g}" if whole else f"be at least {least:g}"
+    if above is not None:
+        return f"be above {above:g}"
+    if most is not None:
+        return f"be at most {most:g}"
+    return "be a whole number" if whole else "be a number"
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
@@ -152,24 +154,28 @@ def _coerce(hint: Any, value: Any, where: str, inside: str) -> Any:
             raise ConfigError(f"{place}: {value!r} is not one of {typing.get_args(hint)}")
         return value
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{place}: expected a list, got {value!r}")
-        parts = typing.get_args(hint)
-        inner_types = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
-        if len(inner_types) != len(value):
-            raise ConfigError(f"{place}: expected {len(inner_types)} values, got {value!r}")
-        return tuple(_coerce(t, v, where, inside) for t, v in zip(inner_types, value, strict=True))
+        return _tuple(typing.get_args(hint), value, where, inside)
     if origin is not None:  # Mapping[str, Any]
         if not isinstance(value, Mapping):
             raise ConfigError(f"{place}: expected a mapping, got {value!r}")
         return dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is not Any and (
-        not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
-    ):
+    exact = isinstance(value, bool) == (hint is bool)
+    if hint is not Any and not (exact and isinstance(value, hint)):
         raise ConfigError(f"{place}: expected {hint.__name__}, got {value!r}")
     return value
+
+
+def _tuple(kinds: Sequence[Any], value: Any, where: str, inside: str) -> tuple[Any, ...]:
+    """A list as a tuple of these types, of which a `...` repeats the first."""
+    place = f"{where}: {inside}"
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{place}: expected a list, got {value!r}")
+    each = [kinds[0]] * len(value) if kinds[-1] is Ellipsis else list(kinds)
+    if len(each) != len(value):
+        raise ConfigError(f"{place}: expected {len(each)} values, got {value!r}")
+    return tuple(_coerce(kind, one, where, inside) for kind, one in zip(each, value, strict=True))
 
 
 # files and command lines

@@ -141,13 +141,8 @@ def run(args: argparse.Namespace) -> int:
     )
     inputs, failed = _find_pictures(images)
     several = len(images) > 1 or len(inputs) > 1 or os.path.isdir(images[0])
-    folder = None
-    if several and not args.no_output:
-        made_with = {"prompt": prompt.text, "weights": args.weights, "task": args.task}
-        folder = _folder(args.output, made_with)
-        outputs: list[Path] = _outputs_in(folder, inputs)
-    else:
-        outputs = [] if args.no_output else [_output_of(inputs[0], args.output)]
+    made_with = {"prompt": prompt.text, "weights": args.weights, "task": args.task}
+    folder, outputs = _places(args, inputs, made_with if several else None)
     if args.json is not None:
         _refuse_input("--json", args.json, [*(one.source for one in inputs), *map(str, outputs)])
         if not args.json or os.path.isdir(args.json):
@@ -158,21 +153,31 @@ def run(args: argparse.Namespace) -> int:
     if folder is not None:
         write_json(folder / SETTINGS, made_with)
     work = _Work(inputs, outputs, several, fitted=args.threshold is None)
-    done = work.through(detector, prompt, options, args.batch_size, args.json)
-    failed += work.failed
-    if done:
-        places = [str(folder or outputs[0])] if outputs else []
-        places += [args.json] if args.json not in (None, "-") else []
-        if places:
-            written(*places)
-    if work.stop is not None:
-        note(f"{stopping(work.stop)}: {done} of {len(inputs)} pictures are done")
-        return exit_code(work.stop)
-    if failed and several:
-        note(f"{done} pictures done, {failed} failed")
-    if not failed:
-        return DONE
-    return SOME_FAILED if done else FAILED
+    work.through(detector, prompt, options, args.batch_size, args.json)
+    work.failed += failed
+    places = [str(folder or outputs[0])] if outputs else []
+    places += [args.json] if args.json not in (None, "-") else []
+    if work.done and places:
+        written(*places)
+    return work.tell()
+
+
+def _places(
+    args: argparse.Namespace, inputs: Sequence[Input], made_with: dict[str, Any] | None
+) -> tuple[Path | None, list[Path]]:
+    """The folder of annotated pictures, if they go into one, and the file of each picture.
+
+    Args:
+        args: The command line.
+        inputs: The pictures.
+        made_with: For several pictures, which have a folder to themselves.
+    """
+    if args.no_output:
+        return None, []
+    if made_with is None:
+        return None, [_output_of(inputs[0], args.output)]
+    folder = _folder(args.output, made_with)
+    return folder, _outputs_in(folder, inputs)
 
 
 class _Work:
@@ -194,8 +199,8 @@ class _Work:
         options: PostprocessOptions,
         batch_size: int,
         json_path: str | None,
-    ) -> int:
-        """How many pictures are done, when all are or the run is stopped."""
+    ) -> None:
+        """Until all pictures are done or the run is stopped."""
         sources = [one.source for one in self._inputs]
         shown = sources if self._several else []
         table = DetectionTable(shown, prompt.names, hidden=json_path == "-")
@@ -221,7 +226,18 @@ class _Work:
                     counter.add()
             except KeyboardInterrupt as stop:
                 self.stop = stop
-        return self.done
+
+    def tell(self) -> int:
+        """Say how it ended; returns the exit code."""
+        if self.stop is not None:
+            count = len(self._inputs)
+            note(f"{stopping(self.stop)}: {self.done} of {count} pictures are done")
+            return exit_code(self.stop)
+        if self.failed and self._several:
+            note(f"{self.done} pictures done, {self.failed} failed")
+        if not self.failed:
+            return DONE
+        return SOME_FAILED if self.done else FAILED
 
     def _write(
         self, index: int, found: Any, table: DetectionTable, file: JsonFile, threshold: float

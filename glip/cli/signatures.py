@@ -10,6 +10,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from glip.cli.options import Options
@@ -44,9 +45,13 @@ def add_options_of(
     """
     parameters = inspect.signature(function).parameters
     words = _said_of_arguments(function)
+    # Not of what it returns, which may be known to type checkers only.
+    hints = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
+    holder = SimpleNamespace(__annotations__=hints)
+    kinds = typing.get_type_hints(holder, globalns=function.__globals__)
     for name in names:
         parameter = parameters[name]
-        settings = _settings_of(eval(parameter.annotation, function.__globals__), parameter.default)
+        settings = _settings_of(kinds[name], parameter.default)
         settings["help"] = words[name]
         default = settings.get("default")
         if default not in (None, ()) and "default" not in words[name]:

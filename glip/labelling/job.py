@@ -13,13 +13,12 @@ import logging
 import os
 from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from glip import distributed
-from glip.checkpoint import file_sha256, find, read_config
+from glip.checkpoint import file_sha256, find
 from glip.choices import Aggregate, DType, LabelFormat, PictureMode
 from glip.data.faults import MAX_BAD
 from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet
@@ -100,27 +99,74 @@ class Output:
         return {"place": place, "val_share": self.val, "prefix": self.prefix}
 
 
+@dataclass(frozen=True)
+class LabelOptions:
+    """Which model labels, and how."""
+
+    weights: str | os.PathLike[str] | None = None
+    """A file, or the name of a model."""
+    device: Any = None
+    """Where it is; by default a GPU if there is one."""
+    dtype: DType = "float32"
+    """In which numbers it computes."""
+    nms: float = 0.6
+    """Of two boxes of a phrase or group that overlap by more, the better one stays."""
+    max_detections: int = 100
+    """For each picture."""
+    aggregate: Aggregate = "mean"
+    """How the scores of a phrase's tokens become one."""
+    exclusive: bool = False
+    """One phrase for each thing: boxes of different phrases suppress each other, too."""
+    engine: Literal["local", "ray"] = "local"
+    """This process, or those of torchrun; or the machines of a Ray cluster."""
+    actors: int | None = None
+    """With Ray, models at work."""
+    batch_size: int = 1
+    """Pictures that go through the model together."""
+    workers: int = 2
+    """Threads that read pictures."""
+    every: int = 30
+    """Of a video, take each N-th frame."""
+    limit: int | None = None
+    """Only the first pictures by name, to look at before all are labelled."""
+    retry_rejected: bool = False
+    """Try pictures again that could not be used."""
+
+    def __post_init__(self) -> None:
+        within("limit", self.limit, least=1, whole=True, way_out="leave it out for all pictures")
+
+    def of_detections(self) -> PostprocessOptions:
+        """What becomes of the model's output."""
+        return PostprocessOptions(
+            nms=self.nms,
+            max_detections=self.max_detections,
+            aggregate=self.aggregate,
+            exclusive=self.exclusive,
+        )
+
+    def job(self, images: Path, weights: Path, ontology: Ontology) -> dict[str, Any]:
+        """All that labels depend on; the limit is not, so that a preview counts."""
+        return {
+            "images": str(images.resolve()),
+            "weights": file_sha256(weights),
+            "glip": __version__,
+            "dtype": self.dtype,
+            "nms": self.nms,
+            "max_detections": self.max_detections,
+            "aggregate": self.aggregate,
+            "exclusive": self.exclusive,
+            "ontology": ontology.to_dict(),
+            **({"every": self.every} if is_video(images) else {}),
+        }
+
+
 def label(
     images: str | os.PathLike[str],
-    ontology: Ontology | Sequence[str],
+    ontology: Ontology,
     out: str | os.PathLike[str],
+    options: LabelOptions | None = None,
     *,
     output: Output | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    threshold: float | None = None,
-    nms: float = 0.6,
-    max_detections: int = 100,
-    aggregate: Aggregate = "mean",
-    exclusive: bool = False,
-    device: Any = None,
-    dtype: DType = "float32",
-    engine: Literal["local", "ray"] = "local",
-    actors: int | None = None,
-    batch_size: int = 1,
-    workers: int = 2,
-    every: int = 30,
-    limit: int | None = None,
-    retry_rejected: bool = False,
     progress: Progress | None = None,
 ) -> Labels | None:
     """Label a folder of photos, and write data sets and a report.
@@ -130,24 +176,10 @@ def label(
 
     Args:
         images: Folder with the pictures, or a video.
-        ontology: What to label: an ontology, or names of classes.
+        ontology: What to label.
         out: Folder of results.
+        options: See there.
         output: How data sets are written; by default one in COCO's format.
-        weights: A file, or the name of a model.
-        threshold: For names: labels score above this; by default as the weights say.
-        nms: Of two boxes of a phrase or group that overlap by more, the better one stays.
-        max_detections: For each picture.
-        aggregate: How the scores of a phrase's tokens become one.
-        exclusive: One phrase for each thing: boxes of different phrases suppress each other, too.
-        device: Where the model is; by default a GPU if there is one.
-        dtype: In which numbers it computes.
-        engine: This process, or those of torchrun; or the machines of a Ray cluster.
-        actors: With Ray, models at work.
-        batch_size: Pictures that go through the model together.
-        workers: Threads that read pictures.
-        every: Of a video, take each N-th frame.
-        limit: Only the first pictures by name, to look at before all are labelled.
-        retry_rejected: Try pictures again that could not be used.
         progress: Is told what is done.
     Returns:
         What it came to; None on other processes than the main one.
@@ -155,64 +187,59 @@ def label(
         GlipError: What cannot be used, with the way out; what is done stays.
     """
     output, out, root = output or Output(), Path(out), Path(images)
-    within("limit", limit, least=1, whole=True, way_out="leave it out for all pictures")
-    file = find(weights)
-    if not isinstance(ontology, Ontology):
-        least = read_config(file).threshold if threshold is None else threshold
-        ontology = Ontology.of_names(ontology, threshold=least)
-    options = PostprocessOptions(
-        nms=nms, max_detections=max_detections, aggregate=aggregate, exclusive=exclusive
-    )
-    job = {
-        "images": str(root.resolve()),
-        "weights": file_sha256(file),
-        "glip": __version__,
-        "dtype": dtype,
-        "nms": nms,
-        "max_detections": max_detections,
-        "aggregate": aggregate,
-        "exclusive": exclusive,
-        "ontology": ontology.to_dict(),
-        **({"every": every} if is_video(root) else {}),
-    }
-    with ExitStack() as opened:
-        journal = _open_journal(out / JOURNAL, job, retry=retry_rejected)
-        opened.enter_context(journal)
+    options = options or LabelOptions()
+    file = find(options.weights)
+    options.of_detections()  # what is wrong is said before the work
+    job = options.job(root, file, ontology)
+    with _open_journal(out / JOURNAL, job, retry=options.retry_rejected) as journal:
         if is_video(root):
-            root = _frames(root, out / "frames", every, progress)
-        names = _Names(root, out, limit)
+            root = _frames(root, out / "frames", options.every, progress)
+        names = _Names(root, out, options.limit)
         before, left = _counts(names, journal)
-        asked = {"limit": limit, "pictures": before + left}
+        asked = {"limit": options.limit, "pictures": before + left}
         if not left and (done := _already(out, output, asked, journal)):
             return done if distributed.is_main() else None
         for kind in output.formats:
             check_target(out / kind, replace=output.force)
         rejected = journal.count("rejected")
-        common: dict[str, Any] = {
-            "options": options,
-            "batch_size": batch_size,
-            "workers": workers,
-            "total": before + left,
-            "before": before,
-            "progress": progress if distributed.is_main() else None,
-        }
-        if left and engine == "ray":
-            label_photos_with_ray(
-                file, root, names, ontology, journal, device=device, dtype=dtype, actors=actors,
-                **common,
-            )  # fmt: skip
-        elif left:
-            detector = load(file, device=device, dtype=dtype)
-            label_photos(detector, root, names, ontology, journal, **common)
+        if left:
+            _ask(file, options, names, ontology, journal, before, before + left, progress)
         if not distributed.is_main():
             return None
         parents = {c.name: c.parent for c in ontology.classes if c.parent is not None}
         labelled = names.labelled(journal)
         source = _Source(labelled, ontology.names, root, file.name, parents, journal)
         labels = _write(out, output, source, asked, before_rejected=rejected)
-        if limit is None and (gone := journal.count("done") - labels.pictures):
+        if options.limit is None and (gone := journal.count("done") - labels.pictures):
             logger.warning("%d labelled pictures are gone from %s: left out", gone, root)
         return labels
+
+
+def _ask(
+    weights: Path,
+    options: LabelOptions,
+    names: _Names,
+    ontology: Ontology,
+    journal: Journal,
+    before: int,
+    total: int,
+    progress: Progress | None,
+) -> None:
+    """Label what the journal does not have yet."""
+    common: dict[str, Any] = {
+        "options": options.of_detections(),
+        "batch_size": options.batch_size,
+        "workers": options.workers,
+        "total": total,
+        "before": before,
+        "progress": progress if distributed.is_main() else None,
+    }
+    if options.engine == "ray":
+        common |= {"device": options.device, "dtype": options.dtype, "actors": options.actors}
+        label_photos_with_ray(weights, names.root, names, ontology, journal, **common)
+    else:
+        detector = load(weights, device=options.device, dtype=options.dtype)
+        label_photos(detector, names.root, names, ontology, journal, **common)
 
 
 def take_corrected(
