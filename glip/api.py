@@ -650,7 +650,7 @@ def read_other_words(wordings: AnyPath | Mapping[str, str] | None) -> Mapping[st
     """
     if wordings is None or isinstance(wordings, Mapping):
         return wordings
-    from glip.data.formats.coco import read_json
+    from glip.data.formats.content import read_json
 
     content = read_json(Path(wordings))
     if not isinstance(content, dict) or not content:

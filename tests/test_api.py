@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -121,28 +120,9 @@ def test_what_is_missing_is_said(call: Callable[[], object], message: str) -> No
         call()
 
 
-def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from glip.cli.main import main
-
+def test_models_are_listed() -> None:
     found = {model.name: model for model in glip.models()}
     assert set(found) >= {"glip_nano", "glip_tiny", "glip_large"}
     assert found["glip_tiny"].file is None and "glip_tiny" in found["glip_tiny"].source
     assert 150e6 < found["glip_tiny"].parameters < 260e6
     assert "not on this machine" in str(found["glip_tiny"])
-    assert main(["models"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(found)
-
-
-def test_options_come_from_signatures() -> None:
-    parser = argparse.ArgumentParser()
-    from glip.cli.signatures import add_options_of, options_of
-
-    add_options_of(parser, api.tune, "data", "mode", "lr", "cache", "limit")
-    args = parser.parse_args(["--data", "x", "--lr", "1", "2", "--no-cache"])
-    assert options_of(args, api.tune) == {
-        "data": "x",
-        "mode": "prompt",
-        "lr": [1.0, 2.0],
-        "cache": False,
-        "limit": None,
-    }

@@ -48,7 +48,7 @@ def add_options_of(
     # Not of what it returns, which may be known to type checkers only.
     hints = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
     holder = SimpleNamespace(__annotations__=hints)
-    kinds = typing.get_type_hints(holder, globalns=function.__globals__)
+    kinds = typing.get_type_hints(holder, globalns=inspect.unwrap(function).__globals__)
     for name in names:
         parameter = parameters[name]
         settings = _settings_of(kinds[name], parameter.default)

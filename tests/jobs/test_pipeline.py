@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from glip import distributed
 from glip.data.labels import Labelled
@@ -104,22 +104,6 @@ def test_pictures_that_cannot_be_used_are_rejected_with_a_reason(
     reasons = {name: record for name, status, record in undisturbed if status == "rejected"}
     assert set(reasons) == {"empty.jpg", "straße/text.jpg"}
     assert "is empty (0 bytes)" in reasons["empty.jpg"]
-
-
-def test_boxes_lie_in_the_upright_picture(
-    tiny_detector: Detector, tmp_path: Path, make_picture: Callable[..., Image.Image]
-) -> None:
-    upright = make_picture(80, 120)
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    (tmp_path / "photos").mkdir()
-    upright.save(tmp_path / "photos" / "upright.png")
-    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photos" / "lying.png", exif=exif)
-    with Journal(tmp_path / "journal", JOB) as journal:
-        label(tiny_detector, tmp_path / "photos", journal)
-        lying, standing = JournalPictures(journal)
-    assert lying.image_hw == (120, 80)
-    assert lying.labels == standing.labels and lying.labels
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(3, 1), (2, 4)])

@@ -1,0 +1,95 @@
+"""Labelling as a function: what it hands back, and when there is nothing left to do."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from glip.errors import ConfigError, DataError
+from glip.labelling.job import LabelOptions, Labels, Output, label, take_corrected
+from glip.labelling.ontology import Ontology
+from glip.progress import Step
+
+CATS = Ontology.of_names(["cat", "red car"], threshold=0.4)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        make_picture(seed=number).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "photos" / "bad.png").touch()
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def options(tiny_file: Path) -> LabelOptions:
+    return LabelOptions(tiny_file, device="cpu")
+
+
+def done(labels: Labels | None) -> Labels:
+    assert labels is not None
+    return labels
+
+
+def test_counts_are_those_of_the_data_set(
+    photos: Path, tmp_path: Path, options: LabelOptions
+) -> None:
+    told: list[Step] = []
+    labels = done(label(photos, CATS, tmp_path / "out", options, progress=told.append))
+    assert (labels.pictures, labels.rejected, labels.newly_rejected) == (3, 1, 1)
+    content = json.loads((labels.data_sets["coco"] / "annotations.json").read_text())
+    assert sum(labels.boxes.values()) == len(content["annotations"]) > 0
+    assert told[0].done == 0 and (told[-1].done, told[-1].total) == (4, 4)
+    assert told[-1].tally == {"done": 3, "rejected": 1}
+
+
+def test_what_is_done_is_not_done_again(
+    photos: Path, tmp_path: Path, options: LabelOptions
+) -> None:
+    first = done(label(photos, CATS, tmp_path / "out", options))
+    again = done(label(photos, CATS, tmp_path / "out", options))
+    assert again.already and not first.already
+    assert (again.pictures, again.boxes, again.newly_rejected) == (3, first.boxes, 0)
+    other = done(label(photos, CATS, tmp_path / "out", options, output=Output(formats=["voc"])))
+    assert not other.already and other.data_sets["voc"].is_dir()
+    with pytest.raises(ConfigError, match="coco exists; move it away"):
+        label(photos, CATS, tmp_path / "out", options, output=Output(val=0.5))
+
+
+def test_pictures_that_are_gone_are_left_out(
+    photos: Path, tmp_path: Path, options: LabelOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    label(photos, CATS, tmp_path / "out", options)
+    (photos / "1.png").unlink()
+    with caplog.at_level(logging.WARNING):
+        labels = done(label(photos, CATS, tmp_path / "out", options, output=Output(force=True)))
+    assert labels.pictures == 2 and "1 labelled pictures are gone" in caplog.text
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path, options: LabelOptions) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="holds no picture"):
+        label(tmp_path / "photos", CATS, tmp_path / "out", options)
+    (tmp_path / "photos" / "bad.png").touch()
+    with pytest.raises(DataError, match=r"none of the 1 pictures in .* can be used"):
+        label(tmp_path / "photos", CATS, tmp_path / "out", options)
+
+
+def test_a_limit_is_a_whole_number_from_one() -> None:
+    with pytest.raises(ConfigError, match="limit must be a whole number from 1, got 0; leave it"):
+        LabelOptions(limit=0)
+
+
+def test_corrected_labels_become_a_data_set(
+    photos: Path, tmp_path: Path, options: LabelOptions
+) -> None:
+    labels = done(label(photos, CATS, tmp_path / "out", options, output=Output(formats=["yolo"])))
+    again = take_corrected(labels.data_sets["yolo"], tmp_path / "better")
+    assert again.boxes == labels.boxes and again.rejected == 0
+    assert "3 pictures labelled, 0 rejected" in str(again)
