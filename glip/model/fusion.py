@@ -112,7 +112,7 @@ class BiAttention(nn.Module):
             folded.key_bias,
             (folded.values * self.visual_gamma[:, None]).to(dtype),
             (self.visual_out.bias * self.visual_gamma).expand(batch, -1).to(dtype),
-            hide(words.mask, dtype),
+            hide(words.mask, dtype)[..., : words.mask.shape[1]],
             dropout=self.dropout if self.training else 0.0,
         )
         pooled = pooled.to(updated.dtype).unflatten(1, (self.heads, -1))  # (B, H, T, C)

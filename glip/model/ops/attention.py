@@ -17,16 +17,16 @@ MOST_ITEMS = 65535
 
 
 def padded(length: int) -> int:
-    """Numbers that a row of a bias should lie apart from the next one."""
+    """Columns of a bias for so many keys: rows then lie as a fused kernel wants them."""
     return length + -length % ALIGNMENT
 
 
 def hide(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, 1, 1, T) added to scores: zero where (B, T) `mask` is True, else minus infinity."""
-    tokens = mask.shape[1]
-    if padded(tokens) > tokens:
-        mask = F.pad(mask, (0, padded(tokens) - tokens))
-    return mask.to(dtype).log()[:, None, None, :tokens]
+    """(B, 1, 1, padded(T)) added to scores: zero where (B, T) is True, else minus infinity."""
+    filling = padded(mask.shape[1]) - mask.shape[1]
+    if filling:
+        mask = F.pad(mask, (0, filling))
+    return mask.to(dtype).log()[:, None, None]
 
 
 def attention(
@@ -38,12 +38,15 @@ def attention(
         query: (N, heads, Q, d).
         key: (N, heads, K, d).
         value: (N, heads, K, d).
-        bias: Added to the scores, broadcast to (N, heads, Q, K); on a GPU best with rows that lie
-            `padded(K)` numbers apart.
+        bias: Added to the scores, broadcast to (N, heads, Q, K) but for its columns: it has
+            `padded(K)` of them, and those beyond K are filling.
         dropout: On the weights.
     Returns:
         (N, heads, Q, d).
     """
+    keys = key.shape[2]
+    # Its rows must stay where they are, so another number format comes before the cut.
+    bias = bias.to(query.dtype)[..., :keys] if query.is_cuda else bias[..., :keys]
     steps = [step for step, size in zip(bias.stride(), bias.shape, strict=True) if size > 1]
     fused = (
         query.device.type == "cuda"
@@ -53,8 +56,12 @@ def attention(
     )
     if not fused:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-    wide = bias.to(query.dtype).expand(*query.shape[:3], key.shape[2])
     result: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, wide, torch.is_grad_enabled(), dropout
+        query,
+        key,
+        value,
+        bias.expand(*query.shape[:3], keys),
+        torch.is_grad_enabled(),
+        dropout,
     )[0]
     return result

@@ -109,7 +109,7 @@ def _attend(layer: Any, windows: Tensor, bias: Tensor, mask: Tensor | None) -> T
 def _mix(parts: Tensor, bias: Tensor) -> Tensor:
     """(n, a, heads, d) of queries, keys and values (3, n, heads, a, d)."""
     query, key, value = parts
-    return attention(query, key, value, bias[..., : query.shape[-2]]).transpose(1, 2)
+    return attention(query, key, value, bias).transpose(1, 2)
 
 
 def run_blocks(blocks: Any, x: Tensor, window: int) -> Tensor:

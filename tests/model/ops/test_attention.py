@@ -14,22 +14,22 @@ FUSED = torch.ops.aten._scaled_dot_product_efficient_attention.default
 
 
 class Calls(TorchDispatchMode):
-    """Which operators were called."""
+    """Which operators were called, and with what."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: set[object] = set()
+        self.arguments: dict[object, tuple] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func)
+        self.arguments[func] = args
         return func(*args, **(kwargs or {}))
 
 
 def test_hidden_tokens_have_no_weight() -> None:
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     bias = hide(mask, torch.float32)
-    assert bias.shape == (2, 1, 1, 5) and bias.stride(0) == padded(5) == 8
-    assert bias[1, 0, 0].tolist() == [0, 0, 0, -math.inf, -math.inf]
+    assert bias.shape == (2, 1, 1, 8) and padded(5) == padded(8) == 8
+    assert bias[1, 0, 0].tolist() == [0, 0, 0] + [-math.inf] * 5
     query, key, value = torch.randn(3, 2, 3, 5, 8)
     found = attention(query, key, value, bias)
     torch.testing.assert_close(
@@ -40,14 +40,18 @@ def test_hidden_tokens_have_no_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "aligned", "items", "fused"),
-    [(32, True, 4, True), (32, False, 4, False), (12, True, 4, False), (32, True, 70000, False)],
+    ("channels", "columns", "items", "fused"),
+    [(32, 8, 4, True), (32, 5, 4, False), (12, 8, 4, False), (32, 8, 70000, False)],
 )
 def test_a_gpu_runs_one_kernel_where_it_can(
-    channels: int, aligned: bool, items: int, fused: bool
+    channels: int, columns: int, items: int, fused: bool
 ) -> None:
     with FakeTensorMode(), Calls() as calls:
         query = torch.empty(items, 2, 5, channels, device="cuda", dtype=torch.bfloat16)
-        bias = torch.empty(1, 2, 5, padded(5) if aligned else 5, device="cuda")[..., :5]
+        bias = torch.empty(1, 2, 5, columns, device="cuda")  # in another number format
         assert attention(query, query, query, bias).shape == query.shape
-    assert (FUSED in calls.names) == fused
+    assert (FUSED in calls.arguments) == fused
+    if fused:
+        given = calls.arguments[FUSED][3]
+        assert given.dtype == query.dtype and given.shape == (items, 2, 5, 5)
+        assert given.stride() == (0, 40, 8, 1)
