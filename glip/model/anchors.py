@@ -6,12 +6,13 @@ Knows nothing about pictures or predictions: it turns map sizes into boxes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from glip.model.ops.kept import kept
 
 ANCHOR_STRIDES = 8  # side of an anchor in strides of its level
 
@@ -30,7 +31,7 @@ def _corners(stride: int) -> NDArray[np.float32]:
     return np.array([centre - half, centre - half, centre + half, centre + half], np.float32)
 
 
-@lru_cache(maxsize=32)
+@kept(32)
 def _cached(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: str) -> Tensor:
     levels = []
     for shape, stride in zip(shapes, strides, strict=True):
@@ -38,8 +39,7 @@ def _cached(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], devic
         levels.append(
             (np.stack([x, y, x, y], 1) + _corners(stride)).astype(np.float32)
         )  # row-major cells
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return torch.from_numpy(np.concatenate(levels)).to(device)
+    return torch.from_numpy(np.concatenate(levels)).to(device)
 
 
 def grid_anchors(

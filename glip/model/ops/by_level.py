@@ -10,7 +10,6 @@ Letters as in `levels.py`; B images, C channels, n = h · w cells of one level.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from glip.model.ops.deform import (
     sampled_matmul,
     sampling_plan,
 )
+from glip.model.ops.kept import kept
 from glip.model.ops.levels import TAPS, Shape
 from glip.model.ops.tiles import tile_length
 
@@ -161,12 +161,11 @@ def combine(
     return torch.cat(tiles, 1)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _cell_shares(coarse: int, fine: int) -> Tensor:
     """(coarse,) share of each cell of an axis in the mean after resizing it to `fine` cells."""
-    with torch.inference_mode(False):
-        basis = torch.eye(coarse)[None]
-        return F.interpolate(basis, size=fine, mode="linear", align_corners=True)[0].mean(-1)
+    basis = torch.eye(coarse)[None]
+    return F.interpolate(basis, size=fine, mode="linear", align_corners=True)[0].mean(-1)
 
 
 def _as_map(rows: Tensor, shape: Shape) -> Tensor:

@@ -12,7 +12,6 @@ which map to read.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from glip.model.ops.kept import kept
 from glip.model.ops.levels import reread_places
 from glip.model.ops.linear import linear
 from glip.model.ops.tiles import tiles
@@ -134,14 +134,13 @@ def reread_at_coarser_size(maps: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return maps.flatten(1).index_select(1, places).view(batch, *size_hw, channels)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _reread_places(
     fine: tuple[int, int], coarse: tuple[int, int], channels: int, device: str
 ) -> Tensor:
     """(h · w · N,) of an image's flattened (H, W, N) numbers."""
     cell, channel = reread_places(fine, coarse, channels)
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return torch.from_numpy((cell * channels + channel).ravel()).to(device)
+    return torch.from_numpy((cell * channels + channel).ravel()).to(device)
 
 
 def sampled_matmul(table: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ Letters: L levels, A cells of all levels, Q outputs of all directions, S segment
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
+
+from glip.model.ops.kept import kept
 
 TAPS = 9  # of a 3x3 kernel
 MOVES = 3 * TAPS  # dy and dx of each tap, then the logits of their masks
@@ -86,21 +87,20 @@ class Membership(NamedTuple):
     lines: Tensor  # (2, 1) what is added to the slopes of the two lines of a dynamic ReLU
 
 
-@lru_cache(maxsize=16)
+@kept(16)
 def membership(levels: int, device: str, dtype: torch.dtype) -> Membership:
     """Of a pyramid of so many levels, in the number format of the sums."""
     directions, chosen = (np.array(part) for part in zip(*segments(levels), strict=True))
     matrix = np.arange(levels)[:, None] == chosen
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return Membership(
-            torch.from_numpy(directions).to(device),
-            torch.from_numpy(matrix.astype(np.float64)).to(device, dtype),
-            torch.from_numpy(1 / matrix.sum(1)[chosen][:, None]).to(device, dtype),
-            torch.from_numpy(np.array([[0.0], [-1.0]])).to(device, dtype),
-        )
+    return Membership(
+        torch.from_numpy(directions).to(device),
+        torch.from_numpy(matrix.astype(np.float64)).to(device, dtype),
+        torch.from_numpy(1 / matrix.sum(1)[chosen][:, None]).to(device, dtype),
+        torch.from_numpy(np.array([[0.0], [-1.0]])).to(device, dtype),
+    )
 
 
-@lru_cache(maxsize=16)
+@kept(16)
 def layout(shapes: tuple[Shape, ...], device: str) -> Layout:
     """Places for levels of these (height, width), finest first."""
     sizes = [height * width for height, width in shapes]
@@ -135,28 +135,27 @@ def layout(shapes: tuple[Shape, ...], device: str) -> Layout:
     def on_device(parts: Sequence[NDArray[Any]], dtype: DTypeLike) -> Tensor:
         return torch.from_numpy(np.concatenate(parts).astype(dtype)).to(device)
 
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return Layout(
-            counts,
-            Mosaic(
-                size_hw,
-                on_device([rows.ravel()], np.int32),
-                on_device([keep.reshape(-1, 1)], np.bool_),
-            ),
-            on_device([part.ravel() for part in own + own[1:] + reread], np.int32),
-            on_device(from_same + from_finer + from_same[1:], np.int32),
-            Chunks(
-                on_device([runs], np.int32),
-                on_device([of_segments], np.int32),
-                on_device([*equal, *equal[1:], *shares], np.float32),
-            ),
-            Cells(
-                on_device([runs[:same]], np.int32),
-                on_device([*corners, none], np.int32),
-                on_device([*weights, none], np.float32),
-                counts[:2],
-            ),
-        )
+    return Layout(
+        counts,
+        Mosaic(
+            size_hw,
+            on_device([rows.ravel()], np.int32),
+            on_device([keep.reshape(-1, 1)], np.bool_),
+        ),
+        on_device([part.ravel() for part in own + own[1:] + reread], np.int32),
+        on_device(from_same + from_finer + from_same[1:], np.int32),
+        Chunks(
+            on_device([runs], np.int32),
+            on_device([of_segments], np.int32),
+            on_device([*equal, *equal[1:], *shares], np.float32),
+        ),
+        Cells(
+            on_device([runs[:same]], np.int32),
+            on_device([*corners, none], np.int32),
+            on_device([*weights, none], np.float32),
+            counts[:2],
+        ),
+    )
 
 
 def _mosaic(shapes: Sequence[Shape]) -> tuple[Shape, list[Ints]]:

@@ -9,7 +9,6 @@ Letters: B images, H and W cells of a map, C channels, a = window² cells of a w
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,17 +19,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glip.model.ops.attention import attention, padded
+from glip.model.ops.kept import kept
 from glip.model.ops.linear import linear
 from glip.model.ops.tiles import tile_length, tiles
 
 MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 of its weight
 
 
-@lru_cache(maxsize=8)
+@kept(8)
 def relative_position_index(window: int) -> Tensor:
     """(a · a,) int64 row of the bias table for each pair of positions in a window."""
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return torch.from_numpy(_relative_positions(window).ravel())
+    return torch.from_numpy(_relative_positions(window).ravel())
 
 
 def _relative_positions(window: int) -> NDArray[np.int64]:
@@ -146,33 +145,32 @@ class _Tiles(NamedTuple):
     place: Tensor  # (B · H · W,) where each cell of the map is in the tiles' kept cells
 
 
-@lru_cache(maxsize=32)
+@kept(32)
 def _tiles_of(batch: int, height: int, width: int, window: int, shift: int, length: int) -> _Tiles:
     """Tiles of at most `length` cells (one window at least), each of whole or of torn windows."""
     cut = _cut(batch, height, width, window, shift)
     most = max(1, length // (window * window))
     ends = [*range(0, cut.whole, most), *range(cut.whole, len(cut.cells), most), len(cut.cells)]
     tiles, kept_cells = [], []
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        for start, stop in pairwise(ends):
-            flat = cut.cells[start:stop].ravel()
-            real = flat >= 0
-            full = bool(real.all())
-            kept_cells.append(flat[real])
-            mask = None
-            if start >= cut.whole:
-                mask = torch.from_numpy(_hidden(cut.pieces[start:stop], window * window))
-            tiles.append(
-                _Tile(
-                    torch.from_numpy(flat.clip(0)),
-                    torch.from_numpy(flat[real]),
-                    None if full else torch.from_numpy(real[:, None]),
-                    None if full else torch.from_numpy(real.nonzero()[0]),
-                    torch.from_numpy(flat[real] // (height * width)),
-                    mask,
-                )
+    for start, stop in pairwise(ends):
+        flat = cut.cells[start:stop].ravel()
+        real = flat >= 0
+        full = bool(real.all())
+        kept_cells.append(flat[real])
+        mask = None
+        if start >= cut.whole:
+            mask = torch.from_numpy(_hidden(cut.pieces[start:stop], window * window))
+        tiles.append(
+            _Tile(
+                torch.from_numpy(flat.clip(0)),
+                torch.from_numpy(flat[real]),
+                None if full else torch.from_numpy(real[:, None]),
+                None if full else torch.from_numpy(real.nonzero()[0]),
+                torch.from_numpy(flat[real] // (height * width)),
+                mask,
             )
-        place = torch.from_numpy(np.concatenate(kept_cells).argsort())
+        )
+    place = torch.from_numpy(np.concatenate(kept_cells).argsort())
     return _Tiles(tuple(tiles), place)
 
 
@@ -246,7 +244,7 @@ class _Map(NamedTuple):
     mask: Tensor | None  # (torn windows, 1, a, width); None if no window is torn
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _map_of(
     batch: int, height: int, width: int, window: int, shift: int, device: str, dtype: torch.dtype
 ) -> _Map:
@@ -256,24 +254,22 @@ def _map_of(
     place = np.empty(batch * height * width, np.int64)
     place[flat[real]] = real.nonzero()[0]
     pieces = cut.pieces[cut.whole :]
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return _Map(
-            torch.from_numpy(flat.clip(0)).to(device),
-            None if real.all() else torch.from_numpy(real[:, None]).to(device),
-            torch.from_numpy(place).to(device),
-            torch.from_numpy(_hidden(pieces, padded(window * window))).to(device, dtype)
-            if len(pieces)
-            else None,
-        )
+    return _Map(
+        torch.from_numpy(flat.clip(0)).to(device),
+        None if real.all() else torch.from_numpy(real[:, None]).to(device),
+        torch.from_numpy(place).to(device),
+        torch.from_numpy(_hidden(pieces, padded(window * window))).to(device, dtype)
+        if len(pieces)
+        else None,
+    )
 
 
-@lru_cache(maxsize=8)
+@kept(8)
 def _padded_index(window: int, device: str) -> Tensor:
     """(a · width,) row of the bias table for each pair, the first one where there is filling."""
     positions = _relative_positions(window)
     filling = padded(len(positions)) - len(positions)
-    with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return torch.from_numpy(np.pad(positions, ((0, 0), (0, filling))).ravel()).to(device)
+    return torch.from_numpy(np.pad(positions, ((0, 0), (0, filling))).ravel()).to(device)
 
 
 def run_on_map(blocks: Any, x: Tensor, window: int) -> Tensor:

@@ -152,6 +152,14 @@ def test_operators_keep_the_rules_of_torch() -> None:
     torch.library.opcheck(table.combine_candidates, combination, test_utils=tests)
 
 
+@pytest.mark.usefixtures("all_at_once")
+def test_compiled_block_is_one_graph() -> None:
+    block, regions = a_block().eval(), some_regions(SHAPES[1])
+    with torch.no_grad():
+        compiled = torch.compile(block, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(regions, SHAPES[1]), block(regions, SHAPES[1]))
+
+
 def test_only_a_gpu_takes_all_levels_at_once() -> None:
     assert not table.serves(torch.device("cpu"))
     assert table.serves(torch.device("cuda"))

@@ -127,6 +127,14 @@ def test_size_of_tiles_changes_nothing(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@BOTH
+@torch.no_grad()
+def test_compiled_blocks_are_one_graph(net: SwinStages, run: Run) -> None:
+    x, blocks = torch.randn(1, 5, 7, CHANNELS), net.layers[0].blocks
+    compiled = torch.compile(lambda x: run(blocks, x, WINDOW), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x.clone()), run(blocks, x.clone(), WINDOW))
+
+
 def test_a_cpu_takes_tiles(net: SwinStages) -> None:
     x, blocks = torch.randn(1, 9, 9, CHANNELS), net.layers[0].blocks
     assert run_blocks(blocks, x, WINDOW).equal(run_in_tiles(blocks, x, WINDOW))

@@ -1,0 +1,39 @@
+"""Tables that depend on sizes only: made once for each, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def kept(most: int) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Remember the last results of a function of sizes and device names.
+
+    Tensors in them outlive the inference mode that they were first asked in; compilers take them
+    for constants. They are shared between calls: nobody may write to them.
+
+    Args:
+        most: Results to remember.
+    """
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @lru_cache(maxsize=most)
+        @wraps(function)
+        def made(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+            with torch.inference_mode(False):
+                return function(*arguments, **options)
+
+        @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+        @wraps(function)
+        def remembered(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+            return made(*arguments, **options)  # type: ignore[arg-type]
+
+        return remembered
+
+    return decorate
