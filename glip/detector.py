@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,15 +21,17 @@ from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
 from glip.choices import Aggregate, DType
 from glip.config import ModelConfig
 from glip.engine import Engine, Prepared, usable_device, usable_dtype
-from glip.errors import CheckpointError, ImageError, PromptError
+from glip.errors import CheckpointError, ConfigError, ImageError, PromptError
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.jobs.batches import in_order, through_model
 from glip.model.glip import GLIP, Pyramid
 from glip.model.presets import preset
-from glip.postprocess import PostprocessOptions
+from glip.postprocess import Found, PostprocessOptions, relabelled
+from glip.settings import within
 from glip.structures import Detections, GroundedPhrase
 from glip.task_prompt import TaskPrompt, read_prompt, rows_of
-from glip.text.prompt import PhraseLike, Prompt
+from glip.text.prompt import PhraseLike, Prompt, reads_as
+from glip.text.question import Question, question
 from glip.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -215,11 +219,14 @@ class Detector:
         images: ImageLikes,
         prompts: PromptLike | Sequence[PromptLike] | None = None,
         *,
-        threshold: float | None = None,
+        threshold: float | Mapping[str, float] | None = None,
         nms: float = 0.6,
         max_detections: int = 100,
         aggregate: Aggregate = "mean",
         exclusive: bool = False,
+        not_: Sequence[str] = (),
+        wordings: Mapping[str, Sequence[str]] | None = None,
+        template: str | None = None,
         batch_size: int = 1,
     ) -> list[Detections]:
         """Boxes for the phrases of a prompt in each picture.
@@ -236,13 +243,19 @@ class Detector:
                 least one member must be a list or a `Prompt` (`Prompt.of("a cat on a mat")`).
                 By default all classes of the learned prompt, if there is one.
             threshold: Detections score above this, in [0, 1]; by default that of the model's
-                config, or what was fitted for each class of a learned prompt. official: a region
+                config, or what was fitted for each class of a learned prompt. Or one for some of
+                the names, `{"person": 0.4}`; the others have the default. official: a region
                 whose phrase has a probability of 0.05 or less is none, whatever the threshold.
             nms: IoU above which the lower-scored of two boxes of one phrase goes.
             max_detections: For each picture. official: equals of the last one stay as well.
             aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first".
             exclusive: Boxes of different phrases suppress each other as well, so that each thing
                 gets one phrase, the best. Leave it off where phrases name parts or kinds of others.
+            not_: What is not meant, such as ["mannequin"]: looked for as well, and what answers it
+                better than the prompt is no detection.
+            wordings: For names of the prompt other words for the same, `{"sofa": ["couch"]}`, all
+                of which are asked; what they find has the name.
+            template: Such as "a photo of a {}", written around each class name.
             batch_size: Pictures that go through the model together; more than one helps on a GPU.
         Returns:
             One `Detections` for each picture, best first, boxes in pixels of the original picture.
@@ -253,19 +266,72 @@ class Detector:
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
         options = PostprocessOptions(
-            score=self.lowest_threshold if threshold is None else threshold,
+            score=self._lowest(threshold),
             nms=nms,
             max_detections=max_detections,
             aggregate=aggregate,
             exclusive=exclusive,
         )
-        found = []
-        for outcome in self.stream(images, prompts, options=options, batch_size=batch_size):
-            if outcome.detections is None:
-                assert outcome.error is not None
-                raise outcome.error
-            found.append(outcome.detections)
-        return found if threshold is not None else [self.above_fitted(one) for one in found]
+        if not_ or wordings or template is not None:
+            ask = partial(question, negatives=not_, wordings=wordings, template=template)
+            found = self._answers(images, prompts, ask, options, batch_size)
+        else:
+            outcomes = self.stream(images, prompts, options=options, batch_size=batch_size)
+            found = [_detections(outcome) for outcome in outcomes]
+        if threshold is None:
+            return [self.above_fitted(one) for one in found]
+        if isinstance(threshold, Mapping):
+            return [self._above(one, threshold) for one in found]
+        return found
+
+    def _lowest(self, threshold: float | Mapping[str, float] | None) -> float:
+        """What no detection may score below, whatever its phrase."""
+        if threshold is None:
+            return self.lowest_threshold
+        if not isinstance(threshold, Mapping):
+            return threshold
+        for name, value in threshold.items():
+            within(f"threshold of {name!r}", value, least=0, most=1)
+        return min([*threshold.values(), self.lowest_threshold])
+
+    def _above(self, found: Detections, thresholds: Mapping[str, float]) -> Detections:
+        """The detections above what was said for their names, and else the default."""
+        said = {reads_as(name): value for name, value in thresholds.items()}
+        names = [reads_as(name) for name in found.prompt.names]
+        strange = [name for name in thresholds if reads_as(name) not in names]
+        if strange:
+            raise ConfigError(
+                f"a threshold for {strange[0]!r}, but names are {', '.join(found.prompt.names)}"
+            )
+        limits = torch.tensor([said.get(name, self.lowest_threshold) for name in names])
+        return found[found.scores > limits[found.phrase_ids]]
+
+    def _answers(
+        self,
+        images: ImageLikes,
+        prompts: PromptLike | Sequence[PromptLike] | None,
+        ask: Callable[[Prompt], Question],
+        options: PostprocessOptions,
+        batch_size: int,
+    ) -> list[Detections]:
+        """`predict` with wordings, a template or negatives."""
+        if self.task is not None:
+            raise PromptError(
+                "a learned prompt has its own wordings and negatives; use the model without it"
+            )
+        sources = expand_sources(images)
+        each = self._one_for_each(prompts, len(sources))
+        questions = {prompt: ask(prompt) for prompt in set(each)}
+        outcomes = self.stream(
+            sources,
+            [questions[prompt].asked for prompt in each],
+            options=replace(options, max_detections=sys.maxsize, exclusive=False),
+            batch_size=batch_size,
+        )
+        return [
+            _answered(_detections(outcome), questions[prompt], options)
+            for outcome, prompt in zip(outcomes, each, strict=True)
+        ]
 
     @property
     def lowest_threshold(self) -> float:
@@ -435,6 +501,28 @@ def tokenizer_of(weights: Weights) -> Tokenizer:
     if weights.config.text.tokenizer == "bert-base-uncased":
         return Tokenizer.bert_uncased()
     return Tokenizer.from_file(weights.config.text.tokenizer)
+
+
+def _detections(outcome: Outcome) -> Detections:
+    """What was found, or the error in its place."""
+    if outcome.detections is None:
+        assert outcome.error is not None
+        raise outcome.error
+    return outcome.detections
+
+
+def _answered(found: Detections, asked: Question, options: PostprocessOptions) -> Detections:
+    """Detections of all that was asked as those of the names that the user gave."""
+    labels = torch.tensor(asked.labels)
+    columns = Found(found.boxes, found.scores, found.phrase_ids)
+    kept = relabelled(columns, labels, len(asked.prompt), options)
+    return replace(
+        found,
+        boxes=kept.boxes,
+        scores=kept.scores,
+        phrase_ids=kept.labels,
+        prompt=asked.prompt,
+    )
 
 
 def _is_list_of_prompts(prompts: object) -> bool:

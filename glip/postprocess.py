@@ -259,6 +259,27 @@ def one_phrase_each(found: Found, options: PostprocessOptions) -> Found:
     return Found(*(part[kept] for part in found))
 
 
+def relabelled(found: Found, labels: Tensor, phrases: int, options: PostprocessOptions) -> Found:
+    """Detections of wordings and negatives as those of the names they stand for.
+
+    Args:
+        found: Detections of everything that was asked, uncapped, best first; far edges exclusive.
+        labels: (Q,) int64, of each phrase that was asked the row of its name, from `phrases` on a
+            negative.
+        phrases: How many names there are.
+        options: `nms` between the wordings of a name, and between names and negatives.
+    """
+    # Overlaps count the last pixel in, as everywhere.
+    inner = Found(found.boxes - found.boxes.new_tensor([0, 0, 1, 1]), found.scores, found.labels)
+    inner = inner._replace(labels=labels[found.labels])
+    kept = nms_per_label(inner.boxes, inner.scores, inner.labels, options.nms)
+    inner = without_negatives(Found(*(part[kept] for part in inner)), phrases, options.nms)
+    if options.exclusive:
+        inner = one_phrase_each(inner, options)
+    inner = cap(inner, options.max_detections)
+    return inner._replace(boxes=inner.boxes + inner.boxes.new_tensor([0, 0, 1, 1]))
+
+
 def rescale(boxes: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:
     """(N, 4) boxes of a picture of one size in pixels of the same picture at another size."""
     y, x = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]

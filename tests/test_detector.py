@@ -125,10 +125,10 @@ def test_exclusive_boxes_have_one_phrase_each(
     options = {"threshold": 0.5, "nms": 0.5}
     picture = make_picture()
     [every] = tiny_detector.predict(picture, names, max_detections=100_000, **options)
-    [found] = tiny_detector.predict(picture, names, exclusive=True, max_detections=20, **options)
+    [found] = tiny_detector.predict(picture, names, exclusive=True, max_detections=10, **options)
     overlaps = iou_matrix(found.boxes, found.boxes).fill_diagonal_(0)
     assert overlaps.max() <= 0.5 + 0.02
-    assert len(found) == 20 < len(every)
+    assert len(found) == 10 < len(every)
     assert found.scores[0] == every.scores[0]  # the best of all is never beaten
     # What is gone has given way to something better at its place, of any phrase.
     [rest] = tiny_detector.predict(
@@ -241,10 +241,13 @@ def test_phrases_and_spans_are_the_users_own(
     assert {text[a:b] for spans in found.spans for a, b in spans} == {"Red CAR", "small\tdog"}
 
 
-def test_repeated_class_names_are_found_under_each_row(
+def test_repeated_class_names_are_found_once_and_as_data_has_them_under_each_row(
     tiny_detector: Detector, make_picture: Callable[..., Image.Image]
 ) -> None:
-    [found] = tiny_detector.predict(make_picture(), ["cat", "cat_(animal)", "cat"])
+    names = ["cat", "cat_(animal)", "cat"]
+    [found] = tiny_detector.predict(make_picture(), names)
+    assert found.prompt.names == ("cat", "cat_(animal)")
+    [found] = tiny_detector.predict(make_picture(), Prompt.from_classes(names))
     assert set(found.phrase_ids.tolist()) == {0, 1, 2}
     assert set(found.phrases) == {"cat", "cat_(animal)"}
 
@@ -266,7 +269,7 @@ def test_second_look_at_a_text_needs_no_text_encoder(
     torch.testing.assert_close(first.scores, second.scores)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.06), ("float16", 0.01)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.06), ("float16", 0.03)])
 def test_half_precision_is_near_float32(
     tiny_weights: Weights,
     tiny_detector: Detector,
@@ -346,8 +349,8 @@ BAD_INPUTS: list[tuple[str, Any, Any, dict[str, Any], type[glip.GlipError], str]
     ("0..255", np.full((9, 9, 3), 200.0), "cat", {}, ImageError, "divide by 255"),
     ("no pixels", np.zeros((0, 9, 3), np.uint8), "cat", {}, ImageError, "no pixels"),
     ("channels", np.zeros((9, 9, 5), np.uint8), "cat", {}, ImageError, r"\(9, 9, 5\)"),
-    ("url", "https://example.org/a.jpg", "cat", {}, ImageError, "URL"),
-    ("bytes", b"\x89PNG", "cat", {}, ImageError, "PIL.Image.open"),
+    ("url", "s3://example.org/a.jpg", "cat", {}, ImageError, "cannot be fetched from here"),
+    ("bytes", b"\x89PNG", "cat", {}, ImageError, "not a picture in a known format"),
     ("number", 7, "cat", {}, ImageError, "int"),
     ("empty text", None, "", {}, PromptError, "no words"),
     ("blank text", None, " \n", {}, PromptError, "no words"),
@@ -525,3 +528,50 @@ def test_as_many_strings_as_pictures_are_class_names_and_a_warning(
     tiny_detector.predict(pictures, [["cat"], ["dog"]])
     tiny_detector.predict(pictures[0], ["cat"])
     assert not caplog.text
+
+
+def test_wordings_find_under_the_name_and_negatives_take_away(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    picture = make_picture()
+    [plain] = tiny_detector.predict(picture, ["cat", "dog"], threshold=0.3)
+    [worded] = tiny_detector.predict(
+        picture, ["cat", "dog"], wordings={"cat": ["red car"]}, threshold=0.3
+    )
+    assert worded.prompt.names == ("cat", "dog") and len(worded) > 0
+    assert not len(worded) or (iou_matrix(worded.boxes, worded.boxes) <= 1).all()
+    [same] = tiny_detector.predict(picture, ["cat"], not_=["cat"], threshold=0.3)
+    [less] = tiny_detector.predict(picture, ["cat", "dog"], not_=["red car"], threshold=0.3)
+    assert len(less) <= len(plain) and set(less.phrases) <= {"cat", "dog"}
+    assert same.prompt.names == ("cat",)
+    [both, again] = tiny_detector.predict(
+        [picture, picture], ["cat"], template="a photo of a {}", max_detections=3, batch_size=2
+    )
+    assert len(both) == 3 and both.phrases == ["cat"] * 3
+    assert_same(both, again)
+
+
+def test_thresholds_may_be_those_of_names(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image]
+) -> None:
+    picture = make_picture()
+    [all_of_them] = tiny_detector.predict(picture, NAMES)
+    [found] = tiny_detector.predict(picture, NAMES, threshold={"cat": 0.5, "Red_car": 1.0})
+    limits = {"cat": 0.5, "red car": 1.0, "traffic light": tiny_detector.lowest_threshold}
+    for name, limit in limits.items():
+        expected = all_of_them[name]
+        assert len(found[name]) == int((expected.scores > limit).sum())
+    with pytest.raises(ConfigError, match="a threshold for 'dog', but names are cat"):
+        tiny_detector.predict(picture, NAMES, threshold={"dog": 0.5})
+    with pytest.raises(ConfigError, match="threshold of 'cat'"):
+        tiny_detector.predict(picture, NAMES, threshold={"cat": 2})
+
+
+def test_results_know_their_picture(
+    tiny_detector: Detector, make_picture: Callable[..., Image.Image], tmp_path: Path
+) -> None:
+    picture = make_picture()
+    picture.save(tmp_path / "x.png")
+    for source in (picture, tmp_path / "x.png", str(tmp_path / "x.png")):
+        [found] = tiny_detector.predict(source, NAMES)
+        assert found.plot().size == picture.size

@@ -237,7 +237,7 @@ class Prompt:
         self, encoding: Encoding, tokenizer: Tokenizer, max_tokens: int, max_classes: int | None
     ) -> tuple["PromptPass", ...]:
         """`passes` where one is not enough, or may not be."""
-        is_list = self._is_list()
+        is_list = self.is_list
         if len(encoding) <= max_tokens and not is_list:
             return (self._pass(self.text, encoding, range(len(self)), self.phrases),)
         # A text may need a token more where its first word has lost its neighbours (not with BERT,
@@ -256,7 +256,8 @@ class Prompt:
             for part, encoded in zip(parts, encodings, strict=True)
         )
 
-    def _is_list(self) -> bool:
+    @property
+    def is_list(self) -> bool:
         """Whether the phrases follow one another with nothing but punctuation around them."""
         end = 0
         for spans in self.phrases:
