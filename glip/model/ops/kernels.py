@@ -12,6 +12,8 @@ buffer of B · Q rows: direction by direction, then image by image, then output 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import triton
 import triton.language as tl
@@ -32,6 +34,11 @@ def wide_dtype(tensor: Tensor) -> torch.dtype:
 
 def _wide(tensor: Tensor) -> tl.dtype:
     return tl.float64 if tensor.dtype == torch.float64 else tl.float32
+
+
+def _current(tensor: Tensor) -> AbstractContextManager[None]:
+    """Launches go to the tensor's GPU, whichever is the current one outside."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def _block(channels: int) -> int:
@@ -262,25 +269,26 @@ def gather(
     (_, rows, channels), taps = table.shape, moves.shape[2] // 3
     count, block = place.stop - place.start, _block(channels)
     columns = table.new_empty(count, taps * channels)
-    _gather[(triton.cdiv(count, OUTPUTS), taps, triton.cdiv(channels, block))](
-        table,
-        moves,
-        grid,
-        columns,
-        place.start,
-        place.stop,
-        first_output,
-        outputs,
-        rows,
-        moves.stride(0),
-        moves.stride(1),
-        channels,
-        TAPS=taps,
-        SIDE=round(taps**0.5),
-        WIDE=_wide(table),
-        OUTPUTS=OUTPUTS,
-        BLOCK=block,
-    )
+    with _current(table):
+        _gather[(triton.cdiv(count, OUTPUTS), taps, triton.cdiv(channels, block))](
+            table,
+            moves,
+            grid,
+            columns,
+            place.start,
+            place.stop,
+            first_output,
+            outputs,
+            rows,
+            moves.stride(0),
+            moves.stride(1),
+            channels,
+            TAPS=taps,
+            SIDE=round(taps**0.5),
+            WIDE=_wide(table),
+            OUTPUTS=OUTPUTS,
+            BLOCK=block,
+        )
     return columns
 
 
@@ -304,28 +312,29 @@ def gather_backward(
         grad_moves: (B, Q, 3 · K), contiguous.
     """
     (_, rows, channels), taps = table.shape, moves.shape[2] // 3
-    _gather_backward[(triton.cdiv(place.stop - place.start, OUTPUTS), taps)](
-        table,
-        moves,
-        grid,
-        grad_columns,
-        grad_table,
-        grad_moves,
-        place.start,
-        place.stop,
-        first_output,
-        outputs,
-        rows,
-        moves.stride(0),
-        moves.stride(1),
-        grad_moves.stride(0),
-        channels,
-        TAPS=taps,
-        SIDE=round(taps**0.5),
-        WIDE=_wide(table),
-        OUTPUTS=OUTPUTS,
-        BLOCK=_block(channels),
-    )
+    with _current(table):
+        _gather_backward[(triton.cdiv(place.stop - place.start, OUTPUTS), taps)](
+            table,
+            moves,
+            grid,
+            grad_columns,
+            grad_table,
+            grad_moves,
+            place.start,
+            place.stop,
+            first_output,
+            outputs,
+            rows,
+            moves.stride(0),
+            moves.stride(1),
+            grad_moves.stride(0),
+            channels,
+            TAPS=taps,
+            SIDE=round(taps**0.5),
+            WIDE=_wide(table),
+            OUTPUTS=OUTPUTS,
+            BLOCK=_block(channels),
+        )
 
 
 # ------------------------------------------------------------------------------------------ moments
@@ -474,30 +483,32 @@ def moments(raw: Tensor, batch: int, chunks: Chunks) -> Tensor:
     segments = len(chunks.of_segments)
     block, dtype = _block(channels), wide_dtype(raw)
     partial = raw.new_empty(batch, count, 3, channels, dtype=dtype)
-    _chunk_sums[(count, batch, triton.cdiv(channels, block))](
-        raw,
-        chunks.runs,
-        chunks.shares,
-        partial,
-        batch,
-        channels,
-        WIDE=_wide(raw),
-        ROWS=CHUNK,
-        BLOCK=block,
-        num_warps=WARPS,
-    )
+    with _current(raw):
+        _chunk_sums[(count, batch, triton.cdiv(channels, block))](
+            raw,
+            chunks.runs,
+            chunks.shares,
+            partial,
+            batch,
+            channels,
+            WIDE=_wide(raw),
+            ROWS=CHUNK,
+            BLOCK=block,
+            num_warps=WARPS,
+        )
     result = raw.new_empty(3, batch, segments, channels, dtype=dtype)
-    _segment_moments[(segments, batch, triton.cdiv(channels, block))](
-        partial,
-        chunks.runs,
-        chunks.of_segments,
-        result,
-        count,
-        channels,
-        WIDE=_wide(raw),
-        PARTIALS=PARTIALS,
-        BLOCK=block,
-    )
+    with _current(partial):
+        _segment_moments[(segments, batch, triton.cdiv(channels, block))](
+            partial,
+            chunks.runs,
+            chunks.of_segments,
+            result,
+            count,
+            channels,
+            WIDE=_wide(raw),
+            PARTIALS=PARTIALS,
+            BLOCK=block,
+        )
     return result
 
 
@@ -512,22 +523,23 @@ def moments_backward(raw: Tensor, chunks: Chunks, found: Tensor, grad: Tensor) -
     channels, block = raw.shape[1], _block(raw.shape[1])
     batch, segments = found.shape[1:3]
     result = torch.empty_like(raw)
-    _moments_backward[(len(chunks.runs), batch, triton.cdiv(channels, block))](
-        raw,
-        chunks.runs,
-        chunks.of_segments,
-        chunks.shares,
-        found,
-        grad,
-        result,
-        batch,
-        segments,
-        channels,
-        WIDE=_wide(raw),
-        ROWS=CHUNK,
-        BLOCK=block,
-        num_warps=WARPS,
-    )
+    with _current(raw):
+        _moments_backward[(len(chunks.runs), batch, triton.cdiv(channels, block))](
+            raw,
+            chunks.runs,
+            chunks.of_segments,
+            chunks.shares,
+            found,
+            grad,
+            result,
+            batch,
+            segments,
+            channels,
+            WIDE=_wide(raw),
+            ROWS=CHUNK,
+            BLOCK=block,
+            num_warps=WARPS,
+        )
     return result
 
 
@@ -666,25 +678,26 @@ def _launch_combine(
     partial: Tensor | None,
 ) -> None:
     channels, batch, block = raw.shape[1], len(weights), _block(raw.shape[1])
-    _combine[(len(cells.runs), batch, triton.cdiv(channels, block))](
-        raw,
-        weights,
-        slopes,
-        biases,
-        cells.runs,
-        cells.corners,
-        cells.weights,
-        out,
-        grad_raw,
-        partial,
-        batch,
-        cells.counts[0],
-        cells.counts[1],
-        channels,
-        LEVELS=slopes.shape[1],
-        BACKWARD=grad_raw is not None,
-        WIDE=_wide(raw),
-        ROWS=CHUNK,
-        BLOCK=block,
-        num_warps=WARPS,
-    )
+    with _current(raw):
+        _combine[(len(cells.runs), batch, triton.cdiv(channels, block))](
+            raw,
+            weights,
+            slopes,
+            biases,
+            cells.runs,
+            cells.corners,
+            cells.weights,
+            out,
+            grad_raw,
+            partial,
+            batch,
+            cells.counts[0],
+            cells.counts[1],
+            channels,
+            LEVELS=slopes.shape[1],
+            BACKWARD=grad_raw is not None,
+            WIDE=_wide(raw),
+            ROWS=CHUNK,
+            BLOCK=block,
+            num_warps=WARPS,
+        )

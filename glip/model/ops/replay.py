@@ -65,19 +65,19 @@ class CudaGraph:
 
     def __init__(self, function: Function, inputs: Sequence[Tensor], memory: Memory) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
-        device = inputs[0].device
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                function(*self._inputs)
-        torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        recording = torch.cuda.graph(
-            self._graph, pool=memory.pool, capture_error_mode="thread_local"
-        )
-        with recording, Held() as held:
-            self._results = function(*self._inputs)
+        with torch.cuda.device(inputs[0].device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP):
+                    function(*self._inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            recording = torch.cuda.graph(
+                self._graph, pool=memory.pool, stream=stream, capture_error_mode="thread_local"
+            )
+            with recording, Held() as held:  # not before: what a warm-up makes may be kept
+                self._results = function(*self._inputs)
         self._held = held.tensors
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -284,12 +284,12 @@ def run_on_map(blocks: Any, x: Tensor, window: int) -> Tensor:
         plan = _map_of(batch, height, width, window, shift, str(x.device), table.dtype)
         bias = table.t().index_select(1, index).view(1, -1, area, padded(area))
         keep_attention, keep_mlp = _kept_branches(block, x)
-        normal = block.norm1(rows)[plan.cells]
+        normal = block.norm1(rows).index_select(0, plan.cells)
         if plan.real is not None:
             # official: the zeros that fill the last windows are keys and values like any other.
             normal = normal * plan.real
         mixed = _attend(block.attn, normal.view(-1, area, channels), bias, plan.mask)
-        mixed = mixed.view(-1, channels)[plan.place]
+        mixed = mixed.view(-1, channels).index_select(0, plan.place)
         rows = rows + _of_images(mixed, keep_attention)
         row_bytes = 4 * channels * rows.element_size()
         parts = [
