@@ -10,10 +10,13 @@ import hashlib
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -49,6 +52,8 @@ OFFICIAL_FILES = {
     "glip_tiny": "glip_tiny_model_o365_goldg_cc_sbu.pth",
     "glip_large": "glip_large_model.pth",
 }
+REACH_SECONDS = 3.0
+"""To connect to the Hub before it counts as out of reach."""
 SAMPLED = 4096  # values of each tensor that go into a fingerprint
 _PACKAGED = Path(__file__).parent / "weights"
 
@@ -118,9 +123,13 @@ def source_of(name: str) -> str:
 
 def _download(name: str, file: str) -> Path:
     """A released checkpoint from the Hub, with a progress bar, or from the Hub's own cache."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
+    cached = try_to_load_from_cache(HUB_REPOSITORY, file)
+    if isinstance(cached, str):
+        return Path(cached)
     try:
+        _reach_hub()  # where there is no connection, the client tries for half a minute
         return Path(hf_hub_download(HUB_REPOSITORY, file))
     except Exception as error:  # the client raises a different family with each transport it uses
         raise CheckpointError(
@@ -128,6 +137,21 @@ def _download(name: str, file: str) -> Path:
             f"({type(error).__name__}). Fetch that file on a machine with a connection and put it "
             f"into {weights_folder()} or the working folder"
         ) from error
+
+
+def _reach_hub() -> None:
+    """Connect to the Hub and leave; a proxy is asked nothing.
+
+    Raises:
+        OSError: There is no way to it.
+    """
+    from huggingface_hub.constants import ENDPOINT
+
+    if getproxies():
+        return
+    address = urlsplit(ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    socket.create_connection((address.hostname or "", port), timeout=REACH_SECONDS).close()
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

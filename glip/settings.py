@@ -33,6 +33,8 @@ NAME = "name"
 """What a text stands for where an `a.b=value` wants parts."""
 COMMAND_LINE = "<command line>"
 """In place of a file, where an `a.b=value` is at fault."""
+MOST_LETTERS = 10_000_000
+"""Of a YAML file: /dev/zero has no end."""
 MOST_VALUES = 1_000_000
 """Values of a YAML file with all its aliases written out: few lines can stand for billions."""
 SHOWN = 80
@@ -229,12 +231,16 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     """The content of one YAML file, without its base.
 
     Raises:
-        ConfigError: It cannot be read, is no YAML, or stands for more than `MOST_VALUES` values.
+        ConfigError: It cannot be read, is too long or no YAML, or stands for more than
+            `MOST_VALUES` values.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MOST_LETTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+    if len(text) > MOST_LETTERS:
+        raise ConfigError(f"{path} has more than {MOST_LETTERS:,} letters; settings are short")
     return parse_yaml(text, os.fspath(path))
 
 

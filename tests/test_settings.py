@@ -230,3 +230,9 @@ def test_every_key_of_a_configuration_has_a_reader() -> None:
     # The weights of the losses and the filters of captions are run through by name.
     by_name = {f.name for kind in (Criterion, CaptionFilters) for f in fields(kind)}
     assert set.union(*map(keys, kinds)) - read - by_name == set()
+
+
+def test_files_without_an_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glip.settings.MOST_LETTERS", 100)
+    with pytest.raises(ConfigError, match=r"^/dev/zero has more than 100 letters"):
+        read_config(Outer, "/dev/zero")

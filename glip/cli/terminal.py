@@ -177,7 +177,7 @@ def progress_bar(*, shown: bool = True) -> Iterator[Callable[[Any], None]]:
             return
         bar = bars[step.what]
         bar.total = step.total
-        if step.tally:
+        if set(step.tally) - {"done"}:
             bar.set_postfix(step.tally, refresh=False)
         bar.update(step.done - bar.n)
 

@@ -20,6 +20,7 @@ from torchvision.ops import box_iou
 from glip.boxes import nms_per_label, to_last_pixels
 from glip.data.labels import Label
 from glip.errors import ConfigError
+from glip.settings import MOST_LETTERS
 from glip.structures import Detections
 
 THRESHOLD = 0.3
@@ -285,7 +286,10 @@ class _Reader:
     def read(self) -> Ontology:
         """The ontology of the file."""
         try:
-            text = self._path.read_text(encoding="utf-8-sig")
+            with self._path.open(encoding="utf-8-sig") as file:
+                text = file.read(MOST_LETTERS + 1)
+            if len(text) > MOST_LETTERS:
+                raise ConfigError(f"{self._path} has more than {MOST_LETTERS:,} letters")
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except OSError as error:
             raise ConfigError(f"{self._path} cannot be opened: {error.strerror}") from error
@@ -297,6 +301,8 @@ class _Reader:
             raise ConfigError(f"{self._path}{line}: is no YAML: {error.problem}") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{self._path}: is no YAML: {error}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{self._path}: is no YAML: too many levels") from error
         if root is None:
             raise ConfigError(f"{self._path} is empty; it needs 'classes'")
         top = dict(self._entries(root, ("classes", "defaults"), "the file"))

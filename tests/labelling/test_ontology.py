@@ -84,6 +84,7 @@ def test_a_list_of_names_is_enough(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "things.yaml is empty; it needs 'classes'"),
+        ("a: [" + "[" * 5000, "things.yaml: is no YAML: too many levels"),
         ("a: [", "things.yaml:1: is no YAML: "),
         ("classes:\n\t- cat", "things.yaml:2: is no YAML: found character '\\t'"),
         ("- cat", "things.yaml:1: the file must be a mapping of classes, defaults"),
