@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glip.data.records import DetectionData, DetectionRecord
+from glip.evaluation.analysis import overlap
 from glip.evaluation.predictions import Prediction
 
 SAMPLE = 500
@@ -126,7 +127,7 @@ def _classes(evidence: Evidence) -> str | None:
     """Boxes that fit a true one of another class: ids are shifted or in another order."""
     hits: Counter[tuple[int, int]] = Counter()
     for record, found in evidence.pairs:
-        overlaps = _overlaps(found.boxes, record.boxes)
+        overlaps = overlap(found.boxes, record.boxes)
         for row, column in zip(*np.nonzero(overlaps > 0.5), strict=True):
             truth = evidence.data.category_ids[int(record.labels[column])]
             hits[int(found.labels[row]), truth] += 1
@@ -170,7 +171,7 @@ def _transformed(evidence: Evidence) -> str | None:
         for record, found in evidence.pairs:
             if len(record.boxes) and len(found.boxes):
                 changed = np.asarray(change(found.boxes.astype(np.float64), record))
-                shares.append(float((_overlaps(changed, record.boxes).max(0) > 0.5).mean()))
+                shares.append(float((overlap(changed, record.boxes).max(0) > 0.5).mean()))
         return float(np.mean(shares)) if shares else 0.0
 
     plain = hit(lambda boxes, _: boxes)
@@ -178,20 +179,6 @@ def _transformed(evidence: Evidence) -> str | None:
     if hit(candidates[best]) < max(0.3, 3 * plain):
         return None
     return f"the detections would fit as {best}; check how boxes are written and read"
-
-
-def _overlaps(
-    boxes: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]
-) -> npt.NDArray[np.float64]:
-    """(N, M) IoU."""
-    near = np.maximum(boxes[:, None, :2], truth[None, :, :2])
-    far = np.minimum(boxes[:, None, 2:], truth[None, :, 2:])
-    inner = np.clip(far - near, 0, None).prod(-1)
-    areas = [np.prod(np.clip(b[:, 2:] - b[:, :2], 0, None), axis=-1) for b in (boxes, truth)]
-    overlap: npt.NDArray[np.float64] = inner / np.maximum(
-        areas[0][:, None] + areas[1][None] - inner, 1e-9
-    )
-    return overlap
 
 
 CHECKS: tuple[Callable[[Evidence], str | None], ...] = (

@@ -59,6 +59,10 @@ class TaskOptions:
     max_bad: float = MAX_BAD
     """Share of entries that cannot be used and may be left out."""
 
+    report: bool = True
+    """Write `report.html` for data with classes: curves, errors by kind, thresholds, photos with
+    most errors."""
+
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
             raise ConfigError(f"task {self.task!r} is not one of {', '.join(get_args(Task))}")

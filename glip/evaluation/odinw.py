@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from glip.data.formats.recognise import read_annotated
+from glip.data.pictures import Pictures
+from glip.data.records import DetectionData
 from glip.distributed import on_main
 from glip.errors import DataError
 from glip.evaluation.coco import CocoEvaluator
@@ -19,6 +21,7 @@ from glip.evaluation.config import TaskOptions
 from glip.evaluation.doubts import doubts_about
 from glip.evaluation.evaluate import Predictor, evaluate
 from glip.evaluation.questions import detection_only, detection_questions, limited
+from glip.evaluation.report import write_evaluation_report
 from glip.evaluation.results import read_results, write_results
 from glip.progress import Progress
 
@@ -117,6 +120,8 @@ def evaluate_odinw(
             what=name,
             progress=progress,
         )
+        if options.report:
+            on_main(partial(_add_report, output / name, detection, annotated.pictures))
         results = read_results(output / name)
         metrics[name] = results["metrics"]["AP"]
         causes += [f"{name}: {cause}" for cause in results["likely_causes"]]
@@ -131,6 +136,11 @@ def evaluate_odinw(
     }
     on_main(lambda: write_results(output, together))
     return together
+
+
+def _add_report(output: Path, data: DetectionData, pictures: Pictures) -> None:
+    results = read_results(output)
+    write_results(output, {**results, **write_evaluation_report(output, data, pictures, results)})
 
 
 def _annotations(folder: Path) -> Path | None:

@@ -35,6 +35,7 @@ from glip.evaluation.questions import (
     flickr_questions,
     limited,
 )
+from glip.evaluation.report import write_evaluation_report
 from glip.evaluation.results import read_results, write_results
 from glip.evaluation.reworded import REWORDED, add_reworded, reworded_part
 from glip.evaluation.table import results_table
@@ -115,8 +116,8 @@ def run_task(
     protocol = _flickr(options, path) if options.task == "flickr" else _classes(options, path)
     doubts = _doubts(options, path)
     measure(protocol, output, path.name)
-    if doubts:
-        on_main(lambda: write_results(output, {**read_results(output), "doubts": doubts}))
+    on_main(lambda: _add_analysis(options, protocol, output, doubts))
+    wait_for_all()
     if options.wordings is not None:
         wordings, named = options.wordings, protocol.truth
         again = _in_other_words(options, protocol)
@@ -135,6 +136,19 @@ def _doubts(options: TaskOptions, path: Path) -> list[str] | None:
     part = evaluated_part(path, options.split)
     found = on_main(lambda: doubts_about(part.path, options.images, part.split, options.max_bad))
     return broadcast_object(found)
+
+
+def _add_analysis(
+    options: TaskOptions, protocol: _Protocol, output: Path, doubts: list[str] | None
+) -> None:
+    """The page of an evaluation, and what is said there that programs may want."""
+    results = read_results(output)
+    if doubts:
+        results["doubts"] = doubts
+    if options.report and isinstance(protocol.truth, CocoEvaluator):
+        data = protocol.truth.data
+        results |= write_evaluation_report(output, data, protocol.pictures, results)
+    write_results(output, results)
 
 
 def _classes(options: TaskOptions, path: Path) -> _Protocol:
@@ -212,6 +226,7 @@ def evaluate_on(
         batch_size=config.batch_size,
         limit=config.limit,
         examine=False,
+        report=False,
     )
     results = run_task(options, detector, [config.annotations], folder, settings=settings)
     if is_main():

@@ -39,6 +39,71 @@ class Line(NamedTuple):
     """In the order of x."""
 
 
+class _Frame:
+    """A chart with a title and axes, that lines are drawn into.
+
+    Args:
+        ends: Of the axis below, and of the axis on the left.
+        title, x, y: Above, below, and on the left.
+    """
+
+    def __init__(
+        self, ends: tuple[tuple[float, float], tuple[float, float]], title: str, x: str, y: str
+    ) -> None:
+        (self._low_x, self._high_x), (low, high) = ends
+        self._low, self._high = low, high
+        width, height = SIZE
+        self.parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+            f'<rect width="{width}" height="{height}" fill="white"/>',
+            _text(LEFT, 20, title, size=14),
+            _text((LEFT + width - RIGHT) / 2, height - 8, x, anchor="middle"),
+            f'<g transform="rotate(-90 14 {height / 2})">'
+            + _text(14, height / 2, y, anchor="middle")
+            + "</g>",
+        ]
+        for number in range(TICKS + 1):
+            value = low + (high - low) * number / TICKS
+            place = self.at(self._low_x, value)[1]
+            self.parts.append(
+                f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{place:.1f}" y2="{place:.1f}" '
+                'stroke="#ddd"/>'
+            )
+            self.parts.append(_text(LEFT - 6, place + 4, f"{value:g}", anchor="end"))
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The pixel of a point."""
+        width, height = SIZE
+        across = (x - self._low_x) / (self._high_x - self._low_x)
+        up = (y - self._low) / (self._high - self._low)
+        return LEFT + across * (width - LEFT - RIGHT), height - BOTTOM - up * (
+            height - TOP - BOTTOM
+        )
+
+    def below(self, x: float, label: str) -> None:
+        """A mark on the axis below."""
+        place = self.at(x, self._low)[0]
+        self.parts.append(_text(place, SIZE[1] - BOTTOM + 18, label, anchor="middle"))
+
+    def line(self, number: int, name: str, points: Sequence[tuple[float, float]]) -> str:
+        """Draw a line and name it in the legend; its colour."""
+        colour = COLOURS[number % len(COLOURS)]
+        line = " ".join("{:.1f},{:.1f}".format(*self.at(x, y)) for x, y in points)
+        self.parts.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{line}"/>'
+        )
+        place = TOP + 16 + 18 * number
+        left = SIZE[0] - RIGHT + 16
+        self.parts.append(f'<circle cx="{left}" cy="{place}" r="4" fill="{colour}"/>')
+        self.parts.append(_text(left + 10, place + 4, name))
+        return colour
+
+    def svg(self) -> str:
+        """The whole chart."""
+        return "\n".join([*self.parts, "</svg>\n"])
+
+
 def write_chart(path: Path, lines: Sequence[Line], *, title: str, x: str, y: str) -> None:
     """Write a chart as an SVG file, whole or not at all; without a point there is none.
 
@@ -53,54 +118,42 @@ def write_chart(path: Path, lines: Sequence[Line], *, title: str, x: str, y: str
     every = [point for _, points in drawn for point in points]
     if not every:
         return
-    low, high = _range(every)
     right = max(1.0, max(point.x for point in every))
-    width, height = SIZE
-
-    def at(value_x: float, value_y: float) -> tuple[float, float]:
-        return (
-            LEFT + value_x / right * (width - LEFT - RIGHT),
-            height - BOTTOM - (value_y - low) / (high - low) * (height - TOP - BOTTOM),
-        )
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(LEFT, 20, title, size=14),
-        _text((LEFT + width - RIGHT) / 2, height - 8, x, anchor="middle"),
-        f'<g transform="rotate(-90 14 {height / 2})">'
-        + _text(14, height / 2, y, anchor="middle")
-        + "</g>",
-    ]
-    for number in range(TICKS + 1):
-        value = low + (high - low) * number / TICKS
-        place = at(0, value)[1]
-        parts.append(
-            f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{place:.1f}" y2="{place:.1f}" '
-            'stroke="#ddd"/>'
-        )
-        parts.append(_text(LEFT - 6, place + 4, f"{value:g}", anchor="end"))
+    frame = _Frame(((0.0, right), _range(every)), title, x, y)
     for place, label in dict.fromkeys((point.x, point.label) for point in every):
-        parts.append(_text(at(place, low)[0], height - BOTTOM + 18, label, anchor="middle"))
+        frame.below(place, label)
     for number, (name, points) in enumerate(drawn):
-        colour = COLOURS[number % len(COLOURS)]
-        places = [at(point.x, point.y) for point in points]
-        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{line}"/>')
-        for point, (a, b) in zip(points, places, strict=True):
-            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>')
+        colour = frame.line(number, name, [(point.x, point.y) for point in points])
+        for point in points:
+            a, b = frame.at(point.x, point.y)
+            frame.parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>')
             if point.spread > 0:
-                ends = [at(point.x, point.y + sign * point.spread)[1] for sign in (-1, 1)]
-                parts.append(
+                ends = [frame.at(point.x, point.y + sign * point.spread)[1] for sign in (-1, 1)]
+                frame.parts.append(
                     f'<line x1="{a:.1f}" x2="{a:.1f}" y1="{ends[0]:.1f}" y2="{ends[1]:.1f}" '
                     f'stroke="{colour}"/>'
                 )
-        below = TOP + 16 + 18 * number
-        parts.append(f'<circle cx="{width - RIGHT + 16}" cy="{below}" r="4" fill="{colour}"/>')
-        parts.append(_text(width - RIGHT + 26, below + 4, name))
     with whole_file(path) as file:
-        file.write("\n".join([*parts, "</svg>\n"]))
+        file.write(frame.svg())
+
+
+def share_chart(
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, title: str, x: str, y: str
+) -> str:
+    """A chart of shares against shares, both axes from 0 to 1, as SVG to stand in a page.
+
+    Args:
+        lines: Name and points of each, in their order; at most as many as colours tell apart well.
+        title: Above the chart.
+        x: Name of the axis below.
+        y: Name of the axis on the left.
+    """
+    frame = _Frame(((0.0, 1.0), (0.0, 1.0)), title, x, y)
+    for number in range(TICKS + 1):
+        frame.below(number / TICKS, f"{number / TICKS:g}")
+    for number, (name, points) in enumerate(lines):
+        frame.line(number, name, points)
+    return frame.svg()
 
 
 def _range(points: Sequence[Point]) -> tuple[float, float]:

@@ -105,6 +105,19 @@ def html_table(rows: Mapping[str, Any]) -> str:
     return f"<table>{cells}</table>"
 
 
+def html_grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> str:
+    """An HTML table with a header; all cells plain text, those behind the first `texts` numbers."""
+
+    def cells(row: Sequence[str], tag: str) -> str:
+        return "".join(
+            f'<{tag} class="{"text" if place < texts else "number"}">{escape(cell)}</{tag}>'
+            for place, cell in enumerate(row)
+        )
+
+    lines = [cells(header, "th"), *(cells(row, "td") for row in rows)]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
 def per_cent(value: float | None) -> str:
     """A share in per cent, "-" for one that is not known."""
     return "-" if value is None else f"{100 * value:.1f}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -28,6 +29,7 @@ from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.engine import Prepared
 from glip.errors import DataError, PromptError
+from glip.evaluation.analysis import best_threshold, curve_of
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.predictions import prediction
 from glip.progress import Counter, Progress
@@ -39,7 +41,6 @@ from glip.tuning.wording import PLAIN, Said, Wordings, worded
 logger = logging.getLogger(__name__)
 
 MATCHED = 0.5  # IoU from which a detection counts as right, for thresholds
-FLOOR = 0.05  # thresholds do not fall below this, where detections are noise
 
 
 @dataclass(frozen=True)
@@ -248,9 +249,16 @@ def fit_thresholds(
             scores[row] += own.scores.tolist()
             right[row] += _matched(own.boxes, truth)
     return tuple(
-        _best_f1(torch.tensor(scores[row]), torch.tensor(right[row]), total[row], default)
+        _best(np.array(scores[row]), np.array(right[row], dtype=np.bool_), total[row], default)
         for row in range(classes)
     )
+
+
+def _best(
+    scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], total: int, default: float
+) -> float:
+    order = np.argsort(-scores, kind="stable")
+    return best_threshold(curve_of(scores[order], right[order], total), default)
 
 
 def _matched(boxes: Tensor, truth: Tensor) -> list[bool]:
@@ -266,15 +274,3 @@ def _matched(boxes: Tensor, truth: Tensor) -> list[bool]:
             taken.add(best)
         result.append(hit)
     return result
-
-
-def _best_f1(scores: Tensor, right: Tensor, total: int, default: float) -> float:
-    if not total or not len(scores) or not bool(right.any()):
-        return default
-    order = scores.argsort(descending=True, stable=True)
-    scores, right = scores[order], right[order].float()
-    hits = right.cumsum(0)
-    f1 = 2 * hits / (torch.arange(1, len(scores) + 1) + total)
-    last = int(f1.argmax())
-    below = float(scores[last + 1]) if last + 1 < len(scores) else 0.0
-    return max(FLOOR, (float(scores[last]) + below) / 2)

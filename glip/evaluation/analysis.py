@@ -1,0 +1,296 @@
+"""What stands behind an average precision: which detections were right, and how the others erred.
+
+Kinds of errors are those of TIDE (arXiv 2008.08115), each with the AP50 that would be won without
+it. Everything is counted at an IoU of 0.5; crowds are neither right nor wrong. Knows nothing about
+models or pages. Letters: D detections, G boxes of the truth, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from glip.data.records import DetectionData, DetectionRecord, ImageId
+from glip.evaluation.predictions import Prediction
+
+Kind = Literal["class", "place", "both", "twice", "background", "missed"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MEANING: Mapping[Kind, str] = {
+    "class": "a box of another class is there",
+    "place": "the right class, but the box fits too badly",
+    "both": "another class, and the box fits badly",
+    "twice": "the right box, which a better detection has found",
+    "background": "nothing is there",
+    "missed": "a box that nothing was found for",
+}
+RIGHT, IGNORED = -1, -2
+FITS, TOUCHES = 0.5, 0.1
+"""IoU from which a detection fits a box, and from which it has to do with one."""
+FLOOR = 0.05
+"""Thresholds do not fall below this, where detections are noise."""
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Detections and truth of a data set, each with what it met."""
+
+    classes: int
+    photo: Ints
+    """(D,) row of the record."""
+    label: Ints
+    """(D,) class row."""
+    score: Floats
+    """(D,)."""
+    kind: Ints
+    """(D,) place in `KINDS`, or RIGHT or IGNORED."""
+    met: Ints
+    """(D,) row of the true box that it fits or should have fitted, -1 for none."""
+    truth_photo: Ints
+    """(G,) row of the record; without crowds."""
+    truth_label: Ints
+    """(G,) class row."""
+    found: npt.NDArray[np.bool_]
+    """(G,) whether a detection is right about it."""
+
+    def of_class(self, row: int) -> tuple[Floats, npt.NDArray[np.bool_], int]:
+        """Scores and whether they are right, best first, and how many boxes are to be found."""
+        own = (self.label == row) & (self.kind != IGNORED)
+        order = np.argsort(-self.score[own], kind="stable")
+        right = self.kind[own][order] == RIGHT
+        return self.score[own][order], right, int((self.truth_label == row).sum())
+
+    def of_all(self) -> tuple[Floats, npt.NDArray[np.bool_], int]:
+        """The same over all classes."""
+        own = self.kind != IGNORED
+        order = np.argsort(-self.score[own], kind="stable")
+        return self.score[own][order], self.kind[own][order] == RIGHT, len(self.truth_label)
+
+
+class Curve(NamedTuple):
+    """What each threshold would give, the highest first."""
+
+    threshold: Floats
+    """(D,)."""
+    precision: Floats
+    """(D,) share of the detections above it that are right."""
+    recall: Floats
+    """(D,) share of the true boxes that are found above it."""
+
+    @property
+    def f1(self) -> Floats:
+        """(D,) harmonic mean of both."""
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / np.maximum(both, 1e-9)
+
+
+def judge(data: DetectionData, predictions: Mapping[ImageId, Prediction]) -> Judged:
+    """Match detections with the truth, greedily, the surest first, as COCO does.
+
+    Args:
+        data: The truth.
+        predictions: By picture; those of pictures that are missing count as empty.
+    """
+    row_of = {category: row for row, category in enumerate(data.category_ids)}
+    parts = [
+        _judge_one(photo, record, predictions.get(record.image_id), row_of)
+        for photo, record in enumerate(data.records)
+    ]
+    starts = np.cumsum([0, *(len(part.truth_label) for part in parts)])
+    met = [
+        np.where(part.met >= 0, part.met + start, -1)
+        for part, start in zip(parts, starts, strict=False)
+    ]
+    return Judged(
+        len(data.names),
+        np.concatenate([part.photo for part in parts]),
+        np.concatenate([part.label for part in parts]),
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.kind for part in parts]),
+        np.concatenate(met),
+        np.concatenate([part.truth_photo for part in parts]),
+        np.concatenate([part.truth_label for part in parts]),
+        np.concatenate([part.found for part in parts]),
+    )
+
+
+def _judge_one(
+    photo: int,
+    record: DetectionRecord,
+    prediction: Prediction | None,
+    row_of: Mapping[int, int],
+) -> Judged:
+    """Detections and truth of one photo."""
+    plain = ~record.crowd
+    truth, truth_label = record.boxes[plain], record.labels[plain].astype(np.int64)
+    found = np.zeros(len(truth), dtype=np.bool_)
+    count = 0 if prediction is None else len(prediction.scores)
+    kind = np.full(count, IGNORED, dtype=np.int64)
+    met = np.full(count, -1, dtype=np.int64)
+    boxes, score, label = np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64)
+    if prediction is not None and count:
+        boxes, score = prediction.boxes.astype(np.float64), prediction.scores.astype(np.float64)
+        label = np.array([row_of.get(int(one), -1) for one in prediction.labels], dtype=np.int64)
+    overlaps = overlap(boxes, truth)  # (D, G)
+    crowds, crowd_label = record.boxes[record.crowd], record.labels[record.crowd]
+    covered = overlap(boxes, crowds, of_first=True)
+    for place in np.argsort(-score, kind="stable"):
+        same = truth_label == label[place]
+        fits = np.where(same & ~found, overlaps[place], 0.0)
+        if len(truth) and fits.max() >= FITS:
+            met[place] = fits.argmax()
+            found[met[place]] = True
+            kind[place] = RIGHT
+        elif not (covered[place][crowd_label == label[place]] >= FITS).any():
+            kind[place], met[place] = _error(overlaps[place], same)
+    photos = np.full(count, photo), np.full(len(truth), photo)
+    return Judged(0, photos[0], label, score, kind, met, photos[1], truth_label, found)
+
+
+def _error(overlaps: Floats, same: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """How a detection errs that is not right, and the true box that it is about.
+
+    Args:
+        overlaps: (G,) IoU with the boxes of its photo.
+        same: (G,) which of them are of its class.
+    """
+    if not len(overlaps) or overlaps.max() < TOUCHES:
+        return KINDS.index("background"), -1
+    own, other = np.where(same, overlaps, 0.0), np.where(same, 0.0, overlaps)
+    if TOUCHES <= own.max() < FITS:
+        return KINDS.index("place"), int(own.argmax())
+    if other.max() >= FITS:
+        return KINDS.index("class"), int(other.argmax())
+    if own.max() >= FITS:
+        return KINDS.index("twice"), int(own.argmax())
+    return KINDS.index("both"), int(other.argmax())
+
+
+def overlap(
+    boxes: npt.NDArray[np.floating], others: npt.NDArray[np.floating], *, of_first: bool = False
+) -> Floats:
+    """(N, M) IoU of (N, 4) and (M, 4) xyxy boxes; `of_first`, the share of the first that lies in
+    the second.
+    """
+    near = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    far = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    inner = np.clip(far - near, 0, None).prod(-1)
+    areas = [np.clip(b[:, 2:] - b[:, :2], 0, None).prod(-1) for b in (boxes, others)]
+    whole = areas[0][:, None] + (0 if of_first else areas[1][None] - inner)
+    result: Floats = inner / np.maximum(whole, 1e-9)
+    return result
+
+
+def curve_of(score: Floats, right: npt.NDArray[np.bool_], total: int) -> Curve:
+    """Precision and recall at each score, which come best first; empty with nothing to find."""
+    if not total:
+        return Curve(*(np.zeros(0) for _ in range(3)))
+    hits = right.cumsum()
+    return Curve(score, hits / np.arange(1, len(score) + 1), hits / total)
+
+
+def best_threshold(curve: Curve, default: float = 0.3) -> float:
+    """The score with the best F1: half-way between the last detection that should count and the
+    first that should not; `default` if nothing is right.
+    """
+    f1 = curve.f1
+    if not len(f1) or f1.max() == 0:
+        return default
+    last = int(f1.argmax())
+    below = curve.threshold[last + 1] if last + 1 < len(f1) else 0.0
+    return max(FLOOR, float(curve.threshold[last] + below) / 2)
+
+
+def at(curve: Curve, threshold: float) -> tuple[float, float, float]:
+    """Precision, recall and F1 of the detections above a threshold."""
+    count = int((curve.threshold > threshold).sum())
+    if not count:
+        return 0.0, 0.0, 0.0
+    row = count - 1
+    return float(curve.precision[row]), float(curve.recall[row]), float(curve.f1[row])
+
+
+def average_precision(score: Floats, right: npt.NDArray[np.bool_], total: int) -> float:
+    """AP at an IoU of 0.5 as COCO interpolates it, at 101 recalls; NaN with nothing to find."""
+    if not total:
+        return float("nan")
+    curve = curve_of(score, right, total)
+    if not len(score):
+        return 0.0
+    best = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    places = np.searchsorted(curve.recall, np.linspace(0, 1, 101), side="left")
+    return float(np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0).mean())
+
+
+def cost_of_errors(judged: Judged) -> dict[Kind, float]:
+    """AP50 that would be won if there were no errors of a kind, mean over the classes."""
+    before = _mean_precision(judged)
+    return {kind: _mean_precision(_without(judged, kind)) - before for kind in KINDS}
+
+
+def _mean_precision(judged: Judged) -> float:
+    each = [average_precision(*judged.of_class(row)) for row in range(judged.classes)]
+    there = [value for value in each if not np.isnan(value)]
+    return float(np.mean(there)) if there else 0.0
+
+
+def _without(judged: Judged, kind: Kind) -> Judged:
+    """The same if nothing had erred in a way: corrected where that finds a box, else left out."""
+    wrong = judged.kind == KINDS.index(kind)
+    outcome, label, found = judged.kind.copy(), judged.label.copy(), judged.found.copy()
+    if kind == "missed":
+        explained = np.isin(judged.kind, (KINDS.index("class"), KINDS.index("place")))
+        met = np.zeros(len(found), dtype=np.bool_)
+        met[judged.met[explained]] = True
+        kept = found | met
+        return replace(judged, truth_label=judged.truth_label[kept])
+    outcome[wrong] = IGNORED
+    if kind in ("class", "place"):
+        rows = np.flatnonzero(wrong)
+        for row in rows[np.argsort(-judged.score[rows], kind="stable")]:
+            if not found[judged.met[row]]:
+                found[judged.met[row]] = True
+                outcome[row], label[row] = RIGHT, judged.truth_label[judged.met[row]]
+    return replace(judged, kind=outcome, label=label)
+
+
+def confusions(judged: Judged, threshold: Sequence[float]) -> dict[tuple[int, int], int]:
+    """How often a box of one class was taken for another, (true row, said row) -> count.
+
+    Args:
+        judged: See there.
+        threshold: (K,) of each class; only detections above count.
+    """
+    limits = np.array([*threshold, 1.0])  # a label that is not known counts for nothing
+    shown = (judged.kind == KINDS.index("class")) & (judged.score > limits[judged.label])
+    pairs = np.stack([judged.truth_label[judged.met[shown]], judged.label[shown]], 1)
+    rows, counts = np.unique(pairs, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {(int(rows[i][0]), int(rows[i][1])): int(counts[i]) for i in order}
+
+
+def worst_photos(judged: Judged, threshold: Sequence[float], photos: int) -> list[tuple[int, int]]:
+    """Photo row and number of errors above the thresholds, most first; those without are left out.
+
+    An error is a detection that is not right, or a box that none is right about.
+
+    Args:
+        judged: See there.
+        threshold: (K,) of each class.
+        photos: How many photos there are.
+    """
+    limits = np.array([*threshold, 1.0])
+    shown = judged.score > limits[judged.label]
+    wrong = shown & (judged.kind >= 0)
+    hit = np.zeros(len(judged.found), dtype=np.bool_)
+    hit[judged.met[shown & (judged.kind == RIGHT)]] = True
+    errors = np.bincount(judged.photo[wrong], minlength=photos)
+    errors += np.bincount(judged.truth_photo[~hit], minlength=photos)
+    order = np.argsort(-errors, kind="stable")
+    return [(int(row), int(errors[row])) for row in order if errors[row]]

@@ -1,0 +1,43 @@
+"""The page of an evaluation for experts."""
+
+import json
+
+from glip.evaluation.config import TaskOptions
+from glip.evaluation.tasks import run_task
+
+
+def test_page_and_results_say_why(toy, tmp_path):
+    path, detector = toy
+    (boxes,) = detector.answers[0][:1]
+    detector.answers[0] = [boxes, ([60, 40, 80, 60], 0.8, 1)]  # nothing is there
+    detector.answers[2] = [(detector.answers[2][0][0], 0.7, 1)]  # the cat is called a dog
+    results = run_task(TaskOptions(), detector, [path], tmp_path / "out")
+    assert results["errors"]["background"]["count"] == 1
+    assert results["errors"]["class"]["count"] == 1
+    assert results["errors"]["missed"]["count"] == 1
+    assert set(results["thresholds"]) == {"cat", "dog"}
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+    page = (tmp_path / "out" / "report.html").read_text()
+    for text in (
+        "Precision and recall",
+        "F1 at each threshold",
+        '<td class="text">cat</td><td class="text">dog</td><td class="number">1</td>',
+        "0.png: found, 1 errors",
+        "2.png: found, 2 errors",
+    ):
+        assert text in page
+    assert "4.png" not in page  # nothing is wrong there
+    assert run_task(TaskOptions(), None, [path], tmp_path / "out") == results
+
+
+def test_photo_that_is_gone_and_no_page(toy, tmp_path):
+    path, detector = toy
+    detector.answers[1] = []
+    run_task(TaskOptions(), detector, [path], tmp_path / "out")
+    (path.parent / "1.png").write_bytes(b"no picture any more")
+    results = run_task(TaskOptions(), None, [path], tmp_path / "out")
+    assert "1.png is not a picture" in (tmp_path / "out" / "report.html").read_text()
+    assert results["errors"]["missed"]["count"] == 1
+    other = run_task(TaskOptions(report=False), detector, [path], tmp_path / "plain")
+    assert "errors" not in other
+    assert not (tmp_path / "plain" / "report.html").exists()
