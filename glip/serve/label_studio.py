@@ -155,7 +155,8 @@ class Backend:
                 detector = self._service.detector
                 threshold = labelling.threshold
                 options = PostprocessOptions(
-                    score=detector.lowest_threshold if threshold is None else threshold
+                    score=detector.lowest_threshold if threshold is None else threshold,
+                    exclusive=True,  # whoever labels wants one label for each thing
                 )
                 asks = [Ask(picture, prompt, detector, options, False) for picture in pictures]
                 seen = await self._service.answer(asks, deadline=request.state.deadline, gone=gone)

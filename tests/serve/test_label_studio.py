@@ -55,7 +55,12 @@ def test_the_sdks_three_questions(client: TestClient, served: Detector, photo: b
     assert first["score"] == min(one["score"] for one in first["result"]) > 0.1
     wanted = client.post(
         "/v1/detect",
-        json={"image": data_url(photo), "classes": ["cat", "dog", "Car"], "threshold": 0.1},
+        json={
+            "image": data_url(photo),
+            "classes": ["cat", "dog", "Car"],
+            "threshold": 0.1,
+            "exclusive": True,
+        },
     ).json()
     assert len(first["result"]) == len(wanted["detections"]) > 0
     labels = {"cat": "Animal", "dog": "Animal", "Car": "Car"}

@@ -67,7 +67,7 @@ BODIES: list[tuple[Any, int, str]] = [
     ({"image": B64, "classes": [""]}, 422, "empty"),
     ({"image": B64, "classes": "cat"}, 422, "classes"),
     ({"image": B64, "classes": [["cat"]]}, 422, "classes.0"),
-    ({"image": B64, "classes": ["cat"] * 301}, 413, "301 names"),
+    ({"image": B64, "classes": [f"cat {n}" for n in range(301)]}, 413, "301 names"),
     ({"image": B64, "classes": ["word " * 300]}, 422, "tokens"),
     ({"image": B64, "prompt": "x" * 20_001}, 413, "20,001 letters"),
     ({"image": B64, "prompts": ["cat", "dog"]}, 422, "2 prompts for 1 pictures"),

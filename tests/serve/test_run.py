@@ -118,14 +118,3 @@ def test_weights_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_addresses_for_browsers(host: str, url: str) -> None:
     assert url_of(host, 1) == url
-
-
-def test_without_the_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in [name for name in sys.modules if name.startswith(("glip.serve.", "uvicorn"))]:
-        if name != "glip.serve.options":
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert main(["serve", "--port", "0"]) == 2
-    assert "needs uvicorn" in capsys.readouterr().err
