@@ -54,7 +54,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from glip.boxes import to_edges
 from glip.checkpoint import Weights, read
-from glip.config import BackboneConfig, ModelConfig, PixelConfig
+from glip.config import BackboneConfig, ModelConfig, PixelConfig, PostprocessOptions
 from glip.data.augment import AugmentConfig, Scene, augment
 from glip.data.batch import Batch, Target
 from glip.data.loader import Sample, TrainingSet, training_loader
@@ -74,7 +74,7 @@ from glip.model.fpn import LEVEL_STRIDES
 from glip.model.presets import build
 from glip.model.text_encoder import Tokens
 from glip.pixels import resize
-from glip.postprocess import PostprocessOptions, rescale
+from glip.postprocess import rescale
 from glip.settings import from_dict
 from glip.structures import Detections
 from glip.text.mirror import mirror_name

@@ -26,6 +26,7 @@ import torch
 from latency import peak_memory
 from tqdm import tqdm
 
+from glip.config import PostprocessOptions
 from glip.data.formats.layout import DataSet
 from glip.data.labels import Label, Labelled
 from glip.detector import Detector, load
@@ -36,7 +37,6 @@ from glip.jobs.pipeline import Read, work_through
 from glip.labelling.export import write_data_set
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
-from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt
 
 COUNTS = (1_000, 10_000, 100_000)

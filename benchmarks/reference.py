@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from glip.boxes import clip_boxes, decode_boxes
-from glip.config import PixelConfig
+from glip.config import PixelConfig, PostprocessOptions
 from glip.model.anchors import cell_anchor
 from glip.model.dyhead import DeformableConv, DyHeadBlock
 from glip.model.fpn import FPN, LEVEL_STRIDES
@@ -40,7 +40,7 @@ from glip.model.ops.windows import MASKED
 from glip.model.swin import SwinStages
 from glip.model.text_encoder import TextEncoder, TextLayer, Tokens
 from glip.pixels import padded_hw, resize
-from glip.postprocess import Found, PostprocessOptions
+from glip.postprocess import Found
 
 TEXT_POSITIONS = 256
 LIMIT = 50_000.0  # of the clamps

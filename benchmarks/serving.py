@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from glip.config import PostprocessOptions
 from glip.detector import load
-from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt
 
 ROOT = Path(__file__).parents[1]

@@ -169,7 +169,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
         model,
         pixels,
         Tokens.pad([words.token_ids] * options.batch),
-        [words.token_map] * options.batch,
+        [torch.from_numpy(words.token_map)] * options.batch,
         targets,
         options.checkpoint,
     )

@@ -6,18 +6,26 @@ that a dark picture stays dark. Knows nothing about files, colours or transparen
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from glip.errors import ImageError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FLOAT_TOLERANCE = 1e-3
 """How far a float pixel may leave [0, 1]: rounding overshoots by less, a wrong unit by more."""
+
+
+def is_tensor(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor; where torch was never imported, nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def from_array(pixels: npt.NDArray[Any] | Tensor, limit: int) -> Image.Image:
@@ -30,7 +38,7 @@ def from_array(pixels: npt.NDArray[Any] | Tensor, limit: int) -> Image.Image:
     Raises:
         ImageError: another shape or type, values outside their range, too many pixels.
     """
-    array = _in_memory(pixels) if isinstance(pixels, Tensor) else pixels
+    array = _in_memory(pixels) if is_tensor(pixels) else pixels
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise _wrong_layout(array)
     height, width = array.shape[:2]
@@ -43,7 +51,7 @@ def from_array(pixels: npt.NDArray[Any] | Tensor, limit: int) -> Image.Image:
 
 def describe_pixels(pixels: npt.NDArray[Any] | Tensor) -> str:
     """An array or tensor in words, for messages."""
-    if isinstance(pixels, np.ndarray):
+    if not is_tensor(pixels):
         return f"array of shape {pixels.shape} and type {pixels.dtype}"
     shape = "nested shape" if pixels.is_nested else f"shape {tuple(pixels.shape)}"
     return f"tensor of {shape} and type {str(pixels.dtype).removeprefix('torch.')}"
@@ -83,9 +91,9 @@ def _in_memory(tensor: Tensor) -> npt.NDArray[Any]:
     elif tensor.ndim != 2:
         hint = _batch_hint(tensor.ndim, "C, H, W")
         raise ImageError(f"{name} is no picture: expected (H, W) or (3, H, W){hint}")
-    if tensor.is_meta or tensor.layout is not torch.strided:
+    if tensor.is_meta or str(tensor.layout) != "torch.strided":
         raise ImageError(f"{name} has no dense values; pass a strided tensor with data")
-    if tensor.dtype == torch.bfloat16:  # numpy has no such type
+    if str(tensor.dtype) == "torch.bfloat16":  # numpy has no such type
         tensor = tensor.float()
     try:
         return tensor.detach().cpu().resolve_neg().resolve_conj().numpy()

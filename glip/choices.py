@@ -16,12 +16,16 @@ DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 """The number format of a model."""
 Ensemble: TypeAlias = Literal["scores", "features"]
 """What is averaged over several wordings of a class."""
+ExportDType: TypeAlias = Literal["float32", "float16", "int8"]
+"""How an exported model stores its weights."""
 LabelFormat: TypeAlias = Literal["coco", "yolo", "voc", "odvg", "cvat", "labelstudio", "labelme"]
 """In which labels are written."""
 PictureMode: TypeAlias = Literal["none", "link", "copy"]
 """What becomes of the pictures in a data set that is written."""
 Preset: TypeAlias = Literal["web", "curated"]
 """Where captions come from."""
+Runtime: TypeAlias = Literal["onnx", "openvino"]
+"""What runs an exported model."""
 Split: TypeAlias = Literal["train", "val", "test"]
 """A part of a data set."""
 Task: TypeAlias = Literal["coco", "lvis", "flickr", "odinw", "custom"]

@@ -1,4 +1,5 @@
-"""The numbers of a model, as small dataclasses that a checkpoint carries with it.
+"""The numbers of a model, as small dataclasses that a checkpoint carries with it, and those of
+what becomes of its output.
 
 A config is read at the door (`glip/model/presets.py`, `glip/checkpoint.py`) and goes no further:
 the modules of the model take plain numbers.
@@ -9,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
 
+from glip.choices import Aggregate
 from glip.errors import ConfigError
 from glip.settings import within
 
@@ -134,3 +137,37 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, ready for JSON or YAML."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class PostprocessOptions:
+    """How outputs become detections; the defaults are the official test settings."""
+
+    probability: float = 0.05
+    """A phrase's probability at a region must exceed this before its centerness counts."""
+    score: float = 0.0
+    """Detections must score above this; 0 keeps whatever passed `probability`."""
+    nms: float = 0.6
+    """Of two boxes of one phrase that overlap by more than this IoU, the better one stays."""
+    candidates_per_level: int = 1000
+    max_detections: int = 100
+    aggregate: Aggregate = "mean"
+    """A phrase's probability from its tokens' probabilities."""
+    exclusive: bool = False
+    """Of what is left, boxes of different phrases suppress each other too: one phrase for each
+    thing. Not official, where a dog may be a "dog" and an "animal"."""
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "score", "nms"):
+            value: object = getattr(self, name)
+            shown = "threshold" if name == "score" else name  # as users of `predict` know it
+            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+                raise ConfigError(f"{shown} must lie between 0 and 1, got {value!r}")
+        for name in ("candidates_per_level", "max_detections"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or int(value) < 1:
+                raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
+        if self.aggregate not in get_args(Aggregate):
+            raise ConfigError(
+                f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}"
+            )

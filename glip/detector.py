@@ -13,20 +13,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
 from glip.choices import Aggregate, DType
-from glip.config import ModelConfig
-from glip.engine import Engine, Prepared, usable_device, usable_dtype
-from glip.errors import CheckpointError, ConfigError, ImageError, PromptError
+from glip.config import ModelConfig, PostprocessOptions
+from glip.errors import CheckpointError, ConfigError, ExportError, ImageError, PromptError
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.jobs.batches import in_order, through_model
-from glip.model.glip import GLIP, Pyramid
-from glip.model.presets import preset
-from glip.postprocess import Found, PostprocessOptions, relabelled
+from glip.runtime.engine import GraphEngine
+from glip.runtime.manifest import is_exported
+from glip.runtime.postprocess import Found, relabelled
 from glip.settings import within
 from glip.structures import Detections, GroundedPhrase
 from glip.task_prompt import TaskPrompt, read_prompt, rows_of
@@ -34,9 +33,19 @@ from glip.text.prompt import PhraseLike, Prompt, reads_as
 from glip.text.question import Question, question
 from glip.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:  # torch takes seconds to import, and exported models do without it
+    import torch
+
+    from glip.checkpoint import Weights
+    from glip.engine import Engine, Prepared
+    from glip.model.glip import GLIP
+    from glip.runtime.pictures import PreparedArray
+
 logger = logging.getLogger(__name__)
 
 PromptLike = Prompt | str | Sequence[str]
+AnyPrepared: TypeAlias = "Prepared | PreparedArray"
+"""A picture on its way through the model, as `Detector.prepare` makes it."""
 
 
 def load(
@@ -50,12 +59,15 @@ def load(
     """A detector, ready to predict.
 
     Args:
-        source: A weights file (ours or an official one), or the name of a model; by default the
-            small model that ships with the package. For a name, a local file is looked for first,
+        source: A weights file (ours or an official one), a folder that `glip export` wrote (which
+            runs without torch), or the name of a model; by default the small model that ships
+            with the package. For a name, a local file is looked for first,
             then the Hugging Face Hub (see `glip.checkpoint.find`).
         weights: The file to take for the named model instead; it must hold that architecture.
-        device: Such as "cpu" or "cuda:1"; by default a GPU if there is one.
-        dtype: Number format of the model, by name or as `torch.bfloat16`. Alignment, boxes and
+        device: Such as "cpu" or "cuda:1"; by default a GPU if there is one, and the CPU for an
+            exported model.
+        dtype: Number format of the model, by name or as `torch.bfloat16`; that of an exported model
+            was chosen when it was written. Alignment, boxes and
             scores stay in float32 in any case, and so does all of the model on a processor that is
             slow in bfloat16 (see `glip.engine.usable_dtype`).
         prompt: A learned prompt (NAME.prompt.safetensors) to answer, and nothing else: there is no
@@ -66,17 +78,23 @@ def load(
         DeviceError: The device is not on this machine.
         ConfigError: `dtype` is none of the three.
     """
-    target = usable_device(device)
-    number_format = usable_dtype(dtype, target)
-    task = None if prompt is None else read_prompt(prompt)
-    path = find(weights if weights is not None else source)
-    content = read(path)
-    if weights is not None and source is not None:
-        expected, got = preset(os.fspath(source)), content.config
-        if (expected.backbone, expected.head) != (got.backbone, got.head):
-            raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
-    with naming(path):
-        return Detector.from_weights(content, device=target, dtype=number_format, task=task)
+    exported = Path(weights if weights is not None else source or "")
+    if is_exported(exported):
+        return Detector(_exported(exported, device, prompt))
+    from glip.engine import load_engine
+
+    return Detector(load_engine(source, weights, device, dtype, prompt))
+
+
+def _exported(
+    folder: Path, device: str | torch.device | None, prompt: str | os.PathLike[str] | None
+) -> GraphEngine:
+    if prompt is not None:
+        raise CheckpointError(
+            f"{folder} is an exported model, whose words cannot be replaced; bake the prompt in: "
+            f"glip export --task {os.fspath(prompt)}"
+        )
+    return GraphEngine(folder, device="cpu" if device is None else str(device))
 
 
 @dataclass(frozen=True)
@@ -97,43 +115,23 @@ class Detector:
     a change of the model's weights make a new detector.
 
     Attributes:
-        model: In evaluation mode on `device`.
+        engine: The model side: of torch (`glip.engine`) or of an exported model
+            (`glip.runtime.engine`).
         config: What the model was built from.
         tokenizer: Of its text encoder.
         device: Where it runs.
-        dtype: Number format of its features.
+        dtype: Number format of its features; of an exported model, of its weights.
         task: The learned prompt that it answers, see `with_prompt`; None for a free choice of
             words.
     """
 
-    def __init__(
-        self,
-        model: GLIP,
-        config: ModelConfig,
-        tokenizer: Tokenizer,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        task: TaskPrompt | None = None,
-        fingerprint: str | None = None,
-        encode_image: Callable[[Tensor], Pyramid] | None = None,
-    ) -> None:
-        self.model = model.to(device).eval()
-        self.config = config
-        self.tokenizer = tokenizer
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.task = task
-        self._fingerprint = fingerprint
-        self._engine = Engine(
-            self.model,
-            config,
-            tokenizer,
-            device=self.device,
-            dtype=dtype,
-            task=task,
-            encode_image=encode_image,
-        )
+    def __init__(self, engine: Engine | GraphEngine) -> None:
+        self.engine = engine
+        self.config: ModelConfig = engine.config
+        self.tokenizer: Tokenizer = engine.tokenizer
+        self.task: TaskPrompt | None = engine.task
+        self.device = engine.device
+        self.dtype = engine.dtype
 
     @classmethod
     def from_weights(
@@ -148,31 +146,37 @@ class Detector:
 
         With a learned prompt there is no text encoder in it, see `load`.
         """
-        number_format = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
-        tokenizer = tokenizer_of(weights)
-        # Of the weights before they are rounded, so that it does not depend on the number format.
-        rounded = number_format != torch.float32
-        exact = fingerprint(weights.state) if rounded or task is not None else None
-        if task is not None and exact is not None:
-            width = weights.state["head.outputs.project.weight"].shape[1]
-            task.check(exact, width, weights.config.name)
-        model = assemble(weights, number_format, None if task is None else task.table())
-        return cls(
-            model,
-            weights.config,
-            tokenizer,
-            device=device,
-            dtype=number_format,
-            task=task,
-            fingerprint=exact,
-        )
+        from glip.engine import Engine
+
+        return cls(Engine.from_weights(weights, device=device, dtype=dtype, task=task))
+
+    @property
+    def torch_engine(self) -> Engine:
+        """The engine, of a detector that runs by torch: what training and tuning need.
+
+        Raises:
+            ExportError: The detector runs an exported model, of which only predictions can be had.
+        """
+        if isinstance(self.engine, GraphEngine):
+            raise ExportError(
+                f"{self.engine.folder} is an exported model, of which only predictions can be had; "
+                "load the weights that it was made from"
+            )
+        return self.engine
+
+    @property
+    def model(self) -> GLIP:
+        """In evaluation mode on `device`.
+
+        Raises:
+            ExportError: As of `torch_engine`.
+        """
+        return self.torch_engine.model
 
     @property
     def fingerprint(self) -> str:
         """What tells this model from others, for the prompts that are learned for it."""
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.model.state_dict())
-        return self._fingerprint
+        return self.engine.fingerprint
 
     def __repr__(self) -> str:
         """Model, device, number format, threshold and, with a learned prompt, its classes."""
@@ -199,20 +203,7 @@ class Detector:
             CheckpointError: No such file, or it was made for another model.
         """
         task = prompt if isinstance(prompt, TaskPrompt) else read_prompt(prompt)
-        head = self.model.head
-        task.check(self.fingerprint, head.outputs.project.in_features, self.config.name)
-        table = task.table().to(self.device, self.dtype)
-        model = GLIP(self.model.backbone, self.model.neck, table, head)
-        return Detector(
-            model,
-            self.config,
-            self.tokenizer,
-            device=self.device,
-            dtype=self.dtype,
-            task=task,
-            fingerprint=self.fingerprint,
-            encode_image=self._engine.encode_image,
-        )
+        return Detector(self.torch_engine.with_task(task))
 
     def predict(
         self,
@@ -303,7 +294,7 @@ class Detector:
             raise ConfigError(
                 f"a threshold for {strange[0]!r}, but names are {', '.join(found.prompt.names)}"
             )
-        limits = torch.tensor([said.get(name, self.lowest_threshold) for name in names])
+        limits = np.array([said.get(name, self.lowest_threshold) for name in names], np.float32)
         return found[found.scores > limits[found.phrase_ids]]
 
     def _answers(
@@ -344,7 +335,7 @@ class Detector:
         if self.task is None or not self.task.thresholds:
             return found
         rows = rows_of(found.prompt.names, self.task.names)
-        limits = torch.tensor([self.task.thresholds[row] for row in rows])
+        limits = np.array([self.task.thresholds[row] for row in rows], np.float32)
         return found[found.scores > limits[found.phrase_ids]]
 
     def ground(
@@ -412,11 +403,11 @@ class Detector:
         sources = expand_sources(images)
         each = self._one_for_each(prompts, len(sources))
         for prompt in set(each):
-            self._engine.passes_of(prompt)  # what cannot be used fails before any work is done
+            self.engine.passes.of(prompt)  # what cannot be used fails before any work is done
 
-        def ask(batch: Sequence[tuple[int, Prepared]]) -> list[Detections]:
+        def ask(batch: Sequence[tuple[int, AnyPrepared]]) -> list[Detections]:
             asked = [[each[index]] for index, _ in batch]
-            found = self._engine.detect([picture for _, picture in batch], asked, options)
+            found = self.engine.detect([picture for _, picture in batch], asked, options)
             return [own for (own,) in found]
 
         results = through_model(
@@ -431,7 +422,7 @@ class Detector:
             found = result.remember(sources[index]) if isinstance(result, Detections) else None
             yield Outcome(index, sources[index], found, error)
 
-    def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
+    def prepare(self, source: ImageLike, number: int = 0) -> AnyPrepared:
         """A picture decoded, resized and normalised: the part of the work that any thread can do.
 
         Args:
@@ -440,11 +431,11 @@ class Detector:
         Raises:
             ImageError: The picture cannot be used.
         """
-        return self._engine.prepare(load_image(source), number)
+        return self.engine.prepare(load_image(source), number)
 
     def detect(
         self,
-        pictures: Sequence[Prepared],
+        pictures: Sequence[AnyPrepared],
         prompts: Sequence[Sequence[Prompt]],
         *,
         options: PostprocessOptions | None = None,
@@ -465,7 +456,7 @@ class Detector:
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
         options = options or PostprocessOptions()
-        return self._engine.detect(pictures, prompts, options, batch_size=batch_size)
+        return self.engine.detect(pictures, prompts, options, batch_size=batch_size)
 
     def _one_for_each(
         self, prompts: PromptLike | Sequence[PromptLike] | None, count: int
@@ -490,19 +481,6 @@ class Detector:
         return self.task.prompt
 
 
-def tokenizer_of(weights: Weights) -> Tokenizer:
-    """The tokenizer that the text encoder of some weights was trained with.
-
-    Raises:
-        ConfigError: Its file cannot be read.
-    """
-    if weights.tokenizer_json is not None:
-        return Tokenizer.from_json(weights.tokenizer_json)
-    if weights.config.text.tokenizer == "bert-base-uncased":
-        return Tokenizer.bert_uncased()
-    return Tokenizer.from_file(weights.config.text.tokenizer)
-
-
 def _detections(outcome: Outcome) -> Detections:
     """What was found, or the error in its place."""
     if outcome.detections is None:
@@ -513,7 +491,7 @@ def _detections(outcome: Outcome) -> Detections:
 
 def _answered(found: Detections, asked: Question, options: PostprocessOptions) -> Detections:
     """Detections of all that was asked as those of the names that the user gave."""
-    labels = torch.tensor(asked.labels)
+    labels = np.array(asked.labels, np.int64)
     columns = Found(found.boxes, found.scores, found.phrase_ids)
     kept = relabelled(columns, labels, len(asked.prompt), options)
     return replace(

@@ -9,15 +9,14 @@ Letters: B pictures of a batch, T tokens, D text width.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 from PIL import Image
@@ -25,18 +24,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glip.boxes import to_edges
+from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
 from glip.choices import DType
-from glip.config import ModelConfig
+from glip.config import ModelConfig, PostprocessOptions
 from glip.data.transforms import normalised_batch, pad_batch, raw_pixels, to_pixels
-from glip.errors import ConfigError, DeviceError, NotFiniteError
+from glip.errors import CheckpointError, ConfigError, DeviceError, NotFiniteError
 from glip.model.glip import GLIP, Pyramid
 from glip.model.head import HeadOutput
+from glip.model.presets import preset
+from glip.model.prompt_table import PromptTable
 from glip.model.replayed import ReplayedGLIP
 from glip.model.text_encoder import Tokens, Words
+from glip.passes import Passes, keep
 from glip.pixels import padded_hw, resize
 from glip.postprocess import (
     Found,
-    PostprocessOptions,
     cap,
     merge,
     one_phrase_each,
@@ -47,18 +49,15 @@ from glip.postprocess import (
     without_negatives,
 )
 from glip.structures import Detections
-from glip.task_prompt import TaskPrompt
+from glip.task_prompt import TaskPrompt, read_prompt
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
 
-CACHED_TEXTS = 256  # of at most 256 tokens each: below 200 MB for BERT-base
 FORCE_DTYPE = "GLIP_FORCE_DTYPE"
 """The environment variable that keeps a number format which this processor is slow in."""
 CUDA_GRAPHS = "GLIP_CUDA_GRAPHS"
 """The environment variable that, set to 0, launches everything anew for each GPU prediction."""
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
 
 
@@ -120,6 +119,27 @@ def _cpu_has_bfloat16() -> bool:
     return any(name in flags for name in ("avx512_bf16", "amx_bf16", " bf16"))
 
 
+def load_engine(
+    source: str | os.PathLike[str] | None,
+    weights: str | os.PathLike[str] | None,
+    device: str | torch.device | None,
+    dtype: DType | torch.dtype,
+    prompt: str | os.PathLike[str] | None,
+) -> Engine:
+    """An engine for weights on disk; arguments and errors are those of `glip.load`."""
+    target = usable_device(device)
+    number_format = usable_dtype(dtype, target)
+    task = None if prompt is None else read_prompt(prompt)
+    path = find(weights if weights is not None else source)
+    content = read(path)
+    if weights is not None and source is not None:
+        expected, got = preset(os.fspath(source)), content.config
+        if (expected.backbone, expected.head) != (got.backbone, got.head):
+            raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
+    with naming(path):
+        return Engine.from_weights(content, device=target, dtype=number_format, task=task)
+
+
 class Prepared(NamedTuple):
     """One picture on its way through the model."""
 
@@ -148,12 +168,13 @@ class Engine:
     Any number of threads may use one engine at the same time.
 
     Args:
-        model: In evaluation mode on `device`.
+        model: It is put into evaluation mode.
         config: What the model was built from.
         tokenizer: Of its text encoder.
-        device: Where it runs.
+        device: Where it runs; the model moves there.
         dtype: Number format of its features.
         task: The learned prompt that it answers; None for a free choice of words.
+        fingerprint: Of the weights, if it is known, see `glip.checkpoint.fingerprint`.
         encode_image: In the place of `model.encode_image`, such as one that remembers
             (`glip.training.features`): (B, 3, H, W) to (B, C, H_l, W_l).
     """
@@ -164,22 +185,102 @@ class Engine:
         config: ModelConfig,
         tokenizer: Tokenizer,
         *,
-        device: torch.device,
-        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
         task: TaskPrompt | None = None,
+        fingerprint: str | None = None,
         encode_image: Callable[[Tensor], Pyramid] | None = None,
     ) -> None:
-        self.model = model
+        self.model = model.to(device).eval()
         self.config = config
         self.tokenizer = tokenizer
-        self.device = device
+        self.device = torch.device(device)
         self.dtype = dtype
         self.task = task
         self.encode_image = encode_image
-        graphs = device.type == "cuda" and os.environ.get(CUDA_GRAPHS) != "0"
-        self._runner = ReplayedGLIP(model) if graphs else model
+        graphs = self.device.type == "cuda" and os.environ.get(CUDA_GRAPHS) != "0"
+        self._runner = ReplayedGLIP(self.model) if graphs else self.model
+        self._fingerprint = fingerprint
         self._texts: dict[tuple[int, ...], Words] = {}
-        self._passes: dict[Prompt, tuple[PromptPass, ...]] = {}
+        self.passes = Passes(tokenizer, config.text.max_tokens, task)
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Weights,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: DType | torch.dtype = "float32",
+        task: TaskPrompt | None = None,
+    ) -> Engine:
+        """An engine for weights that were read already (`glip.checkpoint.read`).
+
+        Args:
+            weights: Their tensors become the model's where they need not change.
+            device: As of the constructor.
+            dtype: By name or torch's own.
+            task: A learned prompt; there is no text encoder in the model then.
+        Raises:
+            CheckpointError: The prompt was learned for other weights.
+        """
+        number_format = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+        # Of the weights before they are rounded, so that it does not depend on the number format.
+        rounded = number_format != torch.float32
+        exact = fingerprint(weights.state) if rounded or task is not None else None
+        table = None
+        if task is not None and exact is not None:
+            width = weights.state["head.outputs.project.weight"].shape[1]
+            task.check(exact, width, weights.config.name)
+            table = _table(task)
+        return cls(
+            assemble(weights, number_format, table),
+            weights.config,
+            tokenizer_of(weights),
+            device=device,
+            dtype=number_format,
+            task=task,
+            fingerprint=exact,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this model from others, for the prompts that are learned for it."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.model.state_dict())
+        return self._fingerprint
+
+    def with_task(self, task: TaskPrompt) -> Engine:
+        """An engine on the same weights with a learned prompt in the place of the text encoder.
+
+        Raises:
+            CheckpointError: It was learned for other weights.
+        """
+        head = self.model.head
+        task.check(self.fingerprint, head.outputs.project.in_features, self.config.name)
+        table = _table(task).to(self.device, self.dtype)
+        return Engine(
+            GLIP(self.model.backbone, self.model.neck, table, head),
+            self.config,
+            self.tokenizer,
+            device=self.device,
+            dtype=self.dtype,
+            task=task,
+            fingerprint=self.fingerprint,
+            encode_image=self.encode_image,
+        )
+
+    def with_encoder(self, encode_image: Callable[[Tensor], Pyramid] | None) -> Engine:
+        """The same model behind another way to its image features, with no text remembered."""
+        return Engine(
+            self.model,
+            self.config,
+            self.tokenizer,
+            device=self.device,
+            dtype=self.dtype,
+            task=self.task,
+            fingerprint=self._fingerprint,
+            encode_image=encode_image,
+        )
 
     def prepare(self, image: Image.Image, number: int = 0) -> Prepared:
         """An upright RGB picture resized and normalised: what any thread can do.
@@ -194,22 +295,6 @@ class Engine:
         else:
             pixels = to_pixels(resized, self.config.pixels)
         return Prepared(number, pixels, (image.height, image.width))
-
-    def passes_of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
-        """The prompt in pieces that fit the text encoder, remembered.
-
-        Raises:
-            PromptError: A phrase is longer than the encoder, or not one of the learned prompt.
-        """
-        known = self._passes.get(prompt)
-        if known is not None:
-            return known
-        if self.task is not None:
-            return _keep(self._passes, prompt, (self.task.answer(prompt),))
-        passes = prompt.passes(self.tokenizer, self.config.text.max_tokens)
-        if any(self.tokenizer.unknown_id in part.token_ids for part in passes):
-            passes = tuple(self._readable(prompt, passes))
-        return _keep(self._passes, prompt, passes)
 
     def detect(
         self,
@@ -230,7 +315,7 @@ class Engine:
             For each picture one `Detections` for each of its prompts, best first, in pixels of the
             original picture.
         Raises:
-            PromptError: See `passes_of`.
+            PromptError: See `glip.passes.Passes.of`.
             DeviceError: Too little memory, or numbers that overflow in float16.
             NotFiniteError: The model gives no numbers.
         """
@@ -257,7 +342,7 @@ class Engine:
     ) -> list[list[Detections]]:
         """Detections of pictures of one padded size, for each prompt of each."""
         passes = [
-            [(which, part) for which, prompt in enumerate(own) for part in self.passes_of(prompt)]
+            [(which, part) for which, prompt in enumerate(own) for part in self.passes.of(prompt)]
             for own in prompts
         ]
         found: list[list[list[Found]]] = [[[] for _ in own] for own in prompts]
@@ -307,7 +392,9 @@ class Engine:
             options: See `select_candidates`.
         """
         if self.device.type != "cpu":  # all is launched before anything is waited for
-            maps = [[part.token_map for part in own] for own in parts]
+            passes = {id(part): part for own in parts for part in own}
+            tensors = {key: torch.from_numpy(part.token_map) for key, part in passes.items()}
+            maps = [[tensors[id(part)] for part in own] for own in parts]  # one of each, shared
             waiting = [
                 select_on_device(output, own, options)
                 for output, own in zip(outputs, maps, strict=True)
@@ -322,7 +409,7 @@ class Engine:
             if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
                 raise self._not_finite()
             yield [
-                select_candidates(output, index, part.token_map, size_hw, options)
+                select_candidates(output, index, torch.from_numpy(part.token_map), size_hw, options)
                 for index, (part, size_hw) in enumerate(zip(own, sizes_hw, strict=True))
             ]
 
@@ -333,7 +420,7 @@ class Engine:
             known = self._texts.get(part.token_ids)
             if known is None:
                 tokens = Tokens.pad([part.token_ids], self.tokenizer.pad_id, self.device)
-                known = _keep(self._texts, part.token_ids, self.model.encode_text(tokens))
+                known = keep(self._texts, part.token_ids, self.model.encode_text(tokens))
             words.append(known)
         return words[0] if all(w is words[0] for w in words) else _stacked(words)
 
@@ -368,29 +455,6 @@ class Engine:
         if options.exclusive:
             found = one_phrase_each(found, options)
         return cap(found, options.max_detections)
-
-    def _readable(self, prompt: Prompt, passes: Sequence[PromptPass]) -> Iterator[PromptPass]:
-        """The passes without phrases that the text encoder cannot read, of which a warning tells.
-
-        All words that it does not know are one token, so what is found for them has nothing to do
-        with them: such a phrase finds nothing.
-        """
-        strange: list[str] = []
-        for part in passes:
-            ids = torch.tensor(part.token_ids)
-            readable = (part.token_map & (ids != self.tokenizer.unknown_id)).any(-1)
-            kept = readable.nonzero().flatten().tolist()
-            lost = (~readable).nonzero().flatten().tolist()
-            strange += [prompt.names[part.rows[row]] for row in lost]
-            if kept:
-                rows = tuple(part.rows[row] for row in kept)
-                yield replace(part, token_map=part.token_map[kept], rows=rows)
-        if strange:
-            logger.warning(
-                "the text encoder cannot read %s and finds nothing for that; use words of the "
-                "language it was trained on",
-                ", ".join(map(repr, strange[:5])),
-            )
 
     def _not_finite(self) -> NotFiniteError | DeviceError:
         """Why the model may have given NaN or infinity."""
@@ -437,10 +501,18 @@ def _stacked(words: Sequence[Words]) -> Words:
     return Words(torch.cat(states), torch.cat(masks))
 
 
-def _keep(cache: MutableMapping[Key, Value], key: Key, value: Value) -> Value:
-    """Remember a value, and forget the oldest ones beyond `CACHED_TEXTS`; any thread may."""
-    cache[key] = value
-    while len(cache) > CACHED_TEXTS:
-        with contextlib.suppress(StopIteration, RuntimeError):  # others forget at the same time
-            cache.pop(next(iter(cache)), None)
-    return value
+def tokenizer_of(weights: Weights) -> Tokenizer:
+    """The tokenizer that the text encoder of some weights was trained with.
+
+    Raises:
+        ConfigError: Its file cannot be read.
+    """
+    if weights.tokenizer_json is not None:
+        return Tokenizer.from_json(weights.tokenizer_json)
+    if weights.config.text.tokenizer == "bert-base-uncased":
+        return Tokenizer.bert_uncased()
+    return Tokenizer.from_file(weights.config.text.tokenizer)
+
+
+def _table(task: TaskPrompt) -> PromptTable:
+    return PromptTable.from_arrays(task.token_ids, task.states, task.offsets)

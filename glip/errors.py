@@ -40,3 +40,7 @@ class DataError(GlipError, ValueError):
 
 class StorageError(GlipError, OSError):
     """Results that cannot be kept: the disk is full, a folder is in use or cannot be written."""
+
+
+class ExportError(GlipError, RuntimeError):
+    """A model that cannot be written as graphs or run from them, or a package that this needs."""

@@ -20,37 +20,40 @@ from glob import glob
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
-from torch import Tensor
 
 from glip.arrays import (
     describe_pixels,
     eight_bits,
     from_array,
     from_unbounded,
+    is_tensor,
     too_many_pixels,
 )
 from glip.errors import ConfigError, ImageError
 from glip.files import RESULT_SUFFIX, whole_path
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 logger = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = (
-    str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[Any] | Tensor
+    "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | npt.NDArray[Any] | Tensor"
 )
 """One picture: a path or URL, the bytes of a file, an open file, a Pillow image, an array
 (H, W[, C]) or a tensor ([C,] H, W), as RGB."""
 
-ImageLikes: TypeAlias = ImageLike | Iterable[ImageLike | Iterable[ImageLike]]
+ImageLikes: TypeAlias = "ImageLike | Iterable[ImageLike | Iterable[ImageLike]]"
 """One picture, a folder, a pattern such as "photos/*.jpg", a 4-D batch, or an iterable of any of
 them."""
 
-SINGLE = (bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
-"""Types of one picture, besides paths and open files."""
+SINGLE = (bytes, bytearray, memoryview, Image.Image, np.ndarray)
+"""Types of one picture, besides paths, open files and tensors."""
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: as RGB it takes half a gibibyte. Pillow
@@ -124,7 +127,7 @@ def load_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
         return _read_file(source, limit)
     if isinstance(source, Image.Image):
         return _decode(source, describe(source), limit)
-    if isinstance(source, (np.ndarray, Tensor)):
+    if isinstance(source, np.ndarray) or is_tensor(source):
         picture = from_array(source, limit)
         return picture if picture.mode == "RGB" else _to_rgb(picture, describe(source))
     return _decode_bytes(_content(source), describe(source), limit)
@@ -300,7 +303,7 @@ def describe(source: object) -> str:
     if isinstance(source, Image.Image):
         file = os.fsdecode(getattr(source, "filename", "")) or "Pillow image"
         return f"{file} ({source.width}x{source.height}, mode {source.mode})"
-    if isinstance(source, (np.ndarray, Tensor)):
+    if isinstance(source, np.ndarray) or is_tensor(source):
         return describe_pixels(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"picture of {len(source):,} bytes"
@@ -508,9 +511,10 @@ def _expand(images: Any, depth: int) -> list[ImageLike]:
     """`expand_sources`, with `depth` more iterables allowed to open."""
     if isinstance(images, (str, os.PathLike)):
         return _paths(images)
-    if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4 and not _is_nested(images):
+    pixels = isinstance(images, np.ndarray) or is_tensor(images)
+    if pixels and images.ndim == 4 and not _is_nested(images):
         return list(images)
-    if isinstance(images, SINGLE) or _is_file(images):
+    if pixels or isinstance(images, SINGLE) or _is_file(images):
         return [images]
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
         raise ImageError(_unknown(images))
@@ -520,7 +524,7 @@ def _expand(images: Any, depth: int) -> list[ImageLike]:
 
 
 def _is_nested(images: object) -> bool:
-    return isinstance(images, Tensor) and images.is_nested
+    return is_tensor(images) and images.is_nested
 
 
 def _paths(path: str | os.PathLike[str]) -> list[ImageLike]:

@@ -13,15 +13,17 @@ import html
 import importlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from PIL import Image
-from torch import Tensor
 
 from glip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHOWN_SIDE = 800  # pixels of the longer side of a picture in a notebook
 SHOWN_ROWS = 20
@@ -30,9 +32,9 @@ SHOWN_ROWS = 20
 class Columns(NamedTuple):
     """What detections are made of, without their prompt."""
 
-    boxes: Tensor
+    boxes: npt.NDArray[np.float32]
     """(N, 4) float32 xyxy, pixels, far edges exclusive."""
-    scores: Tensor
+    scores: npt.NDArray[np.float32]
     """(N,) float32."""
     names: list[str]
     """N names."""
@@ -44,15 +46,15 @@ class Found(Protocol):
     """The columns of detections."""
 
     @property
-    def boxes(self) -> Tensor:
+    def boxes(self) -> npt.NDArray[np.float32]:
         """(N, 4) xyxy, pixels."""
 
     @property
-    def scores(self) -> Tensor:
+    def scores(self) -> npt.NDArray[np.float32]:
         """(N,) in [0, 1]."""
 
     @property
-    def phrase_ids(self) -> Tensor:
+    def phrase_ids(self) -> npt.NDArray[np.int64]:
         """(N,) row of the prompt."""
 
     @property
@@ -128,17 +130,17 @@ def data_frame(found: Found) -> Any:
     Raises:
         ConfigError: pandas is not installed.
     """
-    x1, y1, x2, y2 = found.boxes.cpu().numpy().T.reshape(4, -1)
-    columns = {"phrase": list(found.phrases), "score": found.scores.cpu().numpy()}
+    x1, y1, x2, y2 = found.boxes.T.reshape(4, -1)
+    columns = {"phrase": list(found.phrases), "score": found.scores}
     return _package("pandas").DataFrame({**columns, "x1": x1, "y1": y1, "x2": x2, "y2": y2})
 
 
 def to_supervision(found: Found) -> Any:
     """A `supervision.Detections` with the phrases as `data["class_name"]`."""
     return _package("supervision").Detections(
-        xyxy=found.boxes.cpu().numpy(),
-        confidence=found.scores.cpu().numpy(),
-        class_id=found.phrase_ids.cpu().numpy(),
+        xyxy=found.boxes,
+        confidence=found.scores,
+        class_id=found.phrase_ids,
         data={"class_name": np.array(found.phrases, dtype=str)},
     )
 
@@ -168,10 +170,22 @@ def to_detectron2(found: Found) -> Any:
     """An `Instances` of detectron2 with `pred_boxes`, `scores` and `pred_classes`."""
     structures = _package("detectron2.structures", install="detectron2")
     instances = structures.Instances(found.image_hw)
-    instances.pred_boxes = structures.Boxes(found.boxes)
-    instances.scores = found.scores
-    instances.pred_classes = found.phrase_ids
+    columns = tensors(found)
+    instances.pred_boxes = structures.Boxes(columns["boxes"])
+    instances.scores = columns["scores"]
+    instances.pred_classes = columns["labels"]
     return instances
+
+
+def tensors(found: Found) -> dict[str, Tensor]:
+    """(N, 4) boxes, (N,) scores and (N,) labels, row of the prompt, for libraries on torch."""
+    import torch
+
+    return {
+        "boxes": torch.tensor(found.boxes),
+        "scores": torch.tensor(found.scores),
+        "labels": torch.tensor(found.phrase_ids),
+    }
 
 
 def columns_of(
@@ -209,9 +223,9 @@ def columns_of(
 def _columns(
     boxes: Any, scores: Any, names: Sequence[Any], image_hw: tuple[int, int] | None
 ) -> Columns:
-    corners = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    given = torch.ones(len(corners)) if scores is None else torch.as_tensor(scores)
-    return Columns(corners, given.float(), [str(name) for name in names], image_hw)
+    corners = _array(boxes).reshape(-1, 4)
+    given = np.ones(len(corners), np.float32) if scores is None else _array(scores)
+    return Columns(corners, given, [str(name) for name in names], image_hw)
 
 
 def _from_shares(entries: Sequence[Any], image_hw: tuple[int, int] | None) -> Columns:
@@ -219,11 +233,16 @@ def _from_shares(entries: Sequence[Any], image_hw: tuple[int, int] | None) -> Co
     if image_hw is None:
         raise ConfigError("say image_hw=(height, width): these boxes are shares of the picture")
     height, width = image_hw
-    shares = torch.tensor([list(e.bounding_box) for e in entries]).reshape(-1, 4)
+    shares = np.array([list(e.bounding_box) for e in entries], np.float32).reshape(-1, 4)
     near, size = shares[:, :2], shares[:, 2:]
-    boxes = torch.cat([near, near + size], 1) * torch.tensor([width, height, width, height])
+    boxes = np.concatenate([near, near + size], 1) * np.array([width, height, width, height])
     scores = [1.0 if entry.confidence is None else entry.confidence for entry in entries]
     return _columns(boxes, scores, [entry.label for entry in entries], image_hw)
+
+
+def _array(values: Any) -> npt.NDArray[np.float32]:
+    """Of an array, a list, or a tensor on any device."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float32)
 
 
 def _named(labels: Any, names: Sequence[str] | None) -> list[str]:

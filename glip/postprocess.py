@@ -6,52 +6,15 @@ One matrix product turns token probabilities into phrase scores; there is no loo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from glip.boxes import clip_boxes, decode_boxes, iou_matrix, nms_per_label
 from glip.choices import Aggregate
-from glip.errors import ConfigError
+from glip.config import PostprocessOptions
 from glip.model.head import HeadOutput
-from glip.text.prompt import first_token, mean_weights
-
-
-@dataclass(frozen=True)
-class PostprocessOptions:
-    """How outputs become detections; the defaults are the official test settings."""
-
-    probability: float = 0.05
-    """A phrase's probability at a region must exceed this before its centerness counts."""
-    score: float = 0.0
-    """Detections must score above this; 0 keeps whatever passed `probability`."""
-    nms: float = 0.6
-    """Of two boxes of one phrase that overlap by more than this IoU, the better one stays."""
-    candidates_per_level: int = 1000
-    max_detections: int = 100
-    aggregate: Aggregate = "mean"
-    """A phrase's probability from its tokens' probabilities."""
-    exclusive: bool = False
-    """Of what is left, boxes of different phrases suppress each other too: one phrase for each
-    thing. Not official, where a dog may be a "dog" and an "animal"."""
-
-    def __post_init__(self) -> None:
-        for name in ("probability", "score", "nms"):
-            value: object = getattr(self, name)
-            shown = "threshold" if name == "score" else name  # as users of `predict` know it
-            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-                raise ConfigError(f"{shown} must lie between 0 and 1, got {value!r}")
-        for name in ("candidates_per_level", "max_detections"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or int(value) < 1:
-                raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
-        if self.aggregate not in get_args(Aggregate):
-            raise ConfigError(
-                f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}"
-            )
 
 
 class Found(NamedTuple):
@@ -63,6 +26,28 @@ class Found(NamedTuple):
     """(N,) float32."""
     labels: Tensor
     """(N,) int64, row of the token map."""
+
+
+def mean_weights(token_map: Tensor) -> Tensor:
+    """Weights that average the tokens of each phrase, as the official code does.
+
+    Args:
+        token_map: (..., P, T) bool.
+    Returns:
+        (..., P, T) float32; rows sum to one, a row without tokens (padding) stays zero.
+    """
+    return token_map.float() / token_map.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def first_token(token_map: Tensor) -> Tensor:
+    """Weights that pick the first token of each phrase.
+
+    Args:
+        token_map: (..., P, T) bool.
+    Returns:
+        (..., P, T) float32, one-hot; a row without tokens (padding) stays zero.
+    """
+    return (token_map & (token_map.cumsum(dim=-1) == 1)).float()
 
 
 def phrase_probabilities(
@@ -257,27 +242,6 @@ def one_phrase_each(found: Found, options: PostprocessOptions) -> Found:
     """Of boxes that overlap by more than `options.nms`, whatever their phrases, the best stays."""
     kept = nms_per_label(found.boxes, found.scores, torch.zeros_like(found.labels), options.nms)
     return Found(*(part[kept] for part in found))
-
-
-def relabelled(found: Found, labels: Tensor, phrases: int, options: PostprocessOptions) -> Found:
-    """Detections of wordings and negatives as those of the names they stand for.
-
-    Args:
-        found: Detections of everything that was asked, uncapped, best first; far edges exclusive.
-        labels: (Q,) int64, of each phrase that was asked the row of its name, from `phrases` on a
-            negative.
-        phrases: How many names there are.
-        options: `nms` between the wordings of a name, and between names and negatives.
-    """
-    # Overlaps count the last pixel in, as everywhere.
-    inner = Found(found.boxes - found.boxes.new_tensor([0, 0, 1, 1]), found.scores, found.labels)
-    inner = inner._replace(labels=labels[found.labels])
-    kept = nms_per_label(inner.boxes, inner.scores, inner.labels, options.nms)
-    inner = without_negatives(Found(*(part[kept] for part in inner)), phrases, options.nms)
-    if options.exclusive:
-        inner = one_phrase_each(inner, options)
-    inner = cap(inner, options.max_detections)
-    return inner._replace(boxes=inner.boxes + inner.boxes.new_tensor([0, 0, 1, 1]))
 
 
 def rescale(boxes: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:

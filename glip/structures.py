@@ -14,19 +14,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from glip.errors import ConfigError, ImageError
 from glip.images import ImageLike, load_image, save_image
 from glip.text.prompt import Prompt, reads_as
 
-Index: TypeAlias = str | int | slice | Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[bool]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Index: TypeAlias = str | int | slice | npt.NDArray[Any] | Sequence[int] | Sequence[bool]
 """What selects detections: a name, a row, a slice, rows in any order, or a truth value for each."""
 
 
@@ -51,23 +52,27 @@ class Detections:
             that the prompt does not have.
     """
 
-    boxes: Tensor
-    scores: Tensor
-    phrase_ids: Tensor
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    phrase_ids: npt.NDArray[np.int64]
     prompt: Prompt
     image_hw: tuple[int, int]
     source: Any = field(default=None)
 
     def __post_init__(self) -> None:
-        count = len(self.boxes) if isinstance(self.boxes, Tensor) and self.boxes.ndim else 0
-        for name, values, shape, dtype in (
-            ("boxes", self.boxes, (count, 4), torch.float32),
-            ("scores", self.scores, (count,), torch.float32),
-            ("phrase_ids", self.phrase_ids, (count,), torch.int64),
+        count = len(self.boxes) if getattr(self.boxes, "ndim", 0) else 0
+        for name, shape, dtype in (
+            ("boxes", (count, 4), np.float32),
+            ("scores", (count,), np.float32),
+            ("phrase_ids", (count,), np.int64),
         ):
-            if not isinstance(values, Tensor) or values.shape != shape or values.dtype != dtype:
+            values: Any = getattr(self, name)
+            if hasattr(values, "detach"):  # a tensor of torch, on any device
+                values = values.detach().cpu().numpy()
+                object.__setattr__(self, name, values)
+            if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != dtype:
                 raise _wrong_kind(name, values, shape, dtype)
-            if not values.isfinite().all():
+            if not np.isfinite(values).all():
                 raise _not_finite(name, values)
         if len(self.image_hw) != 2 or min(self.image_hw) < 1:
             raise ConfigError(f"image_hw must be (height, width) in pixels, got {self.image_hw}")
@@ -75,18 +80,12 @@ class Detections:
             raise _no_phrase(self.phrase_ids, len(self.prompt.phrases))
 
     @classmethod
-    def empty(
-        cls,
-        prompt: Prompt,
-        image_hw: tuple[int, int],
-        *,
-        device: torch.device | str | None = None,
-    ) -> Detections:
+    def empty(cls, prompt: Prompt, image_hw: tuple[int, int]) -> Detections:
         """Nothing found."""
         return cls(
-            boxes=torch.zeros(0, 4, device=device),
-            scores=torch.zeros(0, device=device),
-            phrase_ids=torch.zeros(0, dtype=torch.int64, device=device),
+            boxes=np.zeros((0, 4), np.float32),
+            scores=np.zeros(0, np.float32),
+            phrase_ids=np.zeros(0, np.int64),
             prompt=prompt,
             image_hw=image_hw,
         )
@@ -113,12 +112,12 @@ class Detections:
         """
         if isinstance(index, str):
             return self[self._of_name(index)]
-        rows = _rows(index, len(self)).to(self.boxes.device)
+        rows = _rows(index, len(self))
         return replace(
             self, boxes=self.boxes[rows], scores=self.scores[rows], phrase_ids=self.phrase_ids[rows]
         )
 
-    def _of_name(self, name: str) -> Tensor:
+    def _of_name(self, name: str) -> npt.NDArray[np.bool_]:
         """(N,) bool, which detections answer a name."""
         rows = [row for row, own in enumerate(self.prompt.names) if own == name]
         rows = rows or [
@@ -126,7 +125,7 @@ class Detections:
         ]
         if not rows:
             raise KeyError(f"{name!r} was not looked for, but {', '.join(self.prompt.names[:20])}")
-        return torch.isin(self.phrase_ids, torch.tensor(rows, device=self.phrase_ids.device))
+        return np.isin(self.phrase_ids, rows)
 
     def __iter__(self) -> Iterator[Detections]:
         return (self[row] for row in range(len(self)))
@@ -145,16 +144,7 @@ class Detections:
         """The k best, best first; all of them if there are fewer. Equal scores keep their order."""
         if k < 0:
             raise ConfigError(f"top(k) needs k of 0 or more, got {k}")
-        return self[self.scores.argsort(descending=True, stable=True)[:k]]
-
-    def to(self, device: torch.device | str) -> Detections:
-        """The same detections with their tensors on another device."""
-        return replace(
-            self,
-            boxes=self.boxes.to(device),
-            scores=self.scores.to(device),
-            phrase_ids=self.phrase_ids.to(device),
-        )
+        return self[np.argsort(-self.scores, kind="stable")[:k]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, ready for `json.dump`.
@@ -231,11 +221,11 @@ class Detections:
                 kinds.index((own, entry["phrase"]))
                 for own, entry in zip(spans, entries, strict=True)
             ]
-            boxes = torch.tensor([entry["box"] for entry in entries], dtype=torch.float32)
-            scores = torch.tensor([entry["score"] for entry in entries], dtype=torch.float32)
+            boxes = np.array([entry["box"] for entry in entries], np.float32)
+            scores = np.array([entry["score"] for entry in entries], np.float32)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"this is not what to_dict writes: {error!r}") from error
-        return cls(boxes, scores, torch.tensor(rows), prompt, image_hw)
+        return cls(boxes, scores, np.array(rows, np.int64), prompt, image_hw)
 
     @classmethod
     def from_any(
@@ -262,9 +252,9 @@ class Detections:
         if found.image_hw is None:
             raise ConfigError("say image_hw=(height, width) of the picture in pixels")
         listed = list(names if names is not None else dict.fromkeys(found.names)) or ["nothing"]
-        rows = torch.tensor([listed.index(name) for name in found.names], dtype=torch.int64)
+        rows = np.array([listed.index(name) for name in found.names], np.int64)
         prompt = Prompt.from_classes(listed)
-        return cls(found.boxes.cpu(), found.scores.cpu(), rows, prompt, found.image_hw)
+        return cls(found.boxes, found.scores, rows, prompt, found.image_hw)
 
     def to_json(self) -> str:
         """`to_dict` as text."""
@@ -300,16 +290,15 @@ class Detections:
 
     def to_torchvision(self) -> dict[str, Tensor]:
         """As torchvision's detectors give them: (N, 4) boxes, (N,) labels from 0, (N,) scores."""
-        return {"boxes": self.boxes, "labels": self.phrase_ids, "scores": self.scores}
+        from glip.interchange import tensors
+
+        return tensors(self)
 
     def to_transformers(self) -> dict[str, Any]:
         """As `post_process_grounded_object_detection` of transformers' processors gives them."""
-        return {
-            "boxes": self.boxes,
-            "scores": self.scores,
-            "labels": self.phrase_ids,
-            "text_labels": self.phrases,
-        }
+        from glip.interchange import tensors
+
+        return {**tensors(self), "text_labels": self.phrases}
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections` with the phrases as `data["class_name"]`.
@@ -364,11 +353,11 @@ class Detections:
         Raises:
             KeyError: a name that was not looked for.
         """
-        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).clamp(min=0).prod(-1)  # (N,)
+        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).clip(min=0).prod(-1)  # (N,)
         fits = (self.scores >= min_score) & (areas >= min_area) & (areas <= max_area)
         if names is not None:
             wanted = [self._of_name(name) for name in names]
-            fits = fits & (torch.stack(wanted).any(0) if wanted else torch.zeros_like(fits))
+            fits = (fits & np.any(wanted, axis=0)) if wanted else np.zeros_like(fits)
         return self[fits]
 
     def remember(self, picture: object) -> Detections:
@@ -484,12 +473,12 @@ class GroundedPhrase:
     """What was found of it, best first; nothing is a legal answer."""
 
     @property
-    def boxes(self) -> Tensor:
+    def boxes(self) -> npt.NDArray[np.float32]:
         """(N, 4) float32 xyxy, pixels of the original picture."""
         return self.detections.boxes
 
     @property
-    def scores(self) -> Tensor:
+    def scores(self) -> npt.NDArray[np.float32]:
         """(N,) float32, in [0, 1]."""
         return self.detections.scores
 
@@ -498,44 +487,44 @@ class GroundedPhrase:
 
 
 def _wrong_kind(
-    name: str, values: object, shape: tuple[int, ...], dtype: torch.dtype
+    name: str, values: object, shape: tuple[int, ...], dtype: type[np.generic]
 ) -> ConfigError:
     """What a column is, and what it should be."""
-    wanted = f"{name} must be a {dtype} tensor of shape {shape}".replace("torch.", "")
-    if not isinstance(values, Tensor):
+    wanted = f"{name} must be a {dtype.__name__} array of shape {shape}"
+    if not isinstance(values, np.ndarray):
         return ConfigError(f"{wanted}, got {type(values).__name__}")
-    if tuple(values.shape) != shape:
-        return ConfigError(f"{wanted}, got shape {tuple(values.shape)}")
-    return ConfigError(f"{wanted}, got {values.dtype}; convert it with .to({dtype})")
+    if values.shape != shape:
+        return ConfigError(f"{wanted}, got shape {values.shape}")
+    return ConfigError(f"{wanted}, got {values.dtype}; convert it with .astype")
 
 
-def _not_finite(name: str, values: Tensor) -> ConfigError:
+def _not_finite(name: str, values: npt.NDArray[Any]) -> ConfigError:
     """Which row of a column is no number."""
-    row = int((~values.isfinite()).nonzero()[0, 0])
+    row = int(np.argwhere(~np.isfinite(values))[0, 0])
     return ConfigError(f"{name} must be finite, row {row} is {values[row].tolist()}")
 
 
-def _no_phrase(phrase_ids: Tensor, phrases: int) -> ConfigError:
+def _no_phrase(phrase_ids: npt.NDArray[np.int64], phrases: int) -> ConfigError:
     """Which detection answers a phrase that there is not."""
-    row = int(((phrase_ids < 0) | (phrase_ids >= phrases)).nonzero()[0])
+    row = int(((phrase_ids < 0) | (phrase_ids >= phrases)).argmax())
     return ConfigError(
         f"phrase_ids[{row}] is {int(phrase_ids[row])}, "
         f"but the prompt has {phrases} phrases, counted from 0"
     )
 
 
-def _rows(index: Index, count: int) -> Tensor:
+def _rows(index: Index, count: int) -> npt.NDArray[np.int64]:
     """Any index into `count` rows -> the rows it means, (K,) int64."""
     rows = np.arange(count, dtype=np.int64)
     if isinstance(index, slice):
-        return torch.tensor(rows[index].copy())  # torch takes no negative strides
-    picked = np.asarray(index.tolist() if isinstance(index, Tensor) else index)
+        return rows[index]
+    picked = np.asarray(index.tolist() if hasattr(index, "tolist") else index)
     if picked.size == 0:  # an empty list is a list of no rows, though numpy takes it for floats
-        return torch.zeros(0, dtype=torch.int64)
+        return rows[:0]
     if picked.dtype.kind == "b":
         if picked.shape != rows.shape:
             raise IndexError(f"mask of shape {picked.shape} cannot select among {count} detections")
-        return torch.tensor(rows[picked])
+        return rows[picked]
     if picked.dtype.kind not in "iu" or picked.ndim > 1:
         raise IndexError(
             "detections are selected by a row, a list of rows, a slice or a mask, "
@@ -545,4 +534,4 @@ def _rows(index: Index, count: int) -> Tensor:
     outside = picked[(picked < -count) | (picked >= count)]
     if outside.size:
         raise IndexError(f"row {outside[0]} does not exist among {count} detections")
-    return torch.tensor(picked % count)
+    return picked % count

@@ -17,14 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.numpy import save_file
 
 from glip.errors import CheckpointError, PromptError
 from glip.files import whole_path
-from glip.model.prompt_table import PromptTable
 from glip.text.prompt import Prompt, PromptPass, reads_as
 
 SUFFIX = ".prompt.safetensors"
@@ -44,11 +43,11 @@ class TaskPrompt:
     """The text, and its phrases: the classes, whose names users see."""
     token_ids: tuple[int, ...]
     """T tokens of the text, or any ids that name the rows of a table that is no text."""
-    token_map: Tensor
+    token_map: npt.NDArray[np.bool_]
     """(P, T) bool, the rows of each class."""
-    states: Tensor
+    states: npt.NDArray[np.float32]
     """(T, D) float32, behind the text encoder."""
-    offsets: Tensor
+    offsets: npt.NDArray[np.float32]
     """(T, D) float32, learned; zeros if nothing was."""
     base: str
     """Name of the base model, for messages."""
@@ -56,7 +55,7 @@ class TaskPrompt:
     """Of the base model, see `glip.checkpoint.fingerprint`."""
     thresholds: tuple[float, ...] = ()
     """Of each class the score that detections should exceed; empty if none were fitted."""
-    negatives: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
+    negatives: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     """(M, T) bool, the rows of phrases that are looked for and not reported: what they explain
     better than a class is no detection of it."""
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +76,7 @@ class TaskPrompt:
                 raise CheckpointError(
                     f"{name} of the prompt is {tuple(getattr(self, name).shape)}, expected {shape}"
                 )
-        if not (self.states.isfinite().all() and self.offsets.isfinite().all()):
+        if not (np.isfinite(self.states).all() and np.isfinite(self.offsets).all()):
             raise CheckpointError("states or offsets of the prompt are no numbers")
         if any(not 0 <= value <= 1 for value in self.thresholds):
             raise CheckpointError(f"thresholds lie between 0 and 1, got {self.thresholds}")
@@ -91,13 +90,9 @@ class TaskPrompt:
         """The classes."""
         return self.prompt.names
 
-    def table(self) -> PromptTable:
-        """The language side of a model that knows this task."""
-        return PromptTable(torch.tensor(self.token_ids), self.states.clone(), self.offsets)
-
-    def learned(self, offsets: Tensor) -> TaskPrompt:
-        """The same with other offsets."""
-        return replace(self, offsets=offsets.detach().to("cpu", torch.float32).clone())
+    def learned(self, offsets: npt.NDArray[np.float32]) -> TaskPrompt:
+        """The same with other offsets, (T, D)."""
+        return replace(self, offsets=offsets.astype(np.float32))
 
     def answer(self, prompt: Prompt) -> PromptPass:
         """The pass that answers a prompt: its phrases by name, in its order, then the negatives.
@@ -108,7 +103,7 @@ class TaskPrompt:
             PromptError: It asks for something that the task does not have, or twice for one class.
         """
         rows = rows_of(prompt.names, self.names)
-        looked_for = torch.cat([self.token_map[rows], self.negatives])
+        looked_for = np.concatenate([self.token_map[rows], self.negatives])
         return PromptPass(
             self.prompt.text, self.token_ids, looked_for, tuple(range(len(looked_for)))
         )
@@ -178,10 +173,10 @@ def save_prompt(path: str | os.PathLike[str], task: TaskPrompt) -> None:
         "notes": dict(task.notes),
     }
     tensors = {
-        "token_map": task.token_map.to(torch.uint8).contiguous(),
-        "negatives": task.negatives.to(torch.uint8).contiguous(),
-        "states": task.states.float().contiguous().clone(),
-        "offsets": task.offsets.float().contiguous().clone(),
+        "token_map": task.token_map.astype(np.uint8),
+        "negatives": task.negatives.astype(np.uint8),
+        "states": np.ascontiguousarray(task.states, np.float32),
+        "offsets": np.ascontiguousarray(task.offsets, np.float32),
     }
     try:
         with whole_path(path) as unfinished:
@@ -202,7 +197,7 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
     if path.exists() and not path.is_file():  # a pipe would be waited for without end
         raise CheckpointError(f"{path} is no regular file, and so no learned prompt")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if METADATA not in metadata:
                 raise CheckpointError(
@@ -224,13 +219,13 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         return TaskPrompt(
             Prompt(header["text"], phrases, tuple(header["names"])),
             tuple(int(number) for number in header["token_ids"]),
-            tensors["token_map"].bool(),
-            tensors["states"].float(),
-            tensors["offsets"].float(),
+            tensors["token_map"].astype(np.bool_),
+            tensors["states"].astype(np.float32),
+            tensors["offsets"].astype(np.float32),
             str(header["base"]),
             str(header["fingerprint"]),
             tuple(float(value) for value in header["thresholds"]),
-            tensors["negatives"].bool(),
+            tensors["negatives"].astype(np.bool_),
             header["notes"],
         )
     except CheckpointError as error:

@@ -25,6 +25,7 @@ from glip.checkpoint import Weights, save
 from glip.config import ModelConfig
 from glip.convert import to_official
 from glip.detector import Detector
+from glip.engine import Engine
 from glip.model.glip import GLIP
 from glip.model.presets import build
 from glip.text.tokenizer import Tokenizer
@@ -89,7 +90,7 @@ def make_tiny_model(tiny_config: ModelConfig) -> Callable[[], GLIP]:
 @pytest.fixture(scope="session")
 def tiny_detector(make_tiny_model: Callable[[], GLIP], tiny_config: ModelConfig) -> Detector:
     """A detector that finds something; shared by all tests, so do not change its weights."""
-    return Detector(make_tiny_model(), tiny_config, Tokenizer.bert_uncased())
+    return Detector(Engine(make_tiny_model(), tiny_config, Tokenizer.bert_uncased()))
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glip import engine
+from glip import engine, passes
+from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Engine, usable_dtype
 from glip.model.glip import Pyramid
 from glip.model.text_encoder import Tokens, Words
-from glip.postprocess import PostprocessOptions
 from glip.text.prompt import Prompt
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -79,7 +79,7 @@ def test_words_that_the_text_encoder_cannot_read_find_nothing(
 def test_texts_are_encoded_once_and_the_oldest_forgotten(
     tiny_engine: Engine, make_picture: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "CACHED_TEXTS", 2)
+    monkeypatch.setattr(passes, "CACHED_TEXTS", 2)
     read: list[int] = []
     encode = tiny_engine.model.encode_text
 
@@ -97,7 +97,7 @@ def test_texts_are_encoded_once_and_the_oldest_forgotten(
 def test_threads_that_share_an_engine_find_what_each_finds_alone(
     tiny_engine: Engine, make_picture: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "CACHED_TEXTS", 2)  # so that they forget each other's texts
+    monkeypatch.setattr(passes, "CACHED_TEXTS", 2)  # so that they forget each other's texts
     options = PostprocessOptions(score=0.4)
     picture = tiny_engine.prepare(make_picture())
 

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from glip.config import PostprocessOptions
 from glip.errors import ConfigError
 from glip.model.head import HeadOutput
 from glip.postprocess import (
     Found,
-    PostprocessOptions,
     cap,
+    first_token,
+    mean_weights,
     merge,
     phrase_probabilities,
     rescale,
@@ -217,3 +219,11 @@ def test_output_that_is_not_finite_is_told_apart() -> None:
     output.deltas[0, 0, 0] = float("nan")
     selection = select_on_device(output, [phrases((1,), tokens=12)], PostprocessOptions())
     assert selection.fetched([(20, 30)]) is None
+
+
+def test_weights_of_mean_and_first_token() -> None:
+    mapped = torch.tensor([[False, True, True, False], [False, False, False, False]])
+    assert mean_weights(mapped).tolist() == [[0, 0.5, 0.5, 0], [0, 0, 0, 0]]
+    assert first_token(mapped).tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]
+    assert mean_weights(mapped.expand(3, 2, 4)).shape == (3, 2, 4)
+    assert mean_weights(mapped).dtype == first_token(mapped).dtype == torch.float32

@@ -103,7 +103,7 @@ def prompt() -> tuple[tuple[int, ...], Tensor]:
     """Token ids and token map of "red. green. blue"."""
     names = Prompt.from_classes(list(COLOURS))
     (only,) = names.passes(Tokenizer.bert_uncased())
-    return only.token_ids, only.token_map
+    return only.token_ids, torch.from_numpy(only.token_map)
 
 
 def picture(seed: int) -> tuple[Tensor, Target]:

@@ -39,8 +39,8 @@ from glip.files import RESULT_SUFFIX, write_json
 from glip.progress import Counter
 
 if TYPE_CHECKING:
+    from glip.config import PostprocessOptions
     from glip.detector import Detector
-    from glip.postprocess import PostprocessOptions
     from glip.text.prompt import Prompt
 
 DEFAULT_FOLDER = "glip_output"
@@ -127,8 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look for the prompt in all pictures and write what is found; returns the exit code."""
     # What is cheap to check comes first: loading weights takes seconds, pictures can take hours.
+    from glip.config import PostprocessOptions
     from glip.detector import load
-    from glip.postprocess import PostprocessOptions
 
     images, text = _images_and_text(args)
     prompt = _prompt(args, text)

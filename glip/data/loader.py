@@ -148,7 +148,9 @@ class TrainingSet(Dataset[Sample]):
             else None,
         )
         pixels = to_pixels(scene.image, self._pixels)
-        return Sample(pixels, chosen.token_ids, chosen.token_map, target, image_id)
+        return Sample(
+            pixels, chosen.token_ids, torch.from_numpy(chosen.token_map), target, image_id
+        )
 
 
 def collate(samples: Sequence[Sample], pad_id: int = 0) -> Batch:

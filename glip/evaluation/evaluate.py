@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
+from glip.config import PostprocessOptions
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, ImageId
 from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
@@ -40,7 +41,7 @@ from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
 from glip.jobs.batches import in_order, through_model
 from glip.jobs.folder import held
-from glip.postprocess import Found, PostprocessOptions, merge
+from glip.postprocess import Found, merge
 from glip.progress import Counter, Progress
 from glip.structures import Detections
 from glip.text.prompt import Prompt
@@ -219,7 +220,11 @@ def _predict(
 def _answer(question: Question, found: Sequence[Detections], per_picture: int | None) -> Prediction:
     """What was found for each prompt of a picture, under the labels of the file."""
     parts = [
-        Found(one.boxes, one.scores, torch.tensor(asked.labels)[one.phrase_ids])
+        Found(
+            torch.from_numpy(one.boxes),
+            torch.from_numpy(one.scores),
+            torch.tensor(asked.labels)[one.phrase_ids],
+        )
         for asked, one in zip(question.asked, found, strict=True)
     ]
     if per_picture is None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from glip.config import PostprocessOptions
 from glip.data.formats.flickr import read_flickr
 from glip.data.formats.recognise import evaluated_part, read_annotated
 from glip.data.matching import pictures_for
@@ -39,7 +40,6 @@ from glip.evaluation.report import write_evaluation_report
 from glip.evaluation.results import read_results, write_results
 from glip.evaluation.reworded import REWORDED, add_reworded, reworded_part
 from glip.evaluation.table import results_table
-from glip.postprocess import PostprocessOptions
 from glip.progress import Progress
 
 logger = logging.getLogger(__name__)

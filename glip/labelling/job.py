@@ -20,6 +20,7 @@ from typing import Any, Literal
 from glip import distributed
 from glip.checkpoint import file_sha256, find
 from glip.choices import Aggregate, DType, LabelFormat, PictureMode
+from glip.config import PostprocessOptions
 from glip.data.faults import MAX_BAD
 from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet
 from glip.data.labels import Labelled
@@ -36,7 +37,6 @@ from glip.labelling.ontology import Ontology
 from glip.labelling.ray_engine import label_photos_with_ray
 from glip.labelling.review import Rejected, write_report
 from glip.labelling.video import extract_frames, is_video
-from glip.postprocess import PostprocessOptions
 from glip.progress import Progress
 from glip.settings import within
 from glip.version import __version__

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from glip.config import PostprocessOptions
 from glip.data.labels import Labelled
 from glip.detector import Detector
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Answer, Read, file_mark, work_through
 from glip.labelling.ontology import Ontology
-from glip.postprocess import PostprocessOptions
 from glip.progress import Progress
 from glip.text.prompt import Prompt
 

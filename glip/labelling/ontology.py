@@ -148,7 +148,8 @@ class Ontology:
         number_of = {group: row for row, group in enumerate(dict.fromkeys(groups.values()))}
         kept: list[int] = []
         labels: list[Label] = []
-        overlaps = box_iou(found.boxes, found.boxes)
+        corners = torch.from_numpy(found.boxes)
+        overlaps = box_iou(corners, corners)
         boxes = found.boxes.tolist()
         for row, (box, score, phrase) in enumerate(
             zip(boxes, found.scores.tolist(), found.phrases, strict=True)
@@ -172,8 +173,8 @@ class Ontology:
                 labels.append(label)
         group_numbers = torch.tensor([number_of[groups[label.name]] for label in labels])
         rows = torch.tensor(kept, dtype=torch.int64)
-        pixels = to_last_pixels(found.boxes[rows])
-        chosen = nms_per_label(pixels, found.scores[rows], group_numbers, nms)
+        pixels = to_last_pixels(corners[rows])
+        chosen = nms_per_label(pixels, torch.from_numpy(found.scores)[rows], group_numbers, nms)
         return tuple(labels[row] for row in chosen.tolist())
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from glip import errors
 from glip.checkpoint import read_config
 from glip.choices import DType
+from glip.config import PostprocessOptions
 from glip.detector import load
 from glip.errors import ConfigError, DeviceError, GlipError
 from glip.images import unusable_name
@@ -27,7 +28,6 @@ from glip.jobs.journal import Journal, Row
 from glip.jobs.pipeline import Tally, answers, file_mark
 from glip.labelling.label import photo_answers
 from glip.labelling.ontology import Ontology
-from glip.postprocess import PostprocessOptions
 from glip.progress import Progress, Step
 
 WINDOW = 16384

@@ -8,6 +8,10 @@ place of the text encoder, which is no longer needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +42,17 @@ class PromptTable(nn.Module):
         )
         self.ids: Tensor
         self.states: Tensor
+
+    @classmethod
+    def from_arrays(
+        cls,
+        ids: Sequence[int],
+        states: npt.NDArray[np.float32],
+        offsets: npt.NDArray[np.float32] | None = None,
+    ) -> PromptTable:
+        """A table of copies of arrays: T ids, (T, D) states and offsets."""
+        learned = None if offsets is None else torch.tensor(offsets)
+        return cls(torch.tensor(ids), torch.tensor(states), learned)
 
     def forward(self, tokens: Tokens) -> Words:
         """States of the text for each row of a batch.

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from glip.errors import ImageError
 from glip.jobs.journal import Journal
@@ -195,13 +194,13 @@ def _samples(captions: CaptionSet, journal: Journal, total: int, count: int) -> 
                 continue
             prompt = Prompt(caption["caption"], tuple((tuple(s),) for s in caption["phrases"]))
             found = Detections(
-                torch.tensor(caption["boxes"]).reshape(-1, 4),
-                torch.tensor(caption["scores"]),
-                torch.tensor(caption["owners"], dtype=torch.int64),
+                np.array(caption["boxes"], np.float32).reshape(-1, 4),
+                np.array(caption["scores"], np.float32),
+                np.array(caption["owners"], np.int64),
                 prompt,
                 (image.height, image.width),
             )
             owners = found.phrase_ids.tolist()
-            best = torch.tensor([owners.index(row) == n for n, row in enumerate(owners)])
-            found = found[best.bool() | (found.scores > CONFIDENT)]
+            best = np.array([owners.index(row) == n for n, row in enumerate(owners)], np.bool_)
+            found = found[best | (found.scores > CONFIDENT)]
             yield picture(draw(image, found), f"{caption['caption']} ({record['picture']})")

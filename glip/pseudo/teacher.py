@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from PIL import Image
 
 from glip.choices import Aggregate
+from glip.config import PostprocessOptions
 from glip.engine import Prepared
 from glip.errors import ConfigError
-from glip.postprocess import PostprocessOptions
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 

@@ -22,9 +22,10 @@ from torch import Tensor
 from glip.boxes import clip_boxes, to_edges
 from glip.checkpoint import file_sha256
 from glip.choices import DType
+from glip.config import PostprocessOptions
 from glip.engine import Prepared
 from glip.errors import CheckpointError, PromptError
-from glip.postprocess import Found, PostprocessOptions, merge, phrase_probabilities, suppress
+from glip.postprocess import Found, merge, phrase_probabilities, suppress
 from glip.pseudo.teacher import BoxConfig
 from glip.structures import Detections
 from glip.text.prompt import Prompt, PromptPass
@@ -165,7 +166,9 @@ class TransformersTeacher:
             parts, output.logits.float().cpu(), output.pred_boxes.float().cpu(), strict=True
         ):
             logits = logits[:, : len(part.token_ids)]
-            scores = phrase_probabilities(logits, part.token_map, options.aggregate)
+            scores = phrase_probabilities(
+                logits, torch.from_numpy(part.token_map), options.aggregate
+            )
             kept = _selected(scores, shares, self._scale(picture), picture.original_hw, options)
             found[which].append(kept._replace(labels=torch.tensor(part.rows)[kept.labels]))
         return [merge(pieces, options.max_detections) for pieces in found]
@@ -227,7 +230,7 @@ def _selected(
 
 def _detections(found: Found, image_hw: tuple[int, int], prompt: Prompt) -> Detections:
     boxes = to_edges(found.boxes, image_hw)
-    return Detections(boxes, found.scores, found.labels, prompt, image_hw)
+    return Detections(boxes.numpy(), found.scores.numpy(), found.labels.numpy(), prompt, image_hw)
 
 
 def _fingerprint(folder: Path) -> str:

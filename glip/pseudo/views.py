@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torchvision.ops import box_iou
@@ -89,11 +90,11 @@ def agreed(found: Detections, mirrored: Detections, iou: float) -> Detections:
     if not len(found) or not len(mirrored):
         return found[:0]
     width = found.image_hw[1]
-    x1, y1, x2, y2 = mirrored.boxes.unbind(-1)
-    back = torch.stack([width - x2, y1, width - x1, y2], -1)
-    overlap = box_iou(found.boxes, back)  # (N, M)
+    x1, y1, x2, y2 = mirrored.boxes.T
+    back = np.stack([width - x2, y1, width - x1, y2], -1)
+    overlap = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(back)).numpy()  # (N, M)
     overlap[found.phrase_ids[:, None] != mirrored.phrase_ids[None]] = -1
-    best, partner = overlap.max(-1)
+    best, partner = overlap.max(-1), overlap.argmax(-1)
     scores = (found.scores + mirrored.scores[partner]) / 2
     kept = replace(found, scores=scores)[best >= iou]
     return kept.top(len(kept))
@@ -105,5 +106,5 @@ def _kept(found: Detections, boxes: BoxConfig) -> Detections:
     found = found[(sides >= boxes.min_size).all(-1)]
     # Rank of each among those of its phrase: how many of them stand before it.
     same = found.phrase_ids[:, None] == found.phrase_ids[None]
-    rank = same.tril(diagonal=-1).sum(-1)
+    rank = np.tril(same, -1).sum(-1)
     return found[rank < boxes.max_boxes_per_phrase][: boxes.max_boxes]

@@ -13,8 +13,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from glip.config import PostprocessOptions
 from glip.detector import Detector
-from glip.postprocess import PostprocessOptions
 from glip.serve.options import Limits
 from glip.serve.refusals import Refusal
 from glip.serve.service import Ask, Seen, Service

@@ -21,7 +21,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from glip.postprocess import PostprocessOptions
+from glip.config import PostprocessOptions
 from glip.serve.api import Limit, departure
 from glip.serve.fetch import ask_trusted
 from glip.serve.options import LabelStudio, Limits

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Prepared
 from glip.errors import GlipError
-from glip.postprocess import PostprocessOptions
 from glip.serve.fetch import fetch_public
 from glip.serve.metrics import Metrics
 from glip.serve.options import ServeOptions

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
+from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Prepared
 from glip.pixels import padded_hw
-from glip.postprocess import PostprocessOptions
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 

@@ -17,8 +17,8 @@ from itertools import count, pairwise
 from operator import index
 from typing import Any, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from glip.errors import ConfigError, PromptError
 from glip.text.characters import WORD, core, has_word, is_visible, shown
@@ -276,8 +276,8 @@ class Prompt:
         """A pass, after a look whether every phrase is there at all."""
         rows = tuple(rows)
         mapped = token_map(phrases, encoding.offsets)
-        if not mapped.any(dim=-1).all():
-            row = rows[int((~mapped.any(dim=-1)).nonzero()[0])]
+        if not mapped.any(-1).all():
+            row = rows[int((~mapped.any(-1)).argmax())]
             raise PromptError(
                 f"phrase {row} ({self.names[row]!r}) has no character that the text encoder "
                 "reads; remove it"
@@ -298,7 +298,7 @@ class PromptPass:
 
     text: str
     token_ids: tuple[int, ...]
-    token_map: Tensor
+    token_map: npt.NDArray[np.bool_]
     rows: tuple[int, ...]
 
 
@@ -317,7 +317,9 @@ def reads_as(name: str) -> str:
     return " ".join(clean_name(name).casefold().split()) or name
 
 
-def token_map(phrases: Sequence[Sequence[Span]], offsets: Sequence[Span] | Tensor) -> Tensor:
+def token_map(
+    phrases: Sequence[Sequence[Span]], offsets: Sequence[Span] | npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
     """Does token t lie in phrase p? Tokens that touch a span do, so blanks around it are harmless.
 
     The same as the official search from the characters of a span to its tokens.
@@ -329,35 +331,14 @@ def token_map(phrases: Sequence[Sequence[Span]], offsets: Sequence[Span] | Tenso
         (P, T) bool.
     """
     owners = [row for row, spans in enumerate(phrases) for _ in spans]
-    spans = torch.tensor([span for row in phrases for span in row], dtype=torch.int64).view(-1, 2)
-    tokens = torch.as_tensor(offsets, dtype=torch.int64).view(-1, 2)
+    spans = np.array([span for row in phrases for span in row], np.int64).reshape(-1, 2)
+    tokens = np.asarray(offsets, np.int64).reshape(-1, 2)
     touches = (tokens[:, 0] < spans[:, 1:]) & (tokens[:, 1] > spans[:, :1])  # (S, T)
     if owners == list(range(len(phrases))):
         return touches  # one span each
-    counts = torch.zeros(len(phrases), len(tokens), dtype=torch.int32)
-    return counts.index_add_(0, torch.tensor(owners, dtype=torch.int64), touches.int()) > 0
-
-
-def mean_weights(token_map: Tensor) -> Tensor:
-    """Weights that average the tokens of each phrase, as the official code does.
-
-    Args:
-        token_map: (..., P, T) bool.
-    Returns:
-        (..., P, T) float32; rows sum to one, a row without tokens (padding) stays zero.
-    """
-    return token_map.float() / token_map.sum(dim=-1, keepdim=True).clamp(min=1)
-
-
-def first_token(token_map: Tensor) -> Tensor:
-    """Weights that pick the first token of each phrase.
-
-    Args:
-        token_map: (..., P, T) bool.
-    Returns:
-        (..., P, T) float32, one-hot; a row without tokens (padding) stays zero.
-    """
-    return (token_map & (token_map.cumsum(dim=-1) == 1)).float()
+    mapped = np.zeros((len(phrases), len(tokens)), np.bool_)
+    np.logical_or.at(mapped, owners, touches)
+    return mapped
 
 
 def _words_of(text: str, spans: Sequence[Span]) -> str:

@@ -22,6 +22,7 @@ from glip.data.records import DetectionData
 from glip.data.sources import DetectionSource, GroundingSource, Source
 from glip.detector import Detector
 from glip.distributed import on_main, world_size
+from glip.engine import Engine
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.model.presets import build, configured
@@ -207,7 +208,7 @@ def plain_detector(
     by all processes together, is put together first.
     """
     if model is detector.model and not any(map(is_sharded, model.parameters())):
-        return Detector(
+        engine = Engine(
             detector.model,
             detector.config,
             detector.tokenizer,
@@ -215,6 +216,7 @@ def plain_detector(
             task=detector.task,
             encode_image=encode_image,
         )
+        return Detector(engine)
     state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     weights = Weights(detector.config, state, tokenizer_json(detector.tokenizer))
     return Detector.from_weights(weights, device=device)

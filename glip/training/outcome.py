@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from glip.checkpoint import Weights
@@ -58,7 +58,7 @@ def save_outcome(path: Path, state: TrainState, detector: Detector, config: RunC
         if config.tune == "prompt":
             assert detector.task is not None
             notes = {"tune": "prompt", "step": state.step, "seed": config.seed}
-            task = detector.task.learned(gathered["text.offsets"])
+            task = detector.task.learned(gathered["text.offsets"].float().numpy())
             save_prompt(path, replace(task, notes=notes))
             return
         plain = merged(gathered, config.lora) if config.tune == "lora" else gathered
@@ -166,16 +166,16 @@ def sample_pictures(
             continue
         image = annotated.pictures.read(record.file_name)
         truth = Detections(
-            torch.as_tensor(record.boxes, dtype=torch.float32),
-            torch.ones(len(record.boxes)),
-            torch.as_tensor(record.labels, dtype=torch.int64),
+            np.asarray(record.boxes, np.float32),
+            np.ones(len(record.boxes), np.float32),
+            np.asarray(record.labels, np.int64),
             prompt,
             record.image_hw,
         )
-        labels = torch.tensor([rows[int(label)] for label in one.labels], dtype=torch.int64)
+        labels = np.array([rows[int(label)] for label in one.labels], np.int64)
         detected = Detections(
-            torch.as_tensor(one.boxes, dtype=torch.float32),
-            torch.as_tensor(one.scores, dtype=torch.float32),
+            np.asarray(one.boxes, np.float32),
+            np.asarray(one.scores, np.float32),
             labels,
             prompt,
             record.image_hw,

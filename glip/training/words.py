@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from glip.data.sampling import class_prompt
@@ -31,13 +32,13 @@ def as_table(detector: Detector, prompt: Prompt) -> TaskPrompt:
             "prompt has one; split the task into several with fewer classes each"
         )
     tokens = Tokens.pad([passes[0].token_ids], detector.tokenizer.pad_id).to(detector.device)
-    states = detector.model.encode_text(tokens).states[0].float().cpu()
+    states = detector.model.encode_text(tokens).states[0].float().cpu().numpy()
     return TaskPrompt(
         prompt,
         passes[0].token_ids,
         passes[0].token_map,
         states,
-        torch.zeros_like(states),
+        np.zeros_like(states),
         detector.config.name,
         detector.fingerprint,
     )

@@ -96,15 +96,8 @@ class Photos:
         self, detector: Detector, data: DetectionData, pictures: Pictures, *, gib: float = 2.0
     ) -> None:
         self.data = data
-        self.detector = Detector(
-            detector.model,
-            detector.config,
-            detector.tokenizer,
-            device=detector.device,
-            dtype=detector.dtype,
-            fingerprint=detector.fingerprint,
-            encode_image=CachedPyramids(detector.model, FeatureCache(gib)),
-        )
+        cached = CachedPyramids(detector.model, FeatureCache(gib))
+        self.detector = Detector(detector.torch_engine.with_encoder(cached))
         self._pictures = [
             (record, self.detector.prepare(pictures.read(record.file_name)))
             for record in data.records
@@ -129,9 +122,9 @@ class Photos:
             evaluator.update(
                 prediction(
                     record.image_id,
-                    found.boxes.numpy(),
-                    found.scores.numpy(),
-                    ids[found.phrase_ids.numpy()],
+                    found.boxes,
+                    found.scores,
+                    ids[found.phrase_ids],
                 )
             )
         return evaluator.compute()["AP"], evaluator.per_class()
@@ -247,7 +240,7 @@ def fit_thresholds(
             own = detections[detections.phrase_ids == row]
             total[row] += len(truth)
             scores[row] += own.scores.tolist()
-            right[row] += _matched(own.boxes, truth)
+            right[row] += _matched(torch.from_numpy(own.boxes), truth)
     return tuple(
         _best(np.array(scores[row]), np.array(right[row], dtype=np.bool_), total[row], default)
         for row in range(classes)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
+import numpy as np
 import torch
 
 from glip.choices import Ensemble
@@ -271,10 +272,10 @@ def _one_row_each(detector: Detector, said: Said) -> TaskPrompt:
             passes = prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
             tokens = Tokens.pad([passes[0].token_ids], detector.tokenizer.pad_id)
             words = detector.model.encode_text(tokens.to(detector.device)).states[0].float().cpu()
-            states.append(words[passes[0].token_map[0]].mean(0))
+            states.append(words[torch.from_numpy(passes[0].token_map[0])].mean(0))
         rows.append(torch.stack(states).mean(0))
-    table = torch.stack(rows)  # (P + M, D)
-    own = torch.eye(len(rows), dtype=torch.bool)
+    table = torch.stack(rows).numpy()  # (P + M, D)
+    own = np.eye(len(rows), dtype=np.bool_)
     classes = len(said.texts)
     names = tuple(said.texts)
     return TaskPrompt(
@@ -282,7 +283,7 @@ def _one_row_each(detector: Detector, said: Said) -> TaskPrompt:
         tuple(range(len(rows))),  # rows are classes; there is no text to have tokens
         own[:classes],
         table,
-        torch.zeros_like(table),
+        np.zeros_like(table),
         detector.config.name,
         detector.fingerprint,
         negatives=own[classes:],

@@ -5,13 +5,13 @@ import torch
 from reference import Reference, postprocess, preprocess
 from torch import Tensor
 
-from glip.config import ModelConfig
+from glip.config import ModelConfig, PostprocessOptions
 from glip.data.transforms import pad_batch, to_pixels
 from glip.model.glip import GLIP
 from glip.model.presets import build, preset
 from glip.model.text_encoder import Tokens
 from glip.pixels import resize
-from glip.postprocess import PostprocessOptions, select_candidates, suppress
+from glip.postprocess import select_candidates, suppress
 
 pytestmark = pytest.mark.whole
 

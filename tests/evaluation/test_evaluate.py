@@ -6,6 +6,7 @@ import multiprocessing
 import pytest
 import torch.distributed as dist
 
+from glip.config import PostprocessOptions
 from glip.data.formats.coco import parse_detection, read_detection
 from glip.data.pictures import PictureFolder
 from glip.errors import ConfigError, DataError, StorageError
@@ -16,7 +17,6 @@ from glip.evaluation.questions import detection_questions
 from glip.evaluation.results import read_results
 from glip.evaluation.table import results_table
 from glip.jobs.folder import LOCK, held
-from glip.postprocess import PostprocessOptions
 
 
 def run(toy, output, detector="own", **options):

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from glip import distributed
+from glip.config import PostprocessOptions
 from glip.data.labels import Labelled
 from glip.detector import Detector
 from glip.engine import Prepared
@@ -27,7 +28,6 @@ from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, work_through
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
-from glip.postprocess import PostprocessOptions
 
 pytestmark = pytest.mark.whole
 

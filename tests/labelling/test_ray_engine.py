@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError, PromptError
 from glip.images import list_pictures
@@ -26,7 +27,6 @@ from glip.labelling import ray_engine
 from glip.labelling.label import label_photos
 from glip.labelling.ontology import Ontology
 from glip.labelling.ray_engine import label_photos_with_ray
-from glip.postprocess import PostprocessOptions
 
 ray = pytest.importorskip("ray", reason="needs Ray Data: pip install 'glip[ray]'")
 pytestmark = pytest.mark.ray

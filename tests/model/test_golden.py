@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from glip.checkpoint import Weights, assemble
+from glip.config import PostprocessOptions
 from glip.convert import convert, to_official
 from glip.data.batch import Target
 from glip.model.glip import GLIP
 from glip.model.presets import build_empty, preset
 from glip.model.text_encoder import Tokens
-from glip.postprocess import PostprocessOptions, select_candidates, suppress
+from glip.postprocess import select_candidates, suppress
 from glip.training.losses import Criterion
 
 REFERENCE = json.loads((Path(__file__).parent / "golden" / "reference.json").read_text())

@@ -271,7 +271,7 @@ def test_grounding_dino_scores_the_spans_of_a_caption(
     x, y, w, h = output.pred_boxes[0, query].tolist()
     box = found[found.phrase_ids == 0].boxes[0]
     expected = [max((x - w / 2) * 90, 0), max((y - h / 2) * 60, 0)]
-    torch.testing.assert_close(box[:2], torch.tensor(expected), atol=0.01, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(box[:2]), torch.tensor(expected), atol=0.01, rtol=0)
 
 
 def test_owl_is_asked_for_each_phrase(owl: Path, make_picture: MakePicture) -> None:

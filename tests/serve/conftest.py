@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
@@ -47,15 +47,15 @@ def served(tiny_file: Path) -> Detector:
 def task(served: Detector, tmp_path_factory: pytest.TempPathFactory) -> Detector:
     """A learned prompt of two classes on the served model."""
     prompt = Prompt.from_classes(["crack", "rust"])
-    states = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
-    token_map = torch.tensor([[False, True, False, False], [False, False, True, False]])
+    states = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    token_map = np.array([[False, True, False, False], [False, False, True, False]])
     name = served.config.name
     learned = TaskPrompt(
         prompt,
         (101, 8, 9, 102),
         token_map,
         states,
-        torch.zeros_like(states),
+        np.zeros_like(states),
         name,
         served.fingerprint,
         (0.0, 0.0),

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 import torch
 
+from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Prepared
 from glip.errors import PromptError
-from glip.postprocess import PostprocessOptions
 from glip.serve.worker import Job, Worker
 from glip.structures import Detections
 from glip.text.prompt import Prompt

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors
 
 from glip.errors import PromptError
-from glip.text.prompt import Prompt, clean_name, first_token, mean_weights, token_map
+from glip.text.prompt import Prompt, clean_name, token_map
 from glip.text.tokenizer import Span, Tokenizer
 
 TOKENIZER = Tokenizer.bert_uncased()
@@ -45,7 +45,7 @@ def test_official_prompts_byte_for_byte(case: dict[str, Any]) -> None:
     assert prompt.text == case["caption"]
     (only,) = prompt.passes(TOKENIZER, max_tokens=512)
     assert list(only.token_ids) == case["token_ids"]
-    assert [row.nonzero().flatten().tolist() for row in only.token_map] == case["tokens"]
+    assert [np.flatnonzero(row).tolist() for row in only.token_map] == case["tokens"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_class_lists(names: list[str]) -> None:
     assert prompt.text == ". ".join(words(prompt))
     (only,) = prompt.passes(TOKENIZER)
     assert only.rows == tuple(range(len(names)))
-    assert only.token_map.any(dim=1).all()
+    assert only.token_map.any(1).all()
     assert not only.token_map[:, [0, -1]].any()  # [CLS] and [SEP]
 
 
@@ -267,7 +267,7 @@ def test_more_repeats_than_occurrences() -> None:
 
 
 def test_token_map_unites_the_spans_of_a_phrase() -> None:
-    offsets = torch.tensor([(0, 0), (0, 4), (5, 7), (8, 10), (0, 0)])  # [CLS] pick it up [SEP]
+    offsets = [(0, 0), (0, 4), (5, 7), (8, 10), (0, 0)]  # [CLS] pick it up [SEP]
     phrases = (((0, 4), (8, 10)), ((5, 7),))
     expected = [[False, True, False, True, False], [False, False, True, False, False]]
     assert token_map(phrases, offsets).tolist() == expected
@@ -283,17 +283,6 @@ def test_token_map_of_a_phrase_without_spans_is_empty() -> None:
 def test_blanks_around_a_span_change_nothing(span: Span) -> None:
     offsets = [(0, 0), (1, 4), (6, 9), (0, 0)]  # " dog  cat"
     assert token_map([[span]], offsets).tolist() == [[False, True, False, False]]
-
-
-def test_weights_of_mean_and_first_token() -> None:
-    mapped = torch.tensor([[False, True, True, False], [False, False, False, False]])
-    assert mean_weights(mapped).tolist() == [[0, 0.5, 0.5, 0], [0, 0, 0, 0]]
-    assert first_token(mapped).tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]
-    assert mean_weights(mapped.expand(3, 2, 4)).shape == (3, 2, 4)
-    assert mean_weights(mapped).dtype == first_token(mapped).dtype == torch.float32
-
-
-# Passes.
 
 
 def test_tokenizer_that_counts_a_first_word_differently() -> None:

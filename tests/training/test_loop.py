@@ -9,8 +9,9 @@ import torch
 from parity.chance import without_chance
 
 from glip.boxes import iou_matrix
+from glip.config import PostprocessOptions
 from glip.errors import CheckpointError, ConfigError
-from glip.postprocess import PostprocessOptions, select_candidates, suppress
+from glip.postprocess import select_candidates, suppress
 from glip.training.freezing import FreezeConfig, freeze
 from glip.training.loop import DivergedError, LoopConfig, train
 from glip.training.losses import Criterion

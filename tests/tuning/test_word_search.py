@@ -73,7 +73,7 @@ def test_thresholds_have_the_best_f1(found):
         for record, some in detections:
             own = some[(some.phrase_ids == row) & (some.scores > limit)]
             truth = torch.from_numpy(record.boxes[record.labels == row]).float()
-            hits += sum(_matched(own.boxes, truth))
+            hits += sum(_matched(torch.from_numpy(own.boxes), truth))
             count += len(own)
             total += len(truth)
         return 2 * hits / (count + total)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from glip.boxes import decode_boxes, encode_boxes, giou, iou_matrix
 from glip.checkpoint import Weights, assemble
-from glip.config import PixelConfig
+from glip.config import PixelConfig, PostprocessOptions
 from glip.convert import convert, rename, rename_table, to_official, without_effect
 from glip.data.batch import Target
 from glip.data.transforms import pad_batch, to_pixels
@@ -41,7 +41,7 @@ from glip.model.presets import build_empty, preset
 from glip.model.swin import SwinStages
 from glip.model.text_encoder import TextLayer, Tokens, Words
 from glip.pixels import resize, resized_hw
-from glip.postprocess import Found, PostprocessOptions, select_candidates, suppress
+from glip.postprocess import Found, select_candidates, suppress
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.assigner import assign

@@ -1,0 +1,213 @@
+"""A detector -> a folder that runs without torch, its words still a run-time input.
+
+    weights -> graphs for any size and prompt -> (8 bits | float16) -> (OpenVINO) -> glip.json
+
+The folder is written under another name and takes its own when all of it is there. What it holds is
+said in `glip.runtime.manifest`; `glip.load(folder)` runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from glip.choices import ExportDType, Runtime
+from glip.detector import Detector
+from glip.errors import ExportError, PromptError
+from glip.export.onnx_graphs import halve_weights, write_onnx
+from glip.export.openvino_graphs import write_openvino
+from glip.export.quantise import quantise_image_encoder, quantise_text_encoder
+from glip.files import failing_disk
+from glip.model.text_encoder import Tokens
+from glip.runtime.manifest import (
+    HEAD,
+    IMAGE_ENCODER,
+    LICENCE,
+    TEXT_ENCODER,
+    TOKENIZER,
+    WORDS,
+    Manifest,
+    is_exported,
+    write_manifest,
+)
+from glip.task_prompt import TaskPrompt, save_prompt
+from glip.text.prompt import Prompt
+from glip.version import __version__
+
+CALIBRATION_PICTURES = 64
+"""Photos of which the ranges of 8-bit numbers are measured at most."""
+
+
+def export(
+    detector: Detector,
+    out: str | os.PathLike[str],
+    *,
+    format: Runtime = "onnx",
+    dtype: ExportDType = "float32",
+    size_hw: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    calibration: Iterable[Image.Image] = (),
+    licence: str | None = None,
+    progress: Callable[[str], object] = lambda name: None,
+) -> Manifest:
+    """Write a detector as graphs with pictures and words as inputs.
+
+    Args:
+        detector: float32, on the CPU. With a learned prompt (`Detector.with_prompt`), its words are
+            baked in and there is no text encoder in the folder.
+        out: The new folder; an exported one that stands there is replaced.
+        format: What shall run it: "onnx" (ONNX Runtime) or "openvino".
+        dtype: How weights are stored. "float16" halves the files and changes hardly any score;
+            "int8" computes the image encoder's convolutions in 8 bits.
+        size_hw: Height and width in pixels of the tensor that goes in, multiples of 32: each
+            picture is then fitted into it. By default pictures keep their shape, and any will do.
+        classes: Names to bake in: the folder answers these and no others, and needs no text
+            encoder. They must fit one prompt.
+        calibration: Upright RGB photos like those to come, for "int8"; some dozens.
+        licence: What the weights may be used for; goes into the folder as it is.
+        progress: Told what is written as its turn comes.
+    Raises:
+        ExportError: An option out of range, a package is missing, or the folder is something else.
+        PromptError: The classes need more than one prompt.
+        StorageError: The folder cannot be written.
+    """
+    out = Path(out)
+    photos = list(calibration)
+    _check(detector, out, format, dtype, size_hw, photos)
+    task = detector.task if classes is None else _baked(detector, classes)
+    model = detector.model if task is detector.task else detector.with_prompt(_known(task)).model
+    manifest = Manifest(
+        model=detector.config,
+        runtime=format,
+        dtype=dtype,
+        fingerprint=detector.fingerprint,
+        version=__version__,
+        size_hw=size_hw,
+        baked=task is not None,
+    )
+    with failing_disk(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = out.with_name(f".{secrets.token_hex(8)}.part")
+        unfinished.mkdir()
+        try:
+            names = write_onnx(model, unfinished, size_hw=size_hw, progress=progress)
+            if dtype == "int8":
+                progress("8-bit numbers")
+                pictures = _pixels(detector, photos[:CALIBRATION_PICTURES], size_hw)
+                _quantise(unfinished, names, pictures)
+            elif dtype == "float16" and format == "onnx":
+                for name in names:
+                    halve_weights(unfinished / f"{name}.onnx")
+            if format == "openvino":
+                progress("OpenVINO")
+                write_openvino(unfinished, names, half=dtype != "float32")
+            text = detector.tokenizer.to_json()
+            (unfinished / TOKENIZER).write_text(text, encoding="utf-8")
+            if task is not None:
+                save_prompt(unfinished / WORDS, task)
+            if licence is not None:
+                (unfinished / LICENCE).write_text(licence, encoding="utf-8")
+            write_manifest(unfinished, manifest)
+            if out.exists():
+                shutil.rmtree(out)
+            unfinished.replace(out)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return manifest
+
+
+def _check(
+    detector: Detector,
+    out: Path,
+    format: Runtime,
+    dtype: ExportDType,
+    size_hw: tuple[int, int] | None,
+    photos: Sequence[Image.Image],
+) -> None:
+    if format not in get_args(Runtime):
+        raise ExportError(f"format {format!r} is not one of {', '.join(get_args(Runtime))}")
+    if dtype not in get_args(ExportDType):
+        raise ExportError(f"dtype {dtype!r} is not one of {', '.join(get_args(ExportDType))}")
+    if detector.device.type != "cpu" or detector.dtype != torch.float32:
+        raise ExportError(
+            f"the detector is in {detector.dtype} on {detector.device}; load it with "
+            "device='cpu', dtype='float32' to export it"
+        )
+    if size_hw is not None and any(side < 32 or side % 32 for side in size_hw):
+        height, width = (max(32, round(side / 32) * 32) for side in size_hw)
+        raise ExportError(
+            f"size {size_hw[0]}x{size_hw[1]} (height x width) must be multiples of 32; "
+            f"the nearest is {height}x{width}"
+        )
+    if dtype == "int8" and not photos:
+        raise ExportError(
+            "int8 needs photos to measure on: name a folder of some dozens like those to come "
+            "(--calibration)"
+        )
+    if out.exists() and not is_exported(out) and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"{out} is there and is no exported model; choose another name")
+
+
+def _baked(detector: Detector, classes: Sequence[str]) -> TaskPrompt:
+    """The words of some classes as the text encoder says them, as a learned prompt of no learning.
+
+    Raises:
+        PromptError: No name, or more than one prompt holds.
+        ExportError: The detector answers a learned prompt.
+    """
+    if detector.task is not None:
+        raise ExportError("a learned prompt has its classes already; leave `classes` out")
+    prompt = Prompt.from_classes(list(classes))
+    passes = prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
+    if len(passes) != 1:
+        raise PromptError(
+            f"{len(classes)} names need {len(passes)} prompts of {detector.config.text.max_tokens} "
+            "tokens, one can be baked in; export with the text encoder, which takes any number"
+        )
+    (part,) = passes
+    tokens = Tokens.pad([part.token_ids], detector.tokenizer.pad_id)
+    with torch.inference_mode():
+        states = detector.model.encode_text(tokens).states[0].clone()
+    order = torch.tensor(part.rows).argsort()
+    return TaskPrompt(
+        prompt=prompt,
+        token_ids=part.token_ids,
+        token_map=part.token_map[order],
+        states=states,
+        offsets=torch.zeros_like(states),
+        base=detector.config.name,
+        fingerprint=detector.fingerprint,
+    )
+
+
+def _known(task: TaskPrompt | None) -> TaskPrompt:
+    assert task is not None
+    return task
+
+
+def _pixels(
+    detector: Detector, photos: Sequence[Image.Image], size_hw: tuple[int, int] | None
+) -> Iterator[npt.NDArray[np.float32]]:
+    """(1, 3, H, W) of each photo as the graphs will see it."""
+    from glip.runtime.pictures import prepare
+
+    for photo in photos:
+        yield prepare(photo, detector.config.pixels, size_hw).pixels[None]
+
+
+def _quantise(
+    folder: Path, names: Sequence[str], pictures: Iterable[npt.NDArray[np.float32]]
+) -> None:
+    quantise_image_encoder(folder / f"{IMAGE_ENCODER}.onnx", pictures)
+    if TEXT_ENCODER in names:
+        quantise_text_encoder(folder / f"{TEXT_ENCODER}.onnx")
+    halve_weights(folder / f"{HEAD}.onnx")
