@@ -73,7 +73,7 @@ def match_names(
     Args:
         pictures: Where they are.
         names: Each name of a file -> other names that its picture may have.
-        faults: Is told of names that were not met as they are written.
+        faults: Is told of names that were not met as they are written; addresses never are.
     Returns:
         Name -> name of a picture; names without a picture are left out.
     """
@@ -89,10 +89,11 @@ def match_names(
             loose[name] = found
             claims[found] = claims.get(found, 0) + 1
     sure = {name: found for name, found in loose.items() if claims[found] == 1}
-    if sure and faults is not None:
-        name, found = next(iter(sure.items()))
+    unlike = [name for name in sure if "?d=" not in name and "://" not in name]
+    if unlike and faults is not None:
+        name, found = unlike[0], sure[unlike[0]]
         faults.note(f"picture names were matched by what they end in, as {name!r} by {found!r}",
-                    len(sure))  # fmt: skip
+                    len(unlike))  # fmt: skip
     return exact | sure
 
 

@@ -1,6 +1,7 @@
 """Pictures by name."""
 
 import pickle
+import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -103,3 +104,50 @@ def test_size_is_that_of_the_upright_picture(tmp_path, draw):
 
 def test_missing_names_come_once(coco):
     assert missing(PictureFolder(coco.parent), ["x", "a.png", "x", "y"]) == ["x", "y"]
+
+
+def _tar_with(path, *members):
+    """A tar of (header, data) whatever the header claims."""
+    data = b""
+    for member, content in members:
+        padding = b"\0" * (-len(content) % 512)
+        data += member.tobuf(tarfile.GNU_FORMAT) + content + padding
+    path.write_bytes(data + b"\0" * 1024)
+    return path
+
+
+def _member(name, size, kind=tarfile.REGTYPE, target=""):
+    member = tarfile.TarInfo(name)
+    member.size, member.type, member.linkname = size, kind, target
+    return member
+
+
+def test_tar_headers_that_lie_cost_nothing(tmp_path):
+    good = (_member("a.png", 3), b"abc")
+    huge = (_member("big.png", 20 << 30), b"")
+    with pytest.raises(DataError, match="cannot be read as an uncompressed tar"):
+        PictureTar(_tar_with(tmp_path / "x.tar", good, huge))
+    long_name = (_member("././@LongLink", 20 << 30, tarfile.GNUTYPE_LONGNAME), b"x")
+    with pytest.raises(DataError, match="cannot be read as an uncompressed tar"):
+        PictureTar(_tar_with(tmp_path / "x.tar", good, long_name))
+
+
+def test_tar_names_do_not_lead_out_and_links_are_no_pictures(tmp_path):
+    path = _tar_with(
+        tmp_path / "x.tar",
+        (_member("../up.png", 3), b"abc"),
+        (_member("/etc/x.png", 3), b"abc"),
+        (_member("link.png", 0, tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (_member("./a.png", 3), b"abc"),
+    )
+    tar = PictureTar(path)
+    assert tar.names() == ["a.png"]
+    for name in ("../up.png", "/etc/x.png", "link.png"):
+        assert name not in tar
+
+
+def test_picture_of_a_gibibyte_in_a_tar_is_refused_unread(coco, tar_of, monkeypatch):
+    tar = PictureTar(tar_of(coco.parent))
+    monkeypatch.setattr("glip.data.pictures.LARGEST", 10)
+    with pytest.raises(ImageError, match=r"images/a.png has \d+ bytes, too many for a picture"):
+        tar.read("images/a.png")
