@@ -22,6 +22,9 @@ MAX_BAD = 0.05
 EXAMPLES = 3
 """Cases named of each kind; a page has to be enough."""
 
+LONGEST = 300
+"""Letters of a case that are shown; names of thousands of letters are met in the wild."""
+
 Population = Literal["images", "boxes", "classes", "lines", "files"]
 Kind = Literal[
     "image fields",
@@ -148,7 +151,7 @@ class Faults:
         self.counts[kind] += 1
         examples = self.examples.setdefault(kind, [])
         if len(examples) < EXAMPLES:
-            examples.append(where)
+            examples.append(where if len(where) <= LONGEST else f"{where[:LONGEST]}…")
 
     def count(self, of: Population, number: int = 1) -> None:
         """So many entries were looked at, faulty ones among them."""

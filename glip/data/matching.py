@@ -50,7 +50,7 @@ def pictures_for(annotations: Path, images: str | Path | None, names: Sequence[s
             return pictures
     looked = ", ".join(map(str, dict.fromkeys(pictures.root for pictures in opened)))
     hint = _hint(images, names)
-    raise DataError(f"{annotations}: picture {names[0]} is not in {looked}; {hint}")
+    raise DataError(f"{annotations}: picture {names[0]:.200} is not in {looked}; {hint}")
 
 
 def _hint(images: str | Path | None, names: Sequence[str]) -> str:
