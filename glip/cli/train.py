@@ -52,11 +52,10 @@ def run(args: argparse.Namespace) -> int:
         GlipError: What one process finds wrong. Several of them say so themselves.
     """
     from glip.distributed import launch, started_by_torchrun
+    from glip.settings import within
 
     for name in ("num_gpus", "num_machines"):
-        if getattr(args, name) < 1:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{option} must be at least 1, got {getattr(args, name)}")
+        within(f"--{name.replace('_', '-')}", getattr(args, name), least=1)
     order = api.order_of(**options_of(args, api.order_of))
     if started_by_torchrun() or args.num_gpus * args.num_machines == 1:
         return work(order)

@@ -24,6 +24,7 @@ from torchvision.transforms.v2 import functional as F
 from glip.config import PixelConfig
 from glip.errors import ConfigError
 from glip.pixels import resize
+from glip.settings import within
 from glip.text.mirror import mirror
 
 Boxes = npt.NDArray[np.float32]
@@ -66,10 +67,8 @@ class AugmentConfig:
                     f"{self.long_side}"
                 )
         for name in ("flip", "mosaic", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"augment: {name} must lie in [0, 1], got {getattr(self, name)}")
-        if not 0 <= self.hue <= 0.5:
-            raise ConfigError(f"augment: hue must lie in [0, 0.5], got {self.hue}")
+            within(f"augment: {name}", getattr(self, name), least=0, most=1)
+        within("augment: hue", self.hue, least=0, most=0.5)
         if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
             raise ConfigError(f"augment: jitter {self.jitter} must be (low, high) above zero")
         if min(self.jitter_size, self.mosaic_size) < 32:

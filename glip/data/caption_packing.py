@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from glip.errors import ConfigError
+from glip.settings import within
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
 
@@ -31,8 +32,7 @@ class PackingConfig:
         if self.captions < 0:
             raise ConfigError(f"packing: captions must not be negative, got {self.captions}")
         for name in ("none_probability", "full_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"packing: {name} must lie in [0, 1], got {getattr(self, name)}")
+            within(f"packing: {name}", getattr(self, name), least=0, most=1)
 
 
 class CaptionPacker:

@@ -14,6 +14,7 @@ from random import Random
 from typing import Literal, NamedTuple, get_args
 
 from glip.errors import ConfigError, PromptError
+from glip.settings import within
 from glip.text.mirror import mirror_name
 from glip.text.pack import SEPARATOR
 from glip.text.prompt import Prompt, clean_name
@@ -51,14 +52,8 @@ class SamplingConfig:
             raise ConfigError(
                 f"sampling: negatives must be one of {get_args(Negatives)}, got {self.negatives!r}"
             )
-        if self.max_negatives < 1:
-            raise ConfigError(
-                f"sampling: max_negatives must be at least 1, got {self.max_negatives}"
-            )
-        if not 0 <= self.full_probability <= 1:
-            raise ConfigError(
-                f"sampling: full_probability must lie in [0, 1], got {self.full_probability}"
-            )
+        within("sampling: max_negatives", self.max_negatives, least=1)
+        within("sampling: full_probability", self.full_probability, least=0, most=1)
         for name, parts in self.decorations.items():
             if len(parts) != 2:
                 raise ConfigError(

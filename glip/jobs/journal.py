@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -199,6 +199,32 @@ class Journal:
                     cursor.execute("DELETE FROM records WHERE status = ?", (status,))
                     dropped += cursor.rowcount
         return dropped
+
+    def forget_changed(self, mark_of: Callable[[Any], str]) -> int:
+        """Drop the items whose source is no longer as it was, so that they are done anew.
+
+        In the files of all processes, so only while this is the one that runs.
+
+        Args:
+            mark_of: the state of a record's source now; an empty one says nothing.
+        Returns:
+            How many items were dropped.
+        """
+        changed: list[bytes] = []
+        with self._mutex:
+            self._refresh()
+            for path, connection in self._all():
+                with _naming(path):
+                    rows = connection.execute("SELECT key, record, mark FROM records")
+                    for key, record, mark in rows:
+                        now = mark_of(json.loads(_decode(record)))
+                        if now and mark and now != mark:
+                            changed.append(key)
+                    with _transaction(connection) as cursor:
+                        cursor.executemany(
+                            "DELETE FROM records WHERE key = ?", [(key,) for key in changed]
+                        )
+        return len(changed)
 
     def _all(self) -> list[tuple[Path, sqlite3.Connection]]:
         return [(self._path, self._own), *self._others.items()]

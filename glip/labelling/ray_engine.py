@@ -29,6 +29,7 @@ from glip.jobs.pipeline import Tally, answers, file_mark
 from glip.labelling.label import photo_answers
 from glip.labelling.ontology import Ontology
 from glip.progress import Progress, Step
+from glip.settings import within
 
 WINDOW = 16384
 """Pictures that Ray is given at a time, so that memory does not grow with their number."""
@@ -127,8 +128,7 @@ def label_photos_with_ray(
         DeviceError: Ray cannot be started or reached, or its machines fail.
         GlipError: What `label_photos` says.
     """
-    if actors is not None and actors < 1:
-        raise ConfigError(f"actors must be a whole number from 1, got {actors}")
+    within("actors", actors, least=1, whole=True)
     read_config(weights)  # a file that is none is told before actors start
     base = Path(root)
     left = (name for name in names if not journal.is_done(name, file_mark(base / name)))

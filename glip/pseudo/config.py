@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from glip.errors import ConfigError
 from glip.pseudo.filters import CaptionFilters
 from glip.pseudo.teacher import BoxConfig
+from glip.settings import within
 from glip.text.nouns import Chunker
 
 JOURNAL, SURVEY, DATA, HEADER = "journal", "survey", "data", "header.json"
@@ -43,8 +43,7 @@ class GroundingConfig:
             ("captions_per_part", 1),
             ("sample_pictures", 0),
         ):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            within(name, getattr(self, name), least=least)
 
     def job(self) -> dict[str, Any]:
         """What the records depend on."""

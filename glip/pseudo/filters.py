@@ -29,6 +29,7 @@ from glip.choices import Preset
 from glip.errors import ConfigError, ImageError, StorageError
 from glip.progress import Counter, Progress
 from glip.pseudo.captions import Captioned, CaptionSet
+from glip.settings import within
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -83,8 +84,8 @@ class CaptionFilters:
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
             least = 0 if name in ("min_words", "min_side", "near_duplicates") else 1
-            if isinstance(value, (int, float)) and value < least:
-                raise ConfigError(f"filters.{name} must be at least {least}, got {value}")
+            if isinstance(value, (int, float)):
+                within(f"filters.{name}", value, least=least)
         if self.max_words is not None and self.max_words < self.min_words:
             raise ConfigError(
                 f"filters: max_words {self.max_words} is below min_words {self.min_words}; no "

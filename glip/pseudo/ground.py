@@ -31,7 +31,7 @@ from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
 from glip.images import unusable_name
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, Settled, work_through
+from glip.jobs.pipeline import Read, Settled, file_mark, work_through
 from glip.progress import Progress
 from glip.pseudo.captions import Captioned, CaptionSet
 from glip.pseudo.config import (
@@ -49,6 +49,7 @@ from glip.pseudo.filters import Survey, refuse_picture, survey
 from glip.pseudo.summary import Summary, summarise, write_summary_page
 from glip.pseudo.teacher import Teacher
 from glip.pseudo.views import View, teach, views
+from glip.settings import within
 from glip.structures import Detections
 from glip.text.nouns import noun_phrases
 from glip.text.prompt import Prompt
@@ -97,8 +98,7 @@ def ground_captions(
             "pictures to leave out are recognised by their looks: set filters.near_duplicates "
             "(4 is a good number)"
         )
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit must be at least 1, got {limit}; leave it out for all pictures")
+    within("limit", limit, least=1, way_out="leave it out for all pictures")
     job = {
         "glip": __version__,
         "captions": captions.fingerprint(),
@@ -110,7 +110,9 @@ def ground_captions(
 
     def begin() -> Survey:
         """What one process does before the others: the folder may be wrong, the survey long."""
-        with Journal(output / JOURNAL, job):
+        with Journal(output / JOURNAL, job) as journal:
+            if captions.root.is_dir():
+                journal.forget_changed(lambda record: _mark(captions, record))
             left_out = load_left_out()
             return survey(
                 captions, config.filters, output / SURVEY, leave_out=left_out, progress=progress
@@ -131,6 +133,7 @@ def ground_captions(
             journal,
             batch_size=config.batch_size,
             workers=config.workers,
+            mark=lambda entry: _mark(captions, {"picture": entry.picture}),
             what="grounding",
             total=total,
             progress=progress,
@@ -139,6 +142,12 @@ def ground_captions(
             return None
         report = _finish(captions, config, job, journal, output)
         return replace(report, newly_rejected=journal.count(REJECTED) - rejected)
+
+
+def _mark(captions: CaptionSet, record: Any) -> str:
+    """The state of the picture of a record, if it is a file of its own."""
+    picture = record.get("picture") if isinstance(record, dict) else None
+    return file_mark(captions.root / picture) if picture and captions.root.is_dir() else ""
 
 
 def _entries(captions: CaptionSet, limit: int | None, journal: Journal) -> Iterator[Captioned]:

@@ -17,6 +17,7 @@ from glip.choices import Aggregate
 from glip.config import PostprocessOptions
 from glip.engine import Prepared
 from glip.errors import ConfigError
+from glip.settings import within
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 
@@ -43,10 +44,7 @@ class BoxConfig:
     Grounding DINO, as each was trained."""
 
     def __post_init__(self) -> None:
-        if self.max_boxes_per_phrase < 1:
-            raise ConfigError(
-                f"boxes.max_boxes_per_phrase must be at least 1, got {self.max_boxes_per_phrase}"
-            )
+        within("boxes.max_boxes_per_phrase", self.max_boxes_per_phrase, least=1)
         if self.min_size < 0:
             raise ConfigError(f"boxes.min_size must not be negative, got {self.min_size}")
         if self.agreement is not None and not 0 < self.agreement <= 1:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from glip.choices import DType
 from glip.errors import ConfigError
+from glip.settings import within
 
 TASK_NAME = re.compile(r"[\w.-]{1,64}")
 
@@ -108,9 +109,7 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         for name in ("processes", "batch_size", "readers"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
+            within(name, getattr(self, name), least=1, whole=True)
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port must lie between 0 and 65535, got {self.port}")
         for name in self.tasks:

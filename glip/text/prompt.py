@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glip.errors import ConfigError, PromptError
+from glip.settings import within
 from glip.text.characters import WORD, core, has_word, is_visible, shown
 from glip.text.nouns import Chunker, noun_phrases
 from glip.text.pack import SEPARATOR, join, split_caption, split_names
@@ -226,8 +227,7 @@ class Prompt:
             raise ConfigError(
                 f"max_tokens must be at least 3 ([CLS], a word, [SEP]), got {max_tokens}"
             )
-        if max_classes is not None and max_classes < 1:
-            raise ConfigError(f"max_classes must be at least 1, got {max_classes}")
+        within("max_classes", max_classes, least=1)
         encoding = tokenizer.encode(self.text)
         if len(encoding.ids) <= max_tokens and (max_classes is None or len(self) <= max_classes):
             return (self._pass(self.text, encoding, range(len(self)), self.phrases),)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from glip.errors import ConfigError
+from glip.settings import within
 
 _ORIGINAL = ".parametrizations.weight.original"
 _DOWN, _UP = ".parametrizations.weight.0.down", ".parametrizations.weight.0.up"
@@ -33,10 +34,8 @@ class LoraConfig:
     layers of the head, and the attention of a BERT-like text encoder."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"lora: rank must be at least 1, got {self.rank}")
-        if not self.alpha > 0:
-            raise ConfigError(f"lora: alpha must be above 0, got {self.alpha}")
+        within("lora: rank", self.rank, least=1)
+        within("lora: alpha", self.alpha, above=0)
         if not self.targets:
             raise ConfigError("lora: targets is empty; name parts of layers, such as 'fusion'")
 

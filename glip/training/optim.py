@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from glip.errors import ConfigError
+from glip.settings import within
 from glip.training.parallel import is_sharded
 
 ScheduleKind = Literal["multistep", "cosine", "constant"]
@@ -47,8 +48,7 @@ class OptimizerConfig:
                 raise ConfigError(
                     f"optimizer: {name} must not be negative, got {getattr(self, name)}"
                 )
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ConfigError(f"optimizer: clip_norm must be above 0, got {self.clip_norm}")
+        within("optimizer: clip_norm", self.clip_norm, above=0)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from glip.data.augment import scene_boxes
 from glip.data.formats.coco import to_coco
 from glip.data.packed import Packed
 from glip.data.records import DetectionData, DetectionRecord, ImageId
-from glip.errors import ConfigError, DataError
+from glip.errors import DataError
 from glip.files import whole_file
+from glip.settings import within
 
 KEY = "few_shot"  # of the record in the written file
 NAMED = 10  # classes that a message names
@@ -74,8 +75,7 @@ def select(
         ConfigError: Fewer than one shot.
         DataError: There is no picture with a box.
     """
-    if shots is not None and shots < 1:
-        raise ConfigError(f"shots must be at least 1, got {shots}; leave it out for all pictures")
+    within("shots", shots, least=1, way_out="leave it out for all pictures")
     rows = list(range(len(data))) if shots is None else _drawn(data, shots, seed)
     records = [data.records[row] for row in rows]
     shown: Counter[int] = Counter()

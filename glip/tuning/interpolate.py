@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from glip.checkpoint import Weights
-from glip.errors import CheckpointError, ConfigError
+from glip.errors import CheckpointError
+from glip.settings import within
 from glip.task_prompt import TaskPrompt
 
 
@@ -49,5 +50,4 @@ def interpolate_prompt(tuned: TaskPrompt, share: float) -> TaskPrompt:
 
 
 def _check(share: float) -> None:
-    if not 0 <= share <= 1:
-        raise ConfigError(f"the share of the tuned weights must lie in [0, 1], got {share}")
+    within("the share of the tuned weights", share, least=0, most=1)

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from glip.errors import ConfigError, GlipError, StorageError
-from glip.jobs.journal import Journal
+from glip.jobs.journal import Journal, Row
 
 JOB = {"threshold": 0.3, "classes": {"cat": ["cat"]}, "size": (3, 4)}
 
@@ -182,7 +182,7 @@ def _cut_short(folder):
     ("damage", "message"),
     [
         (_no_database, "is damaged .*start anew in another folder"),
-        (_later_layout, r"another version of glip \(layout 7, here 1\)"),
+        (_later_layout, r"another version of glip \(layout 7, here 2\)"),
         (_cut_short, "is damaged .*malformed"),
     ],
 )
@@ -215,7 +215,7 @@ def test_memory_does_not_grow_with_the_records(tmp_path):
 
 WRITER = """
 import sys
-from glip.jobs.journal import Journal
+from glip.jobs.journal import Journal, Row
 with Journal(sys.argv[1], {"job": 1}) as journal:
     print("open", flush=True)
     for start in range(0, 100_000, 10):
@@ -251,3 +251,19 @@ def test_kill_at_random_moments_loses_nothing_that_was_reported(tmp_path):
         number for start in sorted(starts) for number in range(start, start + 10)
     ]
     assert all(record == {"number": int(key), "pad": "x" * 300} for key, _, record in records)
+
+
+def test_an_item_is_done_anew_when_its_source_has_changed(tmp_path):
+    with Journal(tmp_path, JOB, rank=1) as other:
+        other.write([Row("b", "done", {"n": 2}, "old")])
+    with Journal(tmp_path, JOB) as journal:
+        journal.write([Row("a", "done", {"n": 1}, "old"), Row("c", "done", {"n": 3})])
+        assert journal.is_done("a") and journal.is_done("a", "old") and journal.is_done("c", "")
+        assert journal.is_done("b", "old")
+        assert not journal.is_done("b", "new") and not journal.is_done("b")
+        journal.write([Row("b", "done", {"n": 4}, "new")])
+        assert [(key, record["n"]) for key, _, record in journal.read()] == [
+            ("a", 1), ("b", 4), ("c", 3),
+        ]  # fmt: skip
+        assert journal.forget_changed(lambda record: "new" if record["n"] != 3 else "") == 1
+        assert [key for key, _, _ in journal.read()] == ["b", "c"]

@@ -373,3 +373,22 @@ def test_student_and_control_differ_in_pseudo_labels_alone() -> None:
     assert added and all(source.trust_scores and source.min_score < 0.5 for source in added)
     same = replace(student, data=replace(student.data, sources=control.data.sources))
     assert same == control
+
+
+def test_a_picture_that_was_replaced_is_grounded_again(
+    make_input, tmp_path, tiny_file, make_picture
+) -> None:
+    captions = make_input([("a.png", "a cat on a mat"), ("b.png", "two dogs")])
+    for name in ("a.png", "b.png"):
+        make_picture().save(captions.root / name)
+    command = ["ground", "--captions", str(captions.paths[0]), "--weights", str(tiny_file),
+               "--preset", "curated", "--device", "cpu", "--set", "boxes.min_score=0.3",
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 0
+    make_picture(60, 70, seed=5).save(captions.root / "b.png")
+    assert main(command) == 0
+    data = read_annotated(tmp_path / "out" / "data", captions.root).data
+    assert {record.file_name: record.image_hw for record in data.records} == {
+        "a.png": (90, 120),
+        "b.png": (70, 60),
+    }
