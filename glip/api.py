@@ -27,7 +27,7 @@ from glip.choices import (
     TuneMode,
 )
 from glip.errors import ConfigError
-from glip.progress import Progress
+from glip.progress import Progress, bars
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +63,7 @@ def doctor(
     split: Split | None = None,
     quick: bool = False,
     max_bad: float = 0.05,
-    progress: Progress | None = None,
+    progress: Progress | Literal[True] | None = None,
 ) -> Report:
     """Look for what is wrong with a data set before training on it.
 
@@ -73,7 +73,7 @@ def doctor(
         split: of a folder with several.
         quick: do not decode the pictures.
         max_bad: share of entries that cannot be used, which are left out; more are refused.
-        progress: is told of each picture that is decoded.
+        progress: True for a bar, or what is told of each picture that is decoded.
     Returns:
         What was found; `text()` is for people.
     """
@@ -111,7 +111,7 @@ def label(
     batch_size: int = 1,
     workers: int = 2,
     retry_rejected: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | Literal[True] | None = None,
 ) -> Labels | None:
     """Label a folder of photos, for training a detector of your own.
 
@@ -150,7 +150,7 @@ def label(
         batch_size: more helps on a GPU.
         workers: threads that read pictures.
         retry_rejected: try pictures again that could not be used.
-        progress: is told what is done.
+        progress: True for a bar, or what is told of all that is done.
     Returns:
         What it came to; None on other processes than the main one.
     Raises:
@@ -177,14 +177,14 @@ def label(
         raise ConfigError("say what to label, with --classes NAMES or --ontology YAML")
     if images is None:
         raise ConfigError("say where the pictures are, with --images DIR")
-    with _processes(device) as own:
+    with _processes(device) as own, _shown(progress) as show:
         return job.label(
             images,
             things,
             out,
             job.LabelOptions(**_fields_of(job.LabelOptions, given | {"device": own})),
             output=output,
-            progress=progress,
+            progress=show,
         )
 
 
@@ -202,7 +202,7 @@ def ground_captions(
     survey_only: bool = False,
     device: str | None = None,
     dtype: DType = "float32",
-    progress: Progress | None = None,
+    progress: Progress | Literal[True] | None = None,
 ) -> Summary | None:
     """Find the phrases of captions in their pictures, as data to train a student on.
 
@@ -223,7 +223,7 @@ def ground_captions(
         survey_only: count for the filters, and stop.
         device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
         dtype: number format of the model.
-        progress: is told of the survey, and then of what is grounded.
+        progress: True for bars, or what is told of the survey, and then of what is grounded.
     Returns:
         The report; None on other processes than the main one, or after a survey.
     Raises:
@@ -246,7 +246,7 @@ def ground_captions(
     def left_out() -> Iterator[Image.Image]:
         return (pictures.read(name) for pictures in sets for name in pictures.names())
 
-    with _processes(device) as own:
+    with _processes(device) as own, _shown(progress) as show:
         return ground.ground_captions(
             found,
             load_teacher(weights, device=own, dtype=dtype),
@@ -256,7 +256,7 @@ def ground_captions(
             limit=limit,
             survey_only=survey_only,
             load_left_out=left_out,
-            progress=progress,
+            progress=show,
         )
 
 
@@ -280,7 +280,7 @@ def evaluate(
     dtype: DType = "float32",
     backend: Backend | None = None,
     rescore: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | Literal[True] | None = None,
 ) -> Result | None:
     """Measure weights on a data set.
 
@@ -303,7 +303,7 @@ def evaluate(
         dtype: number format of the model.
         backend: of average precision.
         rescore: measure the predictions in the output folder, without a model.
-        progress: is told of each picture.
+        progress: True for a bar, or what is told of each picture.
     Returns:
         What is in `results.json`; None on other processes than the main one.
     Raises:
@@ -325,11 +325,11 @@ def evaluate(
     words = read_other_words(wordings)
     options = TaskOptions(**values | {"wordings": words, "fixed_ap": not standard_ap})
     paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
-    with _processes(device) as own:
+    with _processes(device) as own, _shown(progress) as show:
         detector, settings = (None, {}) if rescore else _evaluated(weights, prompt, own, dtype)
         places = [os.fspath(path) for path in paths]
         results = run_task(
-            options, detector, places, os.fspath(output), settings=settings, progress=progress
+            options, detector, places, os.fspath(output), settings=settings, progress=show
         )
         if not is_main():
             return None
@@ -574,6 +574,18 @@ def models() -> list[Model]:
 def _fields_of(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the arguments of a function those that are fields of a dataclass of options."""
     return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
+
+@contextmanager
+def _shown(progress: Progress | Literal[True] | None) -> Iterator[Progress | None]:
+    """The callback that was given, or bars in the main process."""
+    if progress is not True:
+        yield progress
+        return
+    from glip.distributed import is_main
+
+    with bars(is_main) as show:
+        yield show
 
 
 @contextmanager

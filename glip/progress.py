@@ -1,13 +1,18 @@
 """How far a long job is: the one thing that every `progress` callback is told.
 
-Knows nothing about jobs, nor about how it is shown.
+Knows nothing about jobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+LOG_SECONDS = 10.0
+"""Between the lines of a bar in a log, which is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,43 @@ class Counter:
             self.step.tally if tally is None else dict(tally),
         )
         self._progress(self.step)
+
+
+@contextmanager
+def bars(shown: Callable[[], bool] = lambda: True) -> Iterator[Progress]:
+    """A callback that shows a bar on stderr for each part of a job.
+
+    Args:
+        shown: Is asked before each bar whether there is to be one.
+    """
+    from tqdm import tqdm
+
+    made: dict[str, Any] = {}
+
+    def show(step: Step) -> None:
+        if step.what not in made:
+            close()
+            slow = 0.1 if sys.stderr.isatty() else LOG_SECONDS
+            made[step.what] = tqdm(
+                desc=step.what,
+                total=step.total,
+                unit=step.unit,
+                initial=step.done,
+                mininterval=slow,
+                disable=not shown(),
+            )
+            return
+        bar = made[step.what]
+        bar.total = step.total
+        if set(step.tally) - {"done"}:
+            bar.set_postfix(step.tally, refresh=False)
+        bar.update(step.done - bar.n)
+
+    def close() -> None:
+        for bar in made.values():
+            bar.close()
+
+    try:
+        yield show
+    finally:
+        close()

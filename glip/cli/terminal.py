@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from glip.errors import ConfigError, GlipError
 from glip.files import failing_disk, is_device
+from glip.progress import Progress, bars
 
 if TYPE_CHECKING:
     from glip.structures import Detections
@@ -34,8 +35,6 @@ exit codes:
   {FAILED:<3}  nothing was done because of an error
   {INTERRUPTED:<3}  interrupted (Ctrl-C), and {STOPPED} stopped (SIGTERM): what was finished is kept
 """
-LOG_SECONDS = 10.0
-"""Between the lines of a bar in a log, which is no terminal."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -151,51 +150,19 @@ def show_log(*, quiet: bool = False, times: bool = False) -> None:
 # progress
 
 
-@contextmanager
-def progress_bar(*, shown: bool = True) -> Iterator[Callable[[Any], None]]:
+def progress_bar(*, shown: bool = True) -> AbstractContextManager[Progress]:
     """What a long job can be given as its `progress`: a bar for each part of its work.
 
     Args:
         shown: False for none. There is none in other processes than the main one either.
     """
-    from tqdm import tqdm
 
-    bars: dict[str, Any] = {}
+    def is_shown() -> bool:
+        from glip.distributed import is_main  # torch is there when a job tells of itself
 
-    def show(step: Any) -> None:
-        if step.what not in bars:
-            close()
-            slow = 0.1 if sys.stderr.isatty() else LOG_SECONDS
-            bars[step.what] = tqdm(
-                desc=step.what,
-                total=step.total,
-                unit=step.unit,
-                initial=step.done,
-                mininterval=slow,
-                disable=not (shown and _is_main()),
-            )
-            return
-        bar = bars[step.what]
-        bar.total = step.total
-        if set(step.tally) - {"done"}:
-            bar.set_postfix(step.tally, refresh=False)
-        bar.update(step.done - bar.n)
+        return shown and is_main()
 
-    def close() -> None:
-        for bar in bars.values():
-            bar.close()
-
-    try:
-        yield show
-    finally:
-        close()
-
-
-def _is_main() -> bool:
-    """Whether this process is the main one, or alone; torch is there when there are several."""
-    from glip.distributed import is_main
-
-    return is_main()
+    return bars(is_shown)
 
 
 # tables

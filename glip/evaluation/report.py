@@ -243,5 +243,5 @@ def _both(
             prompt,
             size,
         )
-        found = found[found.scores > torch.tensor(thresholds)[rows]]
+        found = found[found.scores > np.asarray(thresholds)[rows.numpy()]]
     return draw(image, truth, scores=False), draw(image, found)
