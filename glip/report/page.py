@@ -1,17 +1,20 @@
 """Pages for people to look at: HTML that needs no other file, so that it can be mailed.
 
-The one home of their style. Drawings are SVG, pictures JPEG inside the page.
+Their style and their pieces are templates in `page.html`. Drawings are SVG, pictures JPEG inside
+the page.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from pathlib import Path
 from typing import Any
 
+import jinja2
 from PIL import Image
 
 from glip.files import whole_file
@@ -20,20 +23,16 @@ CURVE_SIZE = (300, 130)  # pixels
 MARGIN = 50  # left of a curve, for its marks, pixels
 LONG_SIDE = 640  # of sample pictures, pixels
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em;
-       color: #222; background: #fff; }
-figure { display: inline-block; margin: 0 1em 1em 0; vertical-align: top; }
-figcaption { font-size: 13px; color: #555; overflow-wrap: anywhere; }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, 300px); gap: 1em; }
-.curves figure { margin: 0; } svg text { font-size: 11px; fill: #777; }
-.crops { display: flex; flex-wrap: wrap; gap: .6em; } .crops figure { margin: 0; width: 160px; }
-.crops img { max-width: 100%; }
-table { border-collapse: collapse; } td, th { padding: 2px 12px 2px 0; text-align: left; }
-td:last-child, .number { text-align: right; font-variant-numeric: tabular-nums; }
-td.text { text-align: left; } p.note { color: #555; margin: .3em 0; }
-img { max-width: 460px; } pre { background: #f4f4f4; padding: 1em; overflow-x: auto; }
-"""
+
+@functools.cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True).get_template("page.html")
+
+
+def _piece(name: str, *values: Any) -> str:
+    """A macro of the template, filled in."""
+    return str(getattr(_template().module, name)(*values))
 
 
 def write_page(path: str | os.PathLike[str], title: str, parts: Iterable[str]) -> None:
@@ -46,14 +45,8 @@ def write_page(path: str | os.PathLike[str], title: str, parts: Iterable[str]) -
     Raises:
         StorageError: the file cannot be written.
     """
-    heading = escape(title)
     with whole_file(path) as file:
-        file.write(
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>{heading}</title><style>{_STYLE}</style></head>\n<body>\n<h1>{heading}</h1>\n"
-        )
-        file.writelines(f"{part}\n" for part in parts)
-        file.write("</body></html>\n")
+        file.writelines(_template().generate(title=title, parts=parts))
 
 
 def picture(image: Image.Image, caption: str) -> str:
@@ -65,10 +58,7 @@ def picture(image: Image.Image, caption: str) -> str:
     """
     small = image.copy()
     small.thumbnail((LONG_SIDE, LONG_SIDE))
-    return (
-        f'<figure><img src="{jpeg_url(small)}" alt="{escape(caption)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return _piece("figure", jpeg_url(small), caption)
 
 
 def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
@@ -77,45 +67,25 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     left, right = points[0][0], points[-1][0]
     low, high = min(value for _, value in points), max(value for _, value in points)
 
-    def place(step: float, value: float) -> str:
+    def place(step: float, value: float) -> tuple[str, str]:
         x = 0.5 if right == left else (step - left) / (right - left)
         y = 0.5 if high == low else (value - low) / (high - low)
-        return f"{MARGIN + x * (width - MARGIN - 6):.1f},{height - 6 - y * (height - 12):.1f}"
+        return f"{MARGIN + x * (width - MARGIN - 6):.1f}", f"{height - 6 - y * (height - 12):.1f}"
 
-    line = " ".join(place(step, value) for step, value in points)
-    x, y = place(*points[-1]).split(",")
-    text = f"{escape(name)}: {points[0][1]:.4g} to {points[-1][1]:.4g}, steps {left:g} to {right:g}"
-    ends = (("6", "14", high), ("6", str(height - 6), low))
-    marks = "".join(f'<text x="{x}" y="{y}">{value:.4g}</text>' for x, y, value in ends)
-    return (
-        f'<figure><svg width="{width}" height="{height}" role="img" aria-label="{text}">'
-        f'<rect width="{width}" height="{height}" fill="#f7f7f7"/>'
-        f'<polyline fill="none" stroke="#0072b2" stroke-width="1.5" points="{line}"/>'
-        f'<circle cx="{x}" cy="{y}" r="3" fill="#0072b2"/>{marks}</svg>'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
+    line = " ".join(",".join(place(*point)) for point in points)
+    text = f"{name}: {points[0][1]:.4g} to {points[-1][1]:.4g}, steps {left:g} to {right:g}"
+    marks = [("6", "14", f"{high:.4g}"), ("6", str(height - 6), f"{low:.4g}")]
+    return _piece("curve", CURVE_SIZE, line, place(*points[-1]), marks, text)
 
 
 def html_table(rows: Mapping[str, Any]) -> str:
     """An HTML table of names and values, both plain text."""
-    cells = "".join(
-        f"<tr><td>{escape(str(name))}</td><td>{escape(str(value))}</td></tr>"
-        for name, value in rows.items()
-    )
-    return f"<table>{cells}</table>"
+    return _piece("table", rows.items())
 
 
 def html_grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> str:
     """An HTML table with a header; all cells plain text, those behind the first `texts` numbers."""
-
-    def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} class="{"text" if place < texts else "number"}">{escape(cell)}</{tag}>'
-            for place, cell in enumerate(row)
-        )
-
-    lines = [cells(header, "th"), *(cells(row, "td") for row in rows)]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    return _piece("grid", header, rows, texts)
 
 
 def per_cent(value: float | None) -> str:

@@ -46,21 +46,15 @@ def write_report(
         pictures: May be empty.
         settings: The configuration, as text.
     """
-    parts = [html_table(summary)]
-    if metrics:
-        parts += ["<h2>Evaluation</h2>", html_table({k: per_cent(v) for k, v in metrics.items()})]
-    names = list(dict.fromkeys(name for row in records for name in row if name != "step"))
-    for heading, prefix in (("Losses", "loss/"), ("Evaluations", "evaluation/"), ("Steps", "")):
-        figures = []
-        for name in names:
-            points = [(row["step"], row[name]) for row in records if row.get(name) is not None]
-            if len(points) > 1 and name.startswith(prefix) and ("/" in name) == bool(prefix):
-                figures.append(curve(name.removeprefix(prefix), points))
-        if figures:
-            parts += [f"<h2>{heading}</h2>", f'<div class="curves">{"".join(figures)}</div>']
-    if per_class:
-        ordered = sorted(per_class.items(), key=lambda pair: -(pair[1] or 0.0))
-        parts += ["<h2>AP of each class</h2>", html_table({n: per_cent(v) for n, v in ordered})]
+    ordered = sorted(per_class.items(), key=lambda pair: -(pair[1] or 0.0))
+    parts = [
+        html_table(summary),
+        *_shares("Evaluation", list(metrics.items())),
+        *_curves("Losses", "loss/", records),
+        *_curves("Evaluations", "evaluation/", records),
+        *_curves("Steps", "", records),
+        *_shares("AP of each class", ordered),
+    ]
     if pictures:
         parts.append("<h2>Pictures: the truth, and what was found</h2>")
     for sample in pictures:
@@ -68,3 +62,25 @@ def write_report(
         parts.append(f"<div>{truth}{picture(sample.found, f'{sample.name}: found')}</div>")
     parts += ["<h2>Settings</h2>", f"<pre>{escape(settings)}</pre>"]
     write_page(path, title, parts)
+
+
+def _shares(heading: str, values: Sequence[tuple[str, float | None]]) -> list[str]:
+    """A heading and a table of shares in per cent; nothing without any."""
+    rows = {name: per_cent(value) for name, value in values}
+    return [f"<h2>{heading}</h2>", html_table(rows)] if rows else []
+
+
+def _curves(heading: str, prefix: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A heading and the curves of all columns with a prefix; nothing without two points of one.
+
+    Without a prefix, those whose names have none.
+    """
+    names = dict.fromkeys(name for row in records for name in row if name != "step")
+    figures = []
+    for name in names:
+        points = [(row["step"], row[name]) for row in records if row.get(name) is not None]
+        if len(points) > 1 and name.startswith(prefix) and ("/" in name) == bool(prefix):
+            figures.append(curve(name.removeprefix(prefix), points))
+    if not figures:
+        return []
+    return [f"<h2>{heading}</h2>", f'<div class="curves">{"".join(figures)}</div>']

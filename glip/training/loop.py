@@ -127,7 +127,6 @@ def train(
     """
     model = state.model
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    device = parameters[0].device
     to_training(unwrapped(model), resting)
     stream = iter(batches)
     state.restore_generators()
@@ -137,12 +136,7 @@ def train(
         while state.step < config.steps and not state.stopped:
             with signals_held() as signals:
                 lr = set_rates(state.optimizer, schedule, state.step, state.plateau)
-                for micro in range(config.accumulate):
-                    with meter.waiting():
-                        batch = _next(stream, state.step, config.steps).to(device)
-                    with gradients_stay_local(model, active=micro < config.accumulate - 1):
-                        losses = _backward(state, batch, criterion, config)
-                    meter.add(losses, 1 / config.accumulate)
+                batch, losses = _gather_gradients(state, stream, criterion, config, meter)
                 with milestones.changing():
                     norm, moved = _step(state, parameters, config.clip_norm)
                 bad_steps = 0 if moved else bad_steps + 1
@@ -156,6 +150,24 @@ def train(
             with meter.paused():
                 milestones.reach()
     return state
+
+
+def _gather_gradients(
+    state: TrainState,
+    stream: Iterator[Batch],
+    criterion: Criterion,
+    config: LoopConfig,
+    meter: _Meter,
+) -> tuple[Batch, dict[str, Tensor]]:
+    """The gradients of all batches of a step; the last of these with its losses."""
+    device = next(state.model.parameters()).device
+    for micro in range(config.accumulate):
+        with meter.waiting():
+            batch = _next(stream, state.step, config.steps).to(device)
+        with gradients_stay_local(state.model, active=micro < config.accumulate - 1):
+            losses = _backward(state, batch, criterion, config)
+        meter.add(losses, 1 / config.accumulate)
+    return batch, losses
 
 
 def _backward(

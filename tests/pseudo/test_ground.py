@@ -335,7 +335,7 @@ def test_command_from_captions_to_a_training_source(
                "--preset", "curated", "--device", "cpu",
                "--out", str(tmp_path / "out")]  # fmt: skip
     (captions.root / "b.png").unlink()
-    options = ["--set", "boxes.min_score=0.5", "batch_size=2", "boxes.agreement=0.3"]
+    options = ["--set", "boxes.min_score=0.5", "batch_size=2", "boxes.agreement=0.1"]
     assert main([*command, *options]) == 1  # one picture is missing
     captured = capsys.readouterr()
     assert "pictures            2 grounded, 0 refused by the filters, 1 bad" in captured.out

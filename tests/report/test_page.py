@@ -30,7 +30,7 @@ def test_a_picture_is_made_small_and_left_as_it_was() -> None:
     image = Image.new("RGBA", (2 * LONG_SIDE, 10), "red")
     figure = picture(image, 'a "cat"')
     assert image.size == (2 * LONG_SIDE, 10)
-    assert 'alt="a &quot;cat&quot;"' in figure and 'src="data:image/jpeg;base64,' in figure
+    assert 'alt="a &#34;cat&#34;"' in figure and 'src="data:image/jpeg;base64,' in figure
 
 
 def test_curve_goes_from_corner_to_corner():
