@@ -20,7 +20,7 @@ from glip.data.faults import Faults
 from glip.data.pictures import PICTURE_SUFFIXES, Pictures, open_pictures
 from glip.errors import DataError, ImageError
 
-BESIDE = ("images", "data", "JPEGImages", "img", "imgs", "photos")
+BESIDE = ("images", "Images", "data", "JPEGImages", "img", "imgs", "photos")
 """Folders that hold the pictures of the annotations beside them, by habit."""
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "json", "ann", "xmls")
 """Folders that hold annotations only, by habit; the pictures are beside them."""
@@ -168,6 +168,11 @@ def _variants(name: str) -> Iterator[list[str]]:
         parts = [part for part in reading.split("/") if part not in ("", ".", "..")]
         if parts:
             yield parts
+
+
+def plain_stem(name: str) -> str:
+    """What stays of a base name that was uploaded or put into an address."""
+    return _normal(PurePosixPath(_without_hash(unquote(name))).stem)
 
 
 def _without_hash(name: str) -> str:

@@ -177,31 +177,6 @@ def test_voc_by_our_reader_to_the_pixel(data: DataSet, tmp_path: Path) -> None:
     assert [entry.text for entry in first] == ["11", "21", "61", "80"]  # whole, counted from 1
 
 
-@pytest.mark.clients
-@pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
-def test_by_supervision(kind: LabelFormat, data: DataSet, root: Path, tmp_path: Path) -> None:
-    supervision = pytest.importorskip("supervision")
-    flat = [picture for picture in PICTURES if "/" not in picture.picture]  # it reads no others
-    folder = write_data_set(_placed(data, "copy", flat), kind, tmp_path / kind)
-    if kind == "yolo":
-        read = supervision.DetectionDataset.from_yolo(
-            str(folder / "images/train"), str(folder / "labels/train"), str(folder / "data.yaml")
-        )
-    elif kind == "voc":
-        read = supervision.DetectionDataset.from_pascal_voc(
-            str(folder / "JPEGImages"), str(folder / "Annotations")
-        )
-    else:
-        read = supervision.DetectionDataset.from_coco(
-            str(folder / "images"), str(folder / "annotations.json")
-        )
-    found = {Path(path).name: detections for path, _, detections in read}
-    assert len(found) == 2
-    [box] = found["a.jpg"].xyxy.tolist()
-    assert box == pytest.approx(PICTURES[0].labels[0].box, abs=1.01 if kind == "voc" else 0.01)
-    assert read.classes[found["a.jpg"].class_id[0]] == "raccoon"
-
-
 def _placed(data: DataSet, place: str, pictures: Iterable[Labelled] = PICTURES) -> DataSet:
     return DataSet(Several(pictures), data.names, data.root, place=place)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file for each picture.
+"""Pascal VOC: an XML file for each picture; LabelMe's page writes much the same with polygons.
 
 VOC counts pixels from 1 and the last one in: x1 = xmin - 1, x2 = xmax. Boxes marked as difficult
 count as crowds, neither target nor mistake.
@@ -131,7 +131,9 @@ def _entry(file: Path, folder: Path, faults: Faults) -> Entry:
 def _shapes(tree: ElementTree.Element, file: Path, faults: Faults) -> Iterator[Shape]:
     for entry in tree.iter("object"):
         label = (entry.findtext("name") or "").strip()
-        shape = _box(entry, label) or _turned_box(entry, label)
+        if (entry.findtext("deleted") or "").strip() == "1":  # as LabelMe's page keeps them
+            continue
+        shape = _box(entry, label) or _turned_box(entry, label) or _polygon(entry, label)
         if shape is None or not label:
             faults.count("boxes")
         if not label:
@@ -159,6 +161,13 @@ def _turned_box(entry: ElementTree.Element, label: str) -> Shape | None:
     x, y, width, height, angle = numbers
     corners = [(x - width / 2, y - height / 2), (x + width / 2, y + height / 2)]
     return Shape(label, corners, degrees=math.degrees(angle))
+
+
+def _polygon(entry: ElementTree.Element, label: str) -> Shape | None:
+    """The polygons of LabelMe's page, counted from 0."""
+    points = [_numbers(point, ("x", "y")) for point in entry.findall("polygon/pt")]
+    known = [(point[0], point[1]) for point in points if point is not None]
+    return Shape(label, known) if len(known) == len(points) > 1 else None
 
 
 def _numbers(entry: ElementTree.Element | None, keys: Sequence[str]) -> list[float] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -22,7 +23,7 @@ from glip.data.formats.content import checked, read_text, read_yaml, text_lines
 from glip.data.formats.entries import Entry, Request, Shape, annotated
 from glip.data.formats.layout import DataSet, flat_name, place_picture, text_file, unused_name
 from glip.data.labels import Labelled
-from glip.data.matching import match_names
+from glip.data.matching import match_names, plain_stem
 from glip.data.pictures import PictureFolder, Pictures, open_pictures
 from glip.data.records import Annotated
 from glip.errors import DataError
@@ -232,7 +233,17 @@ class _Labels:
 
     def of(self, name: str) -> Path | None:
         """The one that is there."""
-        return next((file for file in self.candidates(name) if file.is_file()), None)
+        found = next((file for file in self.candidates(name) if file.is_file()), None)
+        return found or self._uploaded.get(plain_stem(PurePosixPath(name).name))
+
+    @cached_property
+    def _uploaded(self) -> dict[str, Path | None]:
+        """Files of `labels` by what their names were before Label Studio changed them."""
+        found: dict[str, Path | None] = {}
+        for file in sorted((self._base / "labels").glob("*.txt")):
+            stem = plain_stem(file.name)
+            found[stem] = None if stem in found else file
+        return found
 
 
 def _shapes(path: Path, listing: Listing, faults: Faults) -> Iterator[Shape]:

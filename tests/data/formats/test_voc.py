@@ -68,6 +68,15 @@ def test_turned_box_of_rolabelimg(tmp_path: Path) -> None:
     assert boxes_of(read_annotated(tmp_path)) == {"a.png": [("cat", (25.0, 10.0, 35.0, 30.0))]}
 
 
+def test_polygons_of_labelme(tmp_path: Path) -> None:
+    points = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((1, 2), (31, 2), (9, 22)))
+    box = f"<polygon><username/>{points}</polygon>"
+    grow(tmp_path, {"a.xml": xml(box=box), "a.png": None})
+    assert boxes_of(read_annotated(tmp_path)) == {"a.png": CAT}
+    grow(tmp_path, {"a.xml": xml(box=f"<deleted>1</deleted>{box}")})
+    assert boxes_of(read_annotated(tmp_path)) == {"a.png": []}
+
+
 def test_label_map_gives_the_order(tmp_path: Path) -> None:
     labels = "# label:color\nbackground:0,0,0::\ndog:::\ncat:::\n"
     grow(tmp_path, {"a.xml": xml(), "a.png": None, "labelmap.txt": labels})

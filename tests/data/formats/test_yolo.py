@@ -106,6 +106,12 @@ def test_bad_line_is_left_out_and_too_many_refused(
     assert "left out 1 of 20 lines" in caplog.text
 
 
+@pytest.mark.parametrize("label", ["1a2b3c4d-my%20a.txt", "my%20a.txt", "my a.txt"])
+def test_label_files_of_uploads(label: str, tmp_path: Path) -> None:
+    grow(tmp_path, {"set/classes.txt": "cat\n", f"set/labels/{label}": LINE, "ph/my a.png": None})
+    assert boxes_of(read_annotated(tmp_path / "set", tmp_path / "ph")) == {"my a.png": BOX}
+
+
 def test_labels_that_are_nowhere_are_no_negatives(tmp_path: Path) -> None:
     settings = "train: images/train\nnames: [cat]"
     grow(tmp_path, {"images/train/a.png": None, "data.yaml": settings})
