@@ -28,7 +28,7 @@ from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
 from glip.files import whole_path
 from glip.model.glip import GLIP
-from glip.model.presets import PRESETS, build_empty, preset
+from glip.model.presets import PRESETS, SOURCES, build_empty, preset, without_sources
 from glip.model.prompt_table import PromptTable
 from glip.pickles import read_pickle
 from glip.settings import from_dict
@@ -37,10 +37,6 @@ from glip.text.tokenizer import Tokenizer
 DEFAULT_MODEL = "glip_nano"
 FORMAT = 1
 METADATA = "glip"  # key of the safetensors header under which the config is stored
-# With these timm opens files of its own, in old versions pickles that may run code.
-UNSAFE_OPTIONS = frozenset(
-    {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
-)
 MOST_TOKENIZER_BYTES = 64 * 2**20
 MOST_LAYERS = 1000
 MOST_OF_ANYTHING = 10_000_000
@@ -254,7 +250,7 @@ def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
         _refuse_giants(header["config"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config cannot be read: {error}") from error
-    unsafe = UNSAFE_OPTIONS.intersection(config.backbone.options)
+    unsafe = SOURCES.intersection(config.backbone.options)
     if unsafe:
         raise CheckpointError(
             f"{path} was refused: its config makes timm read other files "
@@ -417,7 +413,11 @@ def save(path: str | os.PathLike[str], weights: Weights, dtype: torch.dtype | No
         CheckpointError: The folder is missing or the disk is full.
     """
     path = Path(path)
-    metadata = {METADATA: json.dumps({"format": FORMAT, "config": weights.config.to_dict()})}
+    metadata = {
+        METADATA: json.dumps(
+            {"format": FORMAT, "config": without_sources(weights.config).to_dict()}
+        )
+    }
     if weights.tokenizer_json is not None:
         metadata["tokenizer"] = weights.tokenizer_json
     # clones: safetensors wants each tensor to own its memory

@@ -75,6 +75,12 @@ PRESETS: dict[str, ModelConfig] = {
 }
 
 
+# With these timm opens files of its own, in old versions pickles that may run code.
+SOURCES = frozenset(
+    {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+)
+
+
 def preset(name: str) -> ModelConfig:
     """The config of a named model.
 
@@ -107,6 +113,15 @@ def configured(choice: str | Mapping[str, Any], where: str = "model") -> ModelCo
     config = from_dict(ModelConfig, laid_over(asdict(under), choice), where=where)
     changed = config.name in PRESETS and config != PRESETS[config.name]
     return replace(config, name=f"{config.name}_changed") if changed else config
+
+
+def without_sources(config: ModelConfig) -> ModelConfig:
+    """The same model, without what only said where its first weights come from (`pretrained`).
+
+    Whoever loads weights has them already, and is not sent to fetch others.
+    """
+    kept = {k: v for k, v in config.backbone.options.items() if k not in SOURCES}
+    return replace(config, backbone=replace(config.backbone, options=kept))
 
 
 def build(config: ModelConfig, table: PromptTable | None = None) -> GLIP:
@@ -180,5 +195,12 @@ def build_empty(config: ModelConfig, table: PromptTable | None = None) -> GLIP:
     Drawing random weights for a large model takes longer than reading trained ones. Arguments are
     those of `build`; a table keeps its numbers.
     """
-    with _EmptyWithoutMemory(), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return build(config, table)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            with _EmptyWithoutMemory():
+                model = build(config, table)
+        except (ConfigError, NotImplementedError, RuntimeError):
+            return build(config, table)  # some backbones compute with their weights at once
+        if any(buffer.is_meta for buffer in model.buffers()):
+            return build(config, table)  # or make buffers where those are
+        return model

@@ -25,7 +25,7 @@ from glip.distributed import on_main, world_size
 from glip.engine import Engine
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
-from glip.model.presets import build, configured
+from glip.model.presets import build, configured, without_sources
 from glip.task_prompt import read_prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
@@ -55,7 +55,7 @@ def starting_point(config: RunConfig, device: torch.device) -> Detector:
     else:
         torch.manual_seed(config.seed)
         chosen = configured(config.model)
-        weights = Weights(chosen, build(chosen).state_dict())
+        weights = Weights(without_sources(chosen), build(chosen).state_dict())
     return Detector.from_weights(weights, device=device)
 
 
