@@ -29,11 +29,13 @@ def kept(most: int) -> Callable[[Callable[Arguments, Result]], Callable[Argument
             with torch.inference_mode(False):
                 return function(*arguments, **options)
 
-        @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
         @wraps(function)
         def remembered(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
             return made(*arguments, **options)  # type: ignore[arg-type]
 
+        # What `torch.compiler.assume_constant_result` does, which imports the compiler for it: more
+        # than a second for those who never compile.
+        remembered._dynamo_marked_constant = True  # type: ignore[attr-defined]
         return remembered
 
     return decorate
