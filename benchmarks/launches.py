@@ -38,7 +38,7 @@ FREE = {
 }
 # Kernels of an operator of ours: a gather and a product for each direction, two passes of sums.
 KERNELS = {"glip::deformable": 6, "glip::segment_moments": 2}
-# One for the process: tables of places are kept, and fake tensors of two modes do not meet.
+# One for the process, so that tables of places are kept from one count to the next.
 FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 
 

@@ -23,7 +23,7 @@ from glip.model.ops.deform import (
     sampling_plan,
 )
 from glip.model.ops.kept import kept
-from glip.model.ops.levels import TAPS, Shape
+from glip.model.ops.levels import TAPS, Shape, mean_shares
 from glip.model.ops.tiles import tile_length
 
 OFFSETS = 2 * TAPS  # dy and dx of each
@@ -163,9 +163,8 @@ def combine(
 
 @kept(64)
 def _cell_shares(coarse: int, fine: int) -> Tensor:
-    """(coarse,) share of each cell of an axis in the mean after resizing it to `fine` cells."""
-    basis = torch.eye(coarse)[None]
-    return F.interpolate(basis, size=fine, mode="linear", align_corners=True)[0].mean(-1)
+    """(coarse,) see `mean_shares`."""
+    return torch.from_numpy(mean_shares(coarse, fine))
 
 
 def _as_map(rows: Tensor, shape: Shape) -> Tensor:

@@ -7,6 +7,7 @@ from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch._guards import detect_fake_mode
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -16,7 +17,8 @@ def kept(most: int) -> Callable[[Callable[Arguments, Result]], Callable[Argument
     """Remember the last results of a function of sizes and device names.
 
     Tensors in them outlive the inference mode that they were first asked in; compilers take them
-    for constants. They are shared between calls: nobody may write to them.
+    for constants; and those that an exporter asks for, which hold no numbers, are for it alone.
+    They are shared between calls: nobody may write to them.
 
     Args:
         most: Results to remember.
@@ -24,14 +26,13 @@ def kept(most: int) -> Callable[[Callable[Arguments, Result]], Callable[Argument
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         @lru_cache(maxsize=most)
-        @wraps(function)
-        def made(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        def made(_: object, *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
             with torch.inference_mode(False):
                 return function(*arguments, **options)
 
         @wraps(function)
         def remembered(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-            return made(*arguments, **options)  # type: ignore[arg-type]
+            return made(detect_fake_mode(), *arguments, **options)  # type: ignore[arg-type]
 
         # What `torch.compiler.assume_constant_result` does, which imports the compiler for it: more
         # than a second for those who never compile.

@@ -89,14 +89,15 @@ class Membership(NamedTuple):
 
 @kept(16)
 def membership(levels: int, device: str, dtype: torch.dtype) -> Membership:
-    """Of a pyramid of so many levels, in the number format of the sums."""
+    """Of a pyramid of so many levels, in the number format of the sums, float32 or float64."""
+    wide = np.float64 if dtype == torch.float64 else np.float32
     directions, chosen = (np.array(part) for part in zip(*segments(levels), strict=True))
     matrix = np.arange(levels)[:, None] == chosen
     return Membership(
         torch.from_numpy(directions).to(device),
-        torch.from_numpy(matrix.astype(np.float64)).to(device, dtype),
-        torch.from_numpy(1 / matrix.sum(1)[chosen][:, None]).to(device, dtype),
-        torch.from_numpy(np.array([[0.0], [-1.0]])).to(device, dtype),
+        torch.from_numpy(matrix.astype(wide)).to(device),
+        torch.from_numpy((1 / matrix.sum(1)[chosen][:, None]).astype(wide)).to(device),
+        torch.from_numpy(np.array([[0.0], [-1.0]], wide)).to(device),
     )
 
 
@@ -213,15 +214,26 @@ def _enlarged(small: Shape, large: Shape) -> tuple[Ints, NDArray[np.float64]]:
 
     official: corners are aligned, unlike in the pyramid.
     """
-    axes = []
-    for few, many in zip(small, large, strict=True):
-        position = np.arange(many) * ((few - 1) / (many - 1) if many > 1 else 0.0)
-        low = np.minimum(position.astype(np.int64), few - 1)
-        axes.append((low, np.minimum(low + 1, few - 1), position - low))
-    (top, bottom, down), (left, right, along) = axes
+    sides = zip(small, large, strict=True)
+    (top, bottom, down), (left, right, along) = (_stretched(*side) for side in sides)
     places = [y[:, None] * small[1] + x for y in (top, bottom) for x in (left, right)]
     weights = [y[:, None] * x for y in (1 - down, down) for x in (1 - along, along)]
     return tuple(np.stack(part, -1).reshape(-1, 4) for part in (places, weights))  # type: ignore
+
+
+def _stretched(few: int, many: int) -> tuple[Ints, Ints, NDArray[np.float64]]:
+    """(many,) cells before and behind each cell of a stretched axis, and what the latter counts."""
+    step = (few - 1) / (many - 1) if many > 1 else 0.0
+    position: NDArray[np.float64] = np.arange(many) * np.float64(step)
+    low = np.minimum(position.astype(np.int64), few - 1)
+    return low, np.minimum(low + 1, few - 1), position - low
+
+
+def mean_shares(few: int, many: int) -> NDArray[np.float32]:
+    """(few,) share of each cell of an axis in the mean over it when stretched to `many` cells."""
+    low, high, share = _stretched(few, many)
+    total = np.bincount(low, 1 - share, few) + np.bincount(high, share, few)
+    return (total / many).astype(np.float32)
 
 
 def _runs(sizes: Sequence[int], counts: Sequence[int]) -> tuple[Ints, Ints, int]:

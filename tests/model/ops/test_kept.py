@@ -2,7 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from glip.model.dyhead import DyHeadBlock
 from glip.model.ops.kept import kept
 
 
@@ -41,3 +43,14 @@ def test_compilers_do_not_look_inside() -> None:
     compiled = torch.compile(use, fullgraph=True, backend="eager")
     x = torch.randn(3)
     assert compiled(x).equal(use(x))
+
+
+def test_tables_that_an_exporter_makes_serve_others() -> None:
+    torch.manual_seed(0)
+    shapes, regions = ((6, 9), (3, 5)), torch.randn(1, 69, 32)
+    block = DyHeadBlock(32).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        assert isinstance(block(regions, shapes), FakeTensor)
+    with torch.no_grad():
+        found = block(regions, shapes)
+    assert not isinstance(found, FakeTensor) and found.isfinite().all()
