@@ -217,3 +217,23 @@ def test_cvat_files_that_cannot_be_used(
 def test_pictures_must_be_said_where_the_file_does_not(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"picture a.png is not in .*; say where .* \(--images\)"):
         read_corrected(export(tmp_path, [TASK]))
+
+
+def test_classes_keep_the_order_they_had(photos: Path, tmp_path: Path) -> None:
+    task = {
+        **TASK,
+        "annotations": [{"result": [result("dog", 0, 0, 9, 9), result("cat", 0, 0, 9, 9)]}],
+    }
+    path = export(tmp_path, [task])
+    assert read_corrected(path, photos).names == ("cat", "dog")
+    assert read_corrected(path, photos, order=("fox", "dog")).names == ("fox", "dog", "cat")
+    assert read_corrected(path, photos, names=("dog", "fox", "cat")).names == ("dog", "fox", "cat")
+
+
+def test_pictures_stay_inside_their_folder(photos: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (9, 9)).save(secret)
+    for name in ("../secret.png", str(secret), "sub/../../secret.png"):
+        task = {**TASK, "data": {"file_name": name}}
+        with pytest.raises(DataError, match="is not in"):
+            read_corrected(export(tmp_path, [task]), photos)

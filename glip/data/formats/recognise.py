@@ -13,7 +13,8 @@ computer vision library or say less of what is wrong. Knows nothing about prompt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -88,6 +89,9 @@ WHOLE = (
     "_annotations.csv",
 )
 """Files that hold the annotations of their whole folder, by the habit of some tool."""
+
+MOST_FOLDERS = 2_000
+"""Folders that are looked through to find out what a folder is."""
 
 OTHERS: Mapping[str, str] = {
     ".tfrecord": "a TensorFlow record; export the data set as COCO",
@@ -350,10 +354,9 @@ def _folder_format(path: Path) -> Format:
         return "flickr"
     if (first := next(path.glob("*.jsonl"), None)) is not None:
         return _lines_format(first) and "odvg"
-    if (first := next(path.rglob("*.xml"), None)) is not None:
+    if (first := next(_some(path, ".xml"), None)) is not None:
         return _xml_format(first)
-    files = [file for file in islice(path.rglob("*.json"), 10) if file.is_file()]
-    if any(is_labelme(_quietly(file)) for file in files):
+    if any(is_labelme(_quietly(file)) for file in islice(_some(path, ".json"), 10)):
         return "labelme"
     raise DataError(
         f"{path} is no data set that is known: no _annotations.coco.json (ODinW, Roboflow), "
@@ -361,6 +364,12 @@ def _folder_format(path: Path) -> Format:
         "*.json (LabelMe), *.jsonl (ODVG), or Annotations and Sentences (Flickr30k Entities); pass "
         "an annotation file"
     )
+
+
+def _some(path: Path, suffix: str) -> Iterator[Path]:
+    """Files of a kind below a folder, but not of all that a disk may hold."""
+    for place, _, names in islice(os.walk(path), MOST_FOLDERS):
+        yield from (Path(place, name) for name in sorted(names) if name.endswith(suffix))
 
 
 def _quietly(file: Path) -> Any:

@@ -60,11 +60,21 @@ class Listing:
 
 def settings_file_of(folder: Path) -> Path | None:
     """The file with the names of a YOLO data set, if the folder is one."""
-    for name in ("data.yaml", "data.yml", "obj.data", "classes.txt", "labels/classes.txt"):
+    for name in ("data.yaml", "data.yml", "obj.data"):
         if (folder / name).is_file():
+            return folder / name
+    for name in ("classes.txt", "labels/classes.txt"):
+        # labelImg leaves such a file beside its VOC files, too.
+        if (folder / name).is_file() and _has_labels(folder):
             return folder / name
     others = [*sorted(folder.glob("*.y*ml")), *sorted(folder.glob("*.data"))]
     return next((file for file in others if is_settings_file(file)), None)
+
+
+def _has_labels(folder: Path) -> bool:
+    """Whether there is a text file that may be of labels."""
+    texts = (file for place in ("labels", "images", ".") for file in (folder / place).glob("*.txt"))
+    return any(file.name not in ("classes.txt", "train.txt", "val.txt") for file in texts)
 
 
 def is_settings_file(file: Path) -> bool:

@@ -56,6 +56,11 @@ def test_pictures_may_be_said_or_lie_beside(folder: str, tmp_path: Path) -> None
     assert boxes_of(found) == {"a.png": CAT} and found.pictures.root == tmp_path / "elsewhere"
 
 
+def test_classes_of_labelimg_make_no_other_format(tmp_path: Path) -> None:
+    grow(tmp_path, {"a.xml": xml(), "a.png": None, "classes.txt": "cat\n"})
+    assert boxes_of(read_annotated(tmp_path)) == {"a.png": CAT}
+
+
 def test_sub_folders(tmp_path: Path) -> None:
     for day in ("one", "two"):
         grow(tmp_path, {f"Annotations/{day}/a.xml": xml(), f"JPEGImages/{day}/a.png": None})
