@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from glip.data.doctor.examine import examine
 from glip.data.formats.recognise import read_annotated
 from glip.errors import GlipError
 from glip.text.tokenizer import Tokenizer
+from tests.data.formats.trees import grow
 
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 2.5, float("nan"), float("inf"), 10**25, 10**400, "", "x", "0", "nan",
@@ -229,3 +231,67 @@ def test_odd_words(name: str, tmp_path: Path, check: Callable[[Path], None]) -> 
         end = start + rng.randrange(1, 9)
         (tmp_path / name).write_text(text[:start] + rng.choice(CUTS) + text[end:])
         check(tmp_path if yolo else tmp_path / name)
+
+
+TREES: dict[str, dict[str, Any]] = {
+    "coco": {"train/_annotations.coco.json": COCO, "valid/_annotations.coco.json": COCO},
+    "yolo": {"data.yaml": WORDS["data.yaml"], "1.txt": WORDS["1.txt"]},
+    "darknet": {"obj.data": "train = train.txt\nnames = obj.names", "obj.names": "cat\ndog",
+                "train.txt": "x/1.png", "1.txt": "0 0.5 0.5 0.1 0.1"},
+    "voc": {"Annotations/1.xml": WORDS["a.xml"], "labelmap.txt": "cat:::",
+            "ImageSets/Main/train.txt": "1"},
+    "cvat": {"annotations.xml": WORDS["b.xml"]},
+    "labelme": {"1.json": LABELME},
+    "odvg": {"a.jsonl": LABELS, "label_map.json": {"0": "cat"}},
+    "flickr": {"Annotations/1.xml": WORDS["a.xml"], "Sentences/1.txt": "[/EN#1/people A man] ."},
+    "table": {"_annotations.csv": WORDS["t.csv"]},
+    "zip": {"x.zip": b"PK\x03\x04"},
+}  # fmt: skip
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.parent / "nothing")
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def in_latin_1(path: Path) -> None:
+    path.write_bytes(b"caf\xe9 \xff\xfe\x00")
+
+
+def a_picture(path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(path, "PNG")
+
+
+def nothing(path: Path) -> None:
+    path.touch()
+
+
+KINDS = (a_folder, a_link_to_nothing, a_pipe, in_latin_1, a_picture, nothing)
+
+
+@pytest.mark.parametrize("become", KINDS)
+@pytest.mark.parametrize("tree", TREES)
+def test_files_that_are_something_else(
+    tree: str, become: Callable[[Path], None], tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """Each file of a data set in turn is no file, or not in words."""
+    for number, name in enumerate(TREES[tree]):
+        root = grow(tmp_path / str(number), {**TREES[tree], "1.png": None, "2.png": None})
+        (root / name).unlink()
+        become(root / name)
+        report = examine(root, quick=True, tokenizer=tokenizer)
+        try:
+            len(read_annotated(root).data)
+        except GlipError:
+            assert report.exit_code == 1
+    for place in (tmp_path / "0" / "1.png", tmp_path / "0" / "2.png"):
+        place.unlink(missing_ok=True)
+        become(place)
+    assert examine(tmp_path / "0", quick=True, tokenizer=tokenizer).text()
