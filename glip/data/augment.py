@@ -98,7 +98,7 @@ class Scene:
     mirrored: bool = False
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> Scene:
-        """The scene with some of its boxes."""
+        """The scene with those of its boxes that a mask (N,) chooses."""
         scores = None if self.scores is None else self.scores[rows]
         return replace(self, boxes=self.boxes[rows], owners=self.owners[rows], scores=scores)
 

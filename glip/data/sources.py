@@ -1,6 +1,6 @@
 """Data sets that training draws from: a scene, and a prompt for it.
 
-Letters: N boxes of one scene.
+Letters: N boxes of one scene, R records of a source.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Source(Protocol):
         """A prompt for a scene; None if there is nothing to ask for."""
 
     def is_tall(self) -> npt.NDArray[np.bool_]:
-        """Of each whether it is higher than wide."""
+        """(R,) of each record whether it is higher than wide."""
 
     def repeats(self) -> npt.NDArray[np.float64]:
-        """Of each how often an epoch should hold it, 1 or more; fractions are chances."""
+        """(R,) of each record how often an epoch should hold it, 1 or more; fractions are odds."""
 
 
 class DetectionSource:
@@ -110,11 +110,11 @@ class DetectionSource:
         return len(self._rows)
 
     def is_tall(self) -> npt.NDArray[np.bool_]:
-        """Of each picture whether it is higher than wide."""
+        """(R,) of each picture whether it is higher than wide."""
         return self._tall
 
     def repeats(self) -> npt.NDArray[np.float64]:
-        """Of each picture how often an epoch should hold it."""
+        """(R,) of each picture how often an epoch should hold it."""
         return self._repeats
 
     def scene(self, index: int) -> tuple[ImageId, Scene]:
@@ -200,11 +200,11 @@ class GroundingSource:
         return len(self._rows)
 
     def is_tall(self) -> npt.NDArray[np.bool_]:
-        """Of each picture whether it is higher than wide."""
+        """(R,) of each picture whether it is higher than wide."""
         return self._tall
 
     def repeats(self) -> npt.NDArray[np.float64]:
-        """All captions alike: once."""
+        """(R,) all captions alike: once."""
         return np.ones(len(self))
 
     def scene(self, index: int) -> tuple[ImageId, Scene]:

@@ -47,6 +47,7 @@ class _Region(msgspec.Struct):
 
     @property
     def called(self) -> str:
+        """What a message calls it."""
         return f"annotation {'?' if self.id is None else self.id} (image {self.image_id})"
 
 

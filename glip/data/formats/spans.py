@@ -60,7 +60,17 @@ def grounding_record(
     boxes: npt.NDArray[np.float64],
     scores: npt.NDArray[np.float32] | None = None,
 ) -> GroundingRecord:
-    """A record from one phrase for each box: boxes of equal spans share a phrase."""
+    """A record from one phrase for each box: boxes of equal spans share a phrase.
+
+    Args:
+        image_id: of the entry.
+        name: of the picture.
+        size: its height and width, pixels.
+        caption: of the picture.
+        phrases: N of them.
+        boxes: (N, 4) xyxy, pixels.
+        scores: (N,) in [0, 1], how sure a teacher was; None for boxes drawn by people.
+    """
     rows: dict[Phrase, int] = {}
     owners = [rows.setdefault(phrase, len(rows)) for phrase in phrases]
     return GroundingRecord(
