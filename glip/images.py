@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import unicodedata
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from importlib import import_module
@@ -78,6 +78,27 @@ HEIF_BRANDS = frozenset(
     b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
 )
 """What the first bytes of a phone's HEIC photo say from the fifth on."""
+UNREAD = frozenset(
+    [
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jxl",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".dng",
+        ".raf",
+        ".orf",
+        ".rw2",
+        ".pef",
+        ".srw",
+        ".psd",
+    ]
+)
+"""Suffixes of photos, of phones and cameras, that Pillow may not or cannot read."""
+
 HEIF_INSTALL = "pip install 'glip[heic]'"
 
 _lifting = threading.Lock()
@@ -182,6 +203,26 @@ def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) 
             continue  # what `glip predict` has drawn
         if os.path.splitext(name)[1].lower() in suffixes:
             yield name
+
+
+def warn_of_unread(root: str | os.PathLike[str], *, without: Path | None = None) -> None:
+    """Say in the log which photos below a folder are of a kind that is not read here.
+
+    Args:
+        root: the folder.
+        without: a folder below it that is left out, such as that of the results.
+    """
+    unread = UNREAD - known_suffixes()
+    names = _files_below(Path(root), lambda error: None, without=without)
+    counts = Counter(os.path.splitext(name)[1].lower() for name in names)
+    left_out = {suffix: number for suffix, number in sorted(counts.items()) if suffix in unread}
+    if left_out:
+        listed = ", ".join(f"{number} {suffix}" for suffix, number in left_out.items())
+        heic = {".heic", ".heif"} & left_out.keys()
+        way_out = f"; HEIC is read after {HEIF_INSTALL}" if heic else "; export them as JPEG"
+        logger.warning(
+            "%s: photos that are not read here are left out: %s%s", root, listed, way_out
+        )
 
 
 def _files_below(

@@ -30,6 +30,7 @@ from glip.images import (
     load_image,
     save_image,
     unusable_name,
+    warn_of_unread,
 )
 
 
@@ -786,3 +787,14 @@ def test_linked_folders_are_looked_into_once(tmp_path, make_picture):
         "link/deep/b.png",
         "real/a.png",
     ]
+
+
+def test_photos_of_other_kinds_are_named(tmp_path, caplog):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "b.CR2", "sub/c.cr2", "d.psd", "notes.txt", ".hidden.nef"):
+        (tmp_path / name).touch()
+    warn_of_unread(tmp_path)
+    assert "left out: 2 .cr2, 1 .psd; export them as JPEG" in caplog.text
+    caplog.clear()
+    warn_of_unread(tmp_path / "sub", without=tmp_path / "sub")
+    assert not caplog.text

@@ -27,7 +27,7 @@ from glip.data.labels import Labelled
 from glip.detector import load
 from glip.errors import DataError
 from glip.files import whole_file, write_json
-from glip.images import list_pictures
+from glip.images import list_pictures, warn_of_unread
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import file_mark
 from glip.labelling.corrected import read_corrected
@@ -195,6 +195,7 @@ def label(
         if is_video(root):
             root = _frames(root, out / "frames", options.every, progress)
         names = _Names(root, out, options.limit)
+        distributed.on_main(lambda: warn_of_unread(names.root, without=out))
         before, left = _counts(names, journal)
         asked = {"limit": options.limit, "pictures": before + left}
         if not left and (done := _already(out, output, asked, journal)):
