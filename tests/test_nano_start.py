@@ -129,7 +129,10 @@ def test_nano_normalises_as_its_image_encoder_was_trained():
     assert (set(pixels.mean), set(pixels.std), pixels.order) == ({127.0}, {128.0}, "rgb")
 
 
-@pytest.mark.parametrize("name", ["nano.yaml", "nano_sharp.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    ["nano.yaml", "nano_sharp.yaml", "nano_everyday.yaml", "nano_everyday_sharp.yaml"],
+)
 def test_nano_config_is_valid_and_keeps_words_for_evaluation(name):
     config = read_run(ROOT / "configs" / "nano" / name)
     freeze(build_empty(preset("glip_nano")), config.freeze)
