@@ -458,7 +458,7 @@ def _prompts(case: Case) -> None:
         (only,) = prompt.passes(tokenizer, max(256, len(entry["input_ids"])))
         case.exact(f"{name}: ids", list(only.token_ids), entry["input_ids"])
         got_map = {
-            str(row + 1): only.token_map[place].nonzero()[:, 0].tolist()
+            str(row + 1): np.flatnonzero(only.token_map[place]).tolist()
             for place, row in enumerate(only.rows)
         }
         case.exact(f"{name}: tokens", got_map, entry["positive_map"])
