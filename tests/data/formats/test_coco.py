@@ -4,9 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as mask_tools
 
-from glip.data.formats.coco import parse_detection, read_detection, to_coco
+from glip.data.doctor.examine import examine
+from glip.data.formats.coco import parse_detection, read_detection, segmentation_box, to_coco
+from glip.data.formats.recognise import read_annotated
 from glip.errors import DataError
+from tests.data.formats.trees import CAT, boxes_of, grow
+from tests.data.formats.trees import coco as coco_file
 
 
 def test_classes_are_rows_in_the_order_of_their_ids(coco):
@@ -204,3 +209,70 @@ def test_vocabulary_without_a_class_is_refused(coco_content, tmp_path):
     coco_content["vocabularies"] = {"all": [3, 7, 9], "none": []}
     with pytest.raises(DataError, match="vocabulary 'none' has no category"):
         parse_detection(coco_content, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"area": None, "iscrowd": None},
+        {"iscrowd": "0", "area": "600"},
+        {"iscrowd": "false", "area": float("nan")},
+        {"bbox": ["1", "2", "30", "20"]},
+        {"bbox": [], "segmentation": [[1, 2, 31, 2, 31, 22, 1, 22]]},
+        {"bbox": None, "segmentation": [1, 2, 31, 2, 31, 22, 1, 22]},
+        {"bbox": [float("nan"), 2, 3, 4], "segmentation": [[1, 2, 31, 2], [31, 22, 1, 22]]},
+    ],
+)
+def test_ways_to_write_an_annotation(changes, tmp_path):
+    grow(
+        tmp_path,
+        {"train.json": coco_file("a.png", "b.png", **changes), "a.png": None, "b.png": None},
+    )
+    found = read_annotated(tmp_path / "train.json")
+    assert boxes_of(found) == {"a.png": CAT, "b.png": CAT}
+    assert not any(record.crowd.any() for record in found.data.records)
+    assert examine(tmp_path / "train.json", quick=True).exit_code == 0
+
+
+def test_boxes_of_masks_are_those_of_pycocotools(tmp_path):
+    mask = np.zeros((40, 60), dtype=np.uint8, order="F")
+    mask[2:22, 1:31] = 1
+    mask[30:33, 50] = 1
+    packed = mask_tools.encode(mask)
+    flat = mask.ravel("F")
+    changes = [0, *(np.flatnonzero(np.diff(flat.astype(int))) + 1).tolist(), len(flat)]
+    counts = np.diff(changes).tolist()  # runs outside and inside, by turns
+    for known in (packed["counts"].decode(), counts):
+        assert segmentation_box({"size": [40, 60], "counts": known}) == [1, 2, 50, 31]
+    assert mask_tools.toBbox(packed).tolist() == [1, 2, 50, 31]
+    for odd in ("~~~", [-1, 5], [1, 10**400], None, 7):
+        assert segmentation_box({"size": [40, 60], "counts": odd}) is None
+
+
+def test_sizes_that_are_not_said_are_asked(tmp_path):
+    content = coco_file("a.png", "b.png")
+    content["images"][0] |= {"width": -1, "height": -1}
+    content["images"][1] |= {"width": None}
+    for annotation in content["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])  # as VIA writes them
+    grow(tmp_path, {"train.json": content, "a.png": None, "b.png": None})
+    found = read_annotated(tmp_path / "train.json")
+    assert boxes_of(found) == {"a.png": CAT, "b.png": CAT}
+    assert [record.image_hw for record in found.data.records] == [(40, 60)] * 2
+
+
+def test_background_is_no_class(coco_content, tmp_path):
+    coco_content["categories"].append({"id": 0, "name": "__background__"})
+    assert parse_detection(coco_content, tmp_path).names == ("blue box", "red_box", "disc (round)")
+
+
+def test_one_faulty_entry_of_many_is_left_out(tmp_path, caplog):
+    content = coco_file(*(f"{n}.png" for n in range(40)))
+    content["annotations"][7]["bbox"] = [1, 2, float("inf"), 4]
+    grow(tmp_path, {"train.json": content, **{f"{n}.png": None for n in range(40)}})
+    assert sum(map(len, boxes_of(read_annotated(tmp_path / "train.json")).values())) == 39
+    assert "left out 1 of 40 boxes: annotation 7 (image 7) has bbox" in caplog.text
+    (tmp_path / "9.png").unlink()
+    assert len(read_annotated(tmp_path / "train.json").data) == 39
+    with pytest.raises(DataError, match=r"1 of 40 \w+ cannot be used"):
+        read_annotated(tmp_path / "train.json", max_bad=0)
