@@ -148,7 +148,7 @@ def described(service: Service) -> dict[str, Any]:
         "version": __version__,
         "model": detector.config.name,
         "fingerprint": detector.fingerprint,
-        "device": detector.device.type,
+        "device": str(detector.device),
         "dtype": str(detector.dtype).removeprefix("torch."),
         "threshold": detector.lowest_threshold,
         "short_side": detector.config.pixels.short_side,

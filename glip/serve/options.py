@@ -130,8 +130,6 @@ class ServeOptions:
         return self.devices[process % len(self.devices)] if self.devices else None
 
     @property
-    def threads(self) -> int | None:
-        """Processor threads for the model of each process; None leaves it to torch."""
-        if self.processes == 1:
-            return None
+    def threads(self) -> int:
+        """Processor threads for the model of each of several processes."""
         return max(1, (os.cpu_count() or 1) // self.processes)

@@ -22,7 +22,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-import torch
 import uvicorn
 
 from glip.detector import Detector, load
@@ -99,8 +98,6 @@ def loaded(options: ServeOptions, process: int = 0) -> tuple[Detector, dict[str,
     Raises:
         GlipError: What `glip.load` and `Detector.with_prompt` say.
     """
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     detector = load(options.weights, device=options.device_of(process), dtype=options.dtype)
     return detector, {name: detector.with_prompt(file) for name, file in options.tasks.items()}
 
@@ -132,6 +129,8 @@ class _Processes:
         """Start all, start again what dies, until a signal comes."""
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, self._stop)
+        # Whatever computes there shares the processors with the other children.
+        os.environ.setdefault("OMP_NUM_THREADS", str(self._options.threads))
         with tempfile.TemporaryDirectory(prefix="glip-metrics-") as shared:
             os.environ[SHARED] = shared
             try:

@@ -15,9 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from glip.config import PostprocessOptions
-from glip.detector import Detector
-from glip.engine import Prepared
-from glip.pixels import padded_hw
+from glip.detector import AnyPrepared, Detector
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 
@@ -28,7 +26,7 @@ class Job:
 
     detector: Detector
     """The base model, or one with a learned prompt."""
-    picture: Prepared
+    picture: AnyPrepared
     prompt: Prompt
     options: PostprocessOptions
     found: Future[Detections] = field(default_factory=Future)
@@ -42,7 +40,7 @@ class Job:
         """
         return (
             self.detector is other.detector
-            and padded_hw(self.picture.resized_hw) == padded_hw(other.picture.resized_hw)
+            and self.picture.padded_hw == other.picture.padded_hw
             and replace(self.options, score=0.0) == replace(other.options, score=0.0)
         )
 
