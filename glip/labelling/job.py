@@ -33,6 +33,7 @@ from glip.jobs.pipeline import file_mark
 from glip.labelling.corrected import read_corrected
 from glip.labelling.export import NEEDS_PICTURES, check_target, write_data_set
 from glip.labelling.label import JournalPictures, label_photos
+from glip.labelling.next import label_next
 from glip.labelling.ontology import Ontology
 from glip.labelling.ray_engine import label_photos_with_ray
 from glip.labelling.review import Rejected, write_report
@@ -46,6 +47,8 @@ logger = logging.getLogger(__name__)
 JOURNAL = "journal"
 WRITTEN = "data_sets.json"
 REJECTED = "rejected.txt"
+NEXT = "next.txt"
+"""Photos whose labels a person should look at first, one a line with the reason."""
 FEW_BOXES = 0.05
 """Boxes for each picture, fewer than which are next to nothing."""
 
@@ -418,6 +421,9 @@ def _write(
         data_sets[kind] = write_data_set(data, kind, out / kind, replace=output.force)
         made_with = {**output.settings(kind), **asked}
         known[kind] = {"made_with": made_with, "labelled": pictures, "boxes": dict(boxes)}
+    doubts = label_next(source.pictures)
+    with whole_file(out / NEXT) as file:
+        file.writelines(f"{one.picture}\t{one.name} {one.score:g}\n" for one in doubts)
     report = write_report(
         source.pictures,
         source.names,
@@ -425,6 +431,7 @@ def _write(
         out / "report.html",
         title=f"Labels by {source.made_by}",
         rejected=source.rejected(),
+        doubts=doubts,
     )
     write_json(out / WRITTEN, known)
     _warn_of_little(boxes, pictures)

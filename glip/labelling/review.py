@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from PIL import Image, ImageDraw
 from glip.data.labels import Label, Labelled
 from glip.errors import ImageError
 from glip.images import load_image
+from glip.labelling.next import Doubt
 from glip.report.page import jpeg_url, write_page
 
 BINS = 20
@@ -72,6 +74,7 @@ def write_report(
     *,
     title: str = "Labels",
     rejected: Iterable[Rejected] = (),
+    doubts: Sequence[Doubt] = (),
 ) -> Path:
     """Write the report, whole or not at all.
 
@@ -83,6 +86,7 @@ def write_report(
         path: of the HTML file.
         title: its heading.
         rejected: run through once.
+        doubts: photos to look at next, in their order.
     Raises:
         StorageError: the file cannot be written.
     """
@@ -97,7 +101,12 @@ def write_report(
             summaries[name].pictures += 1
     crops = _crops(root, summaries.values())
     links = _Links(Path(root), Path(path).parent)
-    write_page(path, title, _page(total, empty, summaries, crops, rejected, links))
+    parts = chain(
+        _page(total, empty, summaries, crops, links),
+        _next_list(doubts, links),
+        _rejected_list(rejected, links),
+    )
+    write_page(path, title, parts)
     return Path(path)
 
 
@@ -160,7 +169,6 @@ def _page(
     empty: int,
     summaries: dict[str, _ClassSummary],
     crops: dict[tuple[str, int], str],
-    rejected: Iterable[Rejected],
     links: _Links,
 ) -> Iterator[str]:
     boxes = sum(summary.boxes for summary in summaries.values())
@@ -190,7 +198,6 @@ def _page(
             for _, picture, row, label in sorted(heap, reverse=True):
                 yield _figure(links(picture), label, crops.get((picture, row)))
             yield "</div>"
-    yield from _rejected_list(rejected, links)
 
 
 def _histogram(bins: Sequence[int]) -> str:
@@ -220,6 +227,14 @@ def _figure(link: str, label: Label, crop: str | None) -> str:
     image = f'<img src="{crop}" alt="">' if crop else "<em>cannot be read any more</em>"
     phrase = f", found as “{escape(label.phrase)}”" if label.phrase else ""
     return f"<figure>{image}<figcaption>{label.score:.3f}{phrase}<br>{link}</figcaption></figure>"
+
+
+def _next_list(doubts: Sequence[Doubt], links: _Links) -> Iterator[str]:
+    if doubts:
+        yield "<h2>Look at these next</h2>\n<ol>"
+        for doubt in doubts:
+            yield f"<li>{links(doubt.picture)}: {escape(doubt.name)} {doubt.score:.3f}</li>"
+        yield "</ol>"
 
 
 def _rejected_list(rejected: Iterable[Rejected], links: _Links) -> Iterator[str]:
