@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from glip.data.pictures import Pictures
@@ -226,22 +225,22 @@ def _both(
     """A photo with its true boxes, and with the detections above the thresholds."""
     prompt, size = class_prompt(data.names), (image.height, image.width)
     truth = Detections(
-        torch.as_tensor(record.boxes, dtype=torch.float32),
-        torch.ones(len(record.boxes)),
-        torch.as_tensor(record.labels, dtype=torch.int64),
+        np.asarray(record.boxes, np.float32),
+        np.ones(len(record.boxes), np.float32),
+        np.asarray(record.labels, np.int64),
         prompt,
         size,
     )
     found = Detections.empty(prompt, size)
     if prediction is not None and len(prediction.scores):
         row_of = {category: row for row, category in enumerate(data.category_ids)}
-        rows = torch.tensor([row_of[int(label)] for label in prediction.labels])
+        rows = np.array([row_of[int(label)] for label in prediction.labels], np.int64)
         found = Detections(
-            torch.as_tensor(prediction.boxes),
-            torch.as_tensor(prediction.scores),
+            prediction.boxes,
+            prediction.scores,
             rows,
             prompt,
             size,
         )
-        found = found[found.scores > np.asarray(thresholds)[rows.numpy()]]
+        found = found[found.scores > np.asarray(thresholds)[rows]]
     return draw(image, truth, scores=False), draw(image, found)

@@ -103,7 +103,7 @@ def agreed(found: Detections, mirrored: Detections, iou: float) -> Detections:
 def _kept(found: Detections, boxes: BoxConfig) -> Detections:
     """Those that are large enough, and the best of each phrase."""
     sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    found = found[(sides >= boxes.min_size).all(-1)]
+    found = found[np.asarray((sides >= boxes.min_size).all(-1))]
     # Rank of each among those of its phrase: how many of them stand before it.
     same = found.phrase_ids[:, None] == found.phrase_ids[None]
     rank = np.tril(same, -1).sum(-1)
