@@ -196,7 +196,8 @@ def compare(args: argparse.Namespace) -> None:
     print("| --: | --: | --: | --: | --: | --: | --: | --: |")
     alone, alone_cpu = bare(args.weights, args.device, args.requests)
     print(f"| bare model | {1 / alone:.2f} | | | | | {alone_cpu:.3f} | |")
-    with served(*words, "--batch-size", str(args.batch_size)) as server:
+    words += ["--batch-size", str(args.batch_size)] if args.batch_size else []
+    with served(*words) as server:
         statuses: Counter[int] = Counter()
         load_with(server, requests[: len(PHOTOS)], 1, lambda status: None)
         for clients in args.clients:
@@ -284,7 +285,7 @@ def main() -> None:
     parser.add_argument("--device")
     parser.add_argument("--requests", type=int, default=60, help="for each number of clients")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, help="by default the server's own")
     parser.add_argument("--mixed", type=int, default=0, metavar="N", help="good and bad requests")
     parser.add_argument("--growth", type=float, default=0.05, help="of memory that is too much")
     args = parser.parse_args()

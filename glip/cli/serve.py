@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from glip.cli.options import add_dtype_option
 from glip.cli.terminal import note
 from glip.errors import ConfigError
-from glip.serve.options import LabelStudio, Limits, ServeOptions
+from glip.serve.options import GPU_BATCH, LabelStudio, Limits, ServeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,10 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        default=ServeOptions.batch_size,
         metavar="N",
-        help="pictures that go through the model together if they wait at the same time "
-        "(default: %(default)s)",
+        help="pictures that go through the model together if they wait at the same time (default: "
+        f"{GPU_BATCH} on a GPU, 1 on processors)",
     )
     parser.add_argument(
         "--access-log", action="store_true", help="a line on stdout for each request"

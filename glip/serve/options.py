@@ -16,6 +16,7 @@ from glip.choices import DType
 from glip.errors import ConfigError
 from glip.settings import within
 
+GPU_BATCH = 8
 TASK_NAME = re.compile(r"[\w.-]{1,64}")
 
 
@@ -92,8 +93,9 @@ class ServeOptions:
     """0 takes any that is free."""
     processes: int = 1
     """Each with a model of its own, behind one port."""
-    batch_size: int = 8
-    """Pictures of one size that go through the model together if they wait at the same time."""
+    batch_size: int | None = None
+    """Most pictures of one size that go through the model together if they wait at the same time;
+    by default `GPU_BATCH`, and 1 on processors, where company slows each of them."""
     readers: int = 2
     """Threads of each process that decode and resize."""
     limits: Limits = Limits()
@@ -109,7 +111,8 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         for name in ("processes", "batch_size", "readers"):
-            within(name, getattr(self, name), least=1, whole=True)
+            if getattr(self, name) is not None:
+                within(name, getattr(self, name), least=1, whole=True)
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port must lie between 0 and 65535, got {self.port}")
         for name in self.tasks:
@@ -128,6 +131,10 @@ class ServeOptions:
     def device_of(self, process: int) -> str | None:
         """Where the model of a process is; None leaves it to `glip.load`."""
         return self.devices[process % len(self.devices)] if self.devices else None
+
+    def batch_size_on(self, device: str) -> int:
+        """Most pictures that go through a model together there."""
+        return self.batch_size or (1 if device.startswith("cpu") else GPU_BATCH)
 
     @property
     def threads(self) -> int:

@@ -75,7 +75,7 @@ class Service:
         self._inside = 0
         self._seconds = 0.2  # a picture takes about so long
         self._readers = ThreadPoolExecutor(options.readers, thread_name_prefix="read")
-        self._worker = Worker(options.batch_size, done=self._batch_done)
+        self._worker = Worker(options.batch_size_on(str(detector.device)), done=self._batch_done)
 
     @property
     def is_ready(self) -> bool:

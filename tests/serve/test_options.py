@@ -46,6 +46,11 @@ def test_keys_are_not_shown() -> None:
     assert "hidden" not in repr(options)
 
 
+def test_batches_are_for_gpus() -> None:
+    assert [ServeOptions().batch_size_on(device) for device in ("cpu", "cuda:1")] == [1, 8]
+    assert ServeOptions(batch_size=3).batch_size_on("cpu") == 3
+
+
 def test_processes_share_devices_and_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     options = ServeOptions(devices=("cuda:0", "cuda:1"), processes=3)
     assert [options.device_of(number) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
