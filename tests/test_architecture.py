@@ -140,7 +140,6 @@ def test_imports_go_down() -> None:
     assert not climbs, "\n".join(["against docs/architecture.md:", *climbs])
 
 
-@pytest.mark.xfail(reason="tests still follow the rooms of before")
 def test_modules_have_their_tests() -> None:
     tested, missing = 0, []
     for module, path in sorted(MODULES.items()):

@@ -33,7 +33,12 @@ from glip.model.text_encoder import TextEncoder, TextLayer, Tokens, Words
 OFFSETS = 18  # dy and dx of each of nine taps; the logits of their masks follow
 
 
-@torch.library.custom_op("glip::deformable_map", mutates_args=())
+@torch.library.custom_op(
+    "glip::deformable_map",
+    mutates_args=(),
+    schema="(Tensor maps, Tensor offsets, Tensor mask, Tensor weight, Tensor bias, int stride) "
+    "-> Tensor",
+)
 def deformable_map(
     maps: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int
 ) -> Tensor:

@@ -13,7 +13,6 @@ from glip.api import read_other_words
 from glip.config import PostprocessOptions
 from glip.errors import ConfigError, DataError, GlipError
 from glip.evaluation.config import METRICS, TaskOptions
-from glip.evaluation.odinw import odinw_sets
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.table import results_table
 from glip.evaluation.tasks import run_task
@@ -177,27 +176,6 @@ def test_captions_have_no_average_precision(tmp_path, toy):
     )
     with pytest.raises(ConfigError, match="holds captions"):
         run_task(TaskOptions("coco", images=toy[0].parent), toy[1], [path], tmp_path / "out")
-
-
-def test_folder_without_data_sets(tmp_path):
-    with pytest.raises(DataError, match="holds no ODinW data set"):
-        odinw_sets([tmp_path])
-
-
-def test_parts_of_a_data_set_are_no_data_sets(tmp_path, monkeypatch):
-    for name in ("Aquarium", "pothole"):
-        for part in ("train", "valid", "test"):
-            (tmp_path / name / part).mkdir(parents=True)
-            (tmp_path / name / part / "_annotations.coco.json").write_text("{}")
-    valid = tmp_path / "Aquarium" / "valid" / "_annotations.coco.json"
-    assert odinw_sets([tmp_path / "Aquarium"]) == {"Aquarium": valid}
-    assert list(odinw_sets([tmp_path])) == ["Aquarium", "pothole"]
-    monkeypatch.chdir(tmp_path / "Aquarium")
-    assert list(odinw_sets([Path()])) == ["Aquarium"]
-    tests = [tmp_path / name / "test" / valid.name for name in ("Aquarium", "pothole")]
-    assert odinw_sets(tests) == {"Aquarium": tests[0], "pothole": tests[1]}
-    with pytest.raises(DataError, match="are both of a data set named 'Aquarium'"):
-        odinw_sets([tests[0], tmp_path])
 
 
 @pytest.fixture

@@ -313,15 +313,6 @@ def test_disk_that_is_full_stops_it_and_keeps_what_is_done(
     assert later.pictures == 0 and report.captions == 10
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"batch_size": 0}, "batch_size must be at least 1"), ({"workers": 0}, "workers must be")],
-)
-def test_options_that_cannot_work(options, message) -> None:
-    with pytest.raises(ConfigError, match=message):
-        GroundingConfig(**options)
-
-
 # The command.
 
 
