@@ -38,7 +38,7 @@ from glip.data.sources import DetectionSource
 from glip.detector import Detector
 from glip.model.presets import build, preset
 from glip.text.prompt import Prompt
-from glip.training.features import CachedBatches, FeatureCache
+from glip.training.features import CachedBatches, FeatureCache, FromFeatures
 from glip.training.freezing import FreezeConfig, freeze, to_training
 from glip.training.lora import LoraConfig, add_lora
 from glip.training.losses import Criterion
@@ -94,6 +94,7 @@ def measure(weights: Weights, mode: TuneMode, folder: Path, repeats: int) -> Row
     if mode == "lora":
         add_lora(detector.model, LoraConfig())
     model = detector.model
+    whole = FromFeatures(model)
     tower = ("head.stages",) if mode == "linear_probe" else ()  # as `glip tune` does
     resting = freeze(model, FreezeConfig(parts=tower), mode)
     to_training(model, resting)
@@ -119,7 +120,7 @@ def measure(weights: Weights, mode: TuneMode, folder: Path, repeats: int) -> Row
     def steps(batches: Callable[[], Iterator[Batch]]) -> tuple[float, float]:
         clock, processor = time.perf_counter(), time.process_time()
         for batch in batches():
-            output = model(batch.pixels, batch.tokens)
+            output = whole(batch.pixels, batch.tokens)
             losses = Criterion()(output, batch.targets, batch.token_maps, batch.tokens.mask)
             torch.stack(list(losses.values())).sum().backward()
             optimizer.step()

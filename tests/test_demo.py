@@ -35,7 +35,7 @@ def test_demo_draws_prints_and_writes_json(
 ) -> None:
     make_picture().save(tmp_path / "x.png")
     argv = ["--image", "x.png", "--prompt", "person. bicycle.", "--json", "out.json"]
-    argv += ["--weights", str(tiny_file), "--threshold", "0.5", "--device", "cpu"]
+    argv += ["--weights", str(tiny_file), "--threshold", "0.3", "--device", "cpu"]
     result = run_demo(tmp_path, *argv, "--dtype", "bfloat16")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("phrase") and "person" in result.stdout
@@ -43,7 +43,7 @@ def test_demo_draws_prints_and_writes_json(
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["prompt"] == "person. bicycle."
     assert {found["phrase"] for found in record["detections"]} == {"person", "bicycle"}
-    assert all(found["score"] > 0.5 for found in record["detections"])
+    assert all(found["score"] > 0.3 for found in record["detections"])
 
 
 def test_demo_without_weights_says_so(
