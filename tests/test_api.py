@@ -19,6 +19,8 @@ from glip.evaluation.config import TaskOptions
 from glip.progress import Step
 from glip.tuning.options import TuneOptions
 
+pytestmark = pytest.mark.whole
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "doctor": api.doctor,
     "label": api.label,

@@ -38,6 +38,8 @@ from glip.model.presets import build, preset
 from glip.task_prompt import read_prompt
 from glip.text.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.whole
+
 State = dict[str, Tensor]
 
 

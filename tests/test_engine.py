@@ -19,6 +19,8 @@ from glip.model.glip import Pyramid
 from glip.model.text_encoder import Tokens, Words
 from glip.text.prompt import Prompt
 
+pytestmark = pytest.mark.whole
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 

@@ -13,6 +13,8 @@ from PIL import Image
 
 from glip.checkpoint import Weights, save
 
+pytestmark = pytest.mark.whole
+
 PAGE = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 

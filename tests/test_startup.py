@@ -4,6 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.whole
+
 HEAVY = ("torch._dynamo", "torchvision", "timm", "transformers", "triton.language", "scipy")
 
 

@@ -20,6 +20,8 @@ from glip.task_prompt import (
 from glip.text.prompt import Prompt, reads_as
 from glip.training.words import as_table
 
+pytestmark = pytest.mark.whole
+
 NAMES = ["cat", "traffic light", "dog"]
 
 

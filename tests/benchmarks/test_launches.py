@@ -9,6 +9,7 @@ from glip.model.ops.table import HAS_TRITON
 from glip.model.presets import preset
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed"),
     pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU"),
 ]

@@ -17,6 +17,8 @@ from glip.cli.main import main
 from glip.detector import Detector, Outcome
 from glip.errors import ImageError
 
+pytestmark = pytest.mark.whole
+
 Run = Callable[..., int]
 
 

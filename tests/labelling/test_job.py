@@ -15,6 +15,8 @@ from glip.labelling.job import LabelOptions, Labels, Output, label, take_correct
 from glip.labelling.ontology import Ontology
 from glip.progress import Step
 
+pytestmark = pytest.mark.whole
+
 CATS = Ontology.of_names(["cat", "red car"], threshold=0.4)
 
 

@@ -13,6 +13,8 @@ from glip.errors import ConfigError
 from glip.model.presets import PRESETS, build, build_empty, configured, preset
 from glip.model.text_encoder import Tokens
 
+pytestmark = pytest.mark.whole
+
 UNUSED = 256 * 80 + 80  # of the official classifier, which only gives a shape
 
 

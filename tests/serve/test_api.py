@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 from glip.detector import Detector
 from glip.text.prompt import Prompt
 
+pytestmark = pytest.mark.whole
+
 NAMES = ["cat", "traffic light"]
 
 

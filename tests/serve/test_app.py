@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 from glip.detector import Detector
 from glip.serve.app import build_app
 
+pytestmark = pytest.mark.whole
+
 
 def test_states(client: TestClient, served: Detector) -> None:
     assert client.get("/health").json() == {"status": "UP", "model_class": served.config.name}

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+pytestmark = pytest.mark.whole
+
 FOLDER = Path(__file__).parents[2] / "deploy" / "cvat"
 
 

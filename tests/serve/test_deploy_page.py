@@ -18,6 +18,8 @@ from glip.cli import serve
 from glip.cli.main import parser_of
 from glip.serve.options import ServeOptions
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 HERE = "http://127.0.0.1:8000"

@@ -12,6 +12,8 @@ import pytest
 from glip.serve.fetch import ask_trusted, fetch_public, is_public, resolve
 from glip.serve.refusals import Refusal
 
+pytestmark = pytest.mark.whole
+
 PUBLIC = "93.184.215.14"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 

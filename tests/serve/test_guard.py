@@ -17,6 +17,8 @@ from glip.serve.metrics import Metrics
 from glip.serve.options import Limits
 from tests.serve.conftest import MakeClient
 
+pytestmark = pytest.mark.whole
+
 KEY = "s3cret-é"
 
 

@@ -16,6 +16,8 @@ from glip.detector import Detector
 from glip.serve.options import LabelStudio, Limits
 from tests.serve.conftest import MakeClient
 
+pytestmark = pytest.mark.whole
+
 CONFIG = """
 <View>
   <!-- two kinds -->

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from glip.serve.metrics import Metrics
+
+pytestmark = pytest.mark.whole
 
 
 def test_each_server_counts_for_itself() -> None:

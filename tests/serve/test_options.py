@@ -9,6 +9,8 @@ import pytest
 from glip.errors import ConfigError
 from glip.serve.options import LabelStudio, Limits, ServeOptions
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.parametrize(
     ("options", "message"),

@@ -12,6 +12,8 @@ from glip.serve.pictures import Picture, content_of, from_base64, no_addresses, 
 from glip.serve.refusals import Refusal
 from tests.serve.conftest import png_of
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.parametrize(
     ("text", "content"),

@@ -17,6 +17,8 @@ from glip.detector import Detector
 from glip.errors import DeviceError, NotFiniteError
 from tests.serve.conftest import MakeClient, png_of
 
+pytestmark = pytest.mark.whole
+
 B64 = "@photo"  # in the tables: base64 of a good picture
 
 

@@ -23,6 +23,8 @@ from glip.cli.main import main
 from glip.errors import ConfigError
 from glip.serve.run import listen, url_of
 
+pytestmark = pytest.mark.whole
+
 
 @contextmanager
 def program(*words: str, home: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:

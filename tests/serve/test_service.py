@@ -18,6 +18,8 @@ from glip.serve.refusals import Refusal
 from glip.serve.service import Ask, Service
 from glip.text.prompt import Prompt
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def service(served: Detector) -> Iterator[Service]:

@@ -9,6 +9,8 @@ from starlette.testclient import TestClient
 
 from glip.serve.site import FILES, PREFIX
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_what_a_page_needs_is_served(client: TestClient, path: str) -> None:

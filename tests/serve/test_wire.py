@@ -12,6 +12,8 @@ from glip.serve.wire import DetectQuestion, GroundQuestion, answer, by_phrase, v
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 
+pytestmark = pytest.mark.whole
+
 
 def test_defaults_are_those_of_predict() -> None:
     question = validated(DetectQuestion, {})

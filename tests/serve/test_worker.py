@@ -17,6 +17,8 @@ from glip.serve.worker import Job, Worker
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 
+pytestmark = pytest.mark.whole
+
 CAT = Prompt.from_classes(["cat"])
 BAD = Prompt.from_classes(["bad"])
 

@@ -7,6 +7,8 @@ from glip.errors import ConfigError, GlipError
 from glip.task_prompt import read_prompt
 from glip.tuning.wording import Said, Wordings, in_templates, marked, read_wordings, worded
 
+pytestmark = pytest.mark.whole
+
 CAT = {"cat": ("cat", "[kitten], small and soft")}
 
 

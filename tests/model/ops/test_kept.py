@@ -1,11 +1,14 @@
 """Tables are made once, outlive inference mode, and are constants to compilers."""
 
+import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from glip.model.dyhead import DyHeadBlock
 from glip.model.ops.kept import kept
+
+pytestmark = pytest.mark.whole
 
 
 def test_result_is_made_once_for_each_size_and_forgotten_in_order() -> None:

@@ -16,6 +16,7 @@ from glip.model.ops import by_level, table, tiles
 from glip.model.ops.levels import layout
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.skipif(not table.HAS_TRITON, reason="Triton is not installed"),
     pytest.mark.skipif(
         torch.__version__ < (2, 6), reason="the interpreter of an early Triton cannot run these"
