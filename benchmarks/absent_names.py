@@ -21,7 +21,8 @@ from typing import NamedTuple
 import torch
 from torchvision.ops import box_iou
 
-from glip.data.formats.coco import DetectionData, DetectionRecord, read_detection
+from glip.data.formats.coco import read_detection
+from glip.data.records import DetectionData, DetectionRecord
 from glip.errors import GlipError
 from glip.evaluation.predictions import Prediction, read_predictions
 

@@ -323,7 +323,8 @@ def _from_shard(
 
 def _samples(archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
     """Stem and files, by suffix, of each sample."""
-    if archive.firstmember is None:  # Python 3.10 would seek before the beginning of an empty one
+    # Python 3.10 would seek before the beginning of an empty one.
+    if archive.firstmember is None:  # type: ignore[attr-defined]
         return
     stem, members = "", dict[str, tarfile.TarInfo]()
     while (member := archive.next()) is not None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glip.config import Aggregate, PostprocessOptions
+from glip.choices import Aggregate
+from glip.config import PostprocessOptions
 from glip.runtime.sessions import Floats, RegionOutput
 
 CENTRE_WEIGHT, SIZE_WEIGHT, MAX_LOG_SIZE = 10.0, 5.0, np.log(1000 / 16)  # see `glip.boxes`
