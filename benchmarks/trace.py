@@ -4,7 +4,7 @@ Every function of `glip` that `Detector.predict` enters counts as read, with all
 (no blank lines, comments or docstrings); a statement runs if one of its lines does. Code of other
 packages does not count, and neither does what was done before: loading, and a first prediction.
 
-    python benchmarks/trace.py                       # the small model, two class names, a drawing
+    python benchmarks/trace.py                       # the small model, two class names, a photo
     python benchmarks/trace.py --weights glip_tiny --prompt "a man with a red hat" --list
 """
 
@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 import glip
 
+PHOTO = Path(__file__).parents[1] / "demo" / "images" / "chelsea.jpg"
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 PACKAGE = Path(glip.__file__).parent
 
@@ -119,17 +120,20 @@ def main() -> None:
     """Trace the prediction that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", help="file or name of a model; by default the packaged one")
-    parser.add_argument("--image", help="picture; by default a small array of noise")
-    parser.add_argument("--prompt", help='text; by default the list ["person", "traffic light"]')
+    parser.add_argument("--image", help="picture; by default an array with the photo of the demo")
+    parser.add_argument("--prompt", help='text; by default the list ["cat", "traffic light"]')
     parser.add_argument("--list", action="store_true", help="every function, and what idles in it")
     args = parser.parse_args()
 
     import numpy as np
 
+    from glip.images import load_image
+
     detector = glip.load(args.weights, device="cpu")
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    image, prompt = args.image or noise, args.prompt or ["person", "traffic light"]
-    detector.predict(noise, ["cat", "dog"])
+    photo = np.asarray(load_image(args.image or PHOTO))
+    image, prompt = args.image or photo, args.prompt or ["cat", "traffic light"]
+    detector.predict(noise, ["person", "dog"])
     reads = traced(lambda: detector.predict(image, prompt))
 
     if args.list:

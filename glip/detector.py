@@ -256,8 +256,11 @@ class Detector:
             ConfigError: An option out of range.
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
+        score = self.lowest_threshold if threshold is None else threshold
+        if isinstance(score, Mapping):
+            score = self._lowest(score)
         options = PostprocessOptions(
-            score=self._lowest(threshold),
+            score=score,
             nms=nms,
             max_detections=max_detections,
             aggregate=aggregate,
@@ -269,18 +272,14 @@ class Detector:
         else:
             outcomes = self.stream(images, prompts, options=options, batch_size=batch_size)
             found = [_detections(outcome) for outcome in outcomes]
-        if threshold is None:
-            return [self.above_fitted(one) for one in found]
         if isinstance(threshold, Mapping):
             return [self._above(one, threshold) for one in found]
+        if threshold is None and self.task is not None:
+            return [self.above_fitted(one) for one in found]
         return found
 
-    def _lowest(self, threshold: float | Mapping[str, float] | None) -> float:
+    def _lowest(self, threshold: Mapping[str, float]) -> float:
         """What no detection may score below, whatever its phrase."""
-        if threshold is None:
-            return self.lowest_threshold
-        if not isinstance(threshold, Mapping):
-            return threshold
         for name, value in threshold.items():
             within(f"threshold of {name!r}", value, least=0, most=1)
         return min([*threshold.values(), self.lowest_threshold])

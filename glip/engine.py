@@ -391,19 +391,8 @@ class Engine:
             sizes_hw: Of the resized pictures.
             options: See `select_candidates`.
         """
-        if self.device.type != "cpu":  # all is launched before anything is waited for
-            passes = {id(part): part for own in parts for part in own}
-            tensors = {key: torch.from_numpy(part.token_map) for key, part in passes.items()}
-            maps = [[tensors[id(part)] for part in own] for own in parts]  # one of each, shared
-            waiting = [
-                select_on_device(output, own, options)
-                for output, own in zip(outputs, maps, strict=True)
-            ]
-            for selection in waiting:
-                fetched = selection.fetched(sizes_hw)
-                if fetched is None:
-                    raise self._not_finite()
-                yield fetched
+        if self.device.type != "cpu":
+            yield from self._select_on_device(outputs, parts, sizes_hw, options)
             return
         for output, own in zip(outputs, parts, strict=True):
             if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
@@ -412,6 +401,27 @@ class Engine:
                 select_candidates(output, index, torch.from_numpy(part.token_map), size_hw, options)
                 for index, (part, size_hw) in enumerate(zip(own, sizes_hw, strict=True))
             ]
+
+    def _select_on_device(
+        self,
+        outputs: Iterator[HeadOutput],
+        parts: Sequence[Sequence[PromptPass]],
+        sizes_hw: Sequence[tuple[int, int]],
+        options: PostprocessOptions,
+    ) -> Iterator[list[Found]]:
+        """`_select` where all is launched before anything is waited for."""
+        passes = {id(part): part for own in parts for part in own}
+        tensors = {key: torch.from_numpy(part.token_map) for key, part in passes.items()}
+        maps = [[tensors[id(part)] for part in own] for own in parts]  # one of each, shared
+        waiting = [
+            select_on_device(output, own, options)
+            for output, own in zip(outputs, maps, strict=True)
+        ]
+        for selection in waiting:
+            fetched = selection.fetched(sizes_hw)
+            if fetched is None:
+                raise self._not_finite()
+            yield fetched
 
     def _words(self, parts: Sequence[PromptPass]) -> Words:
         """(B, T, D) of one pass a picture, or (1, T, D) if it is the same for all of them."""

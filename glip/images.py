@@ -20,7 +20,7 @@ from glob import glob
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -296,6 +296,8 @@ def expand_sources(images: ImageLikes) -> list[ImageLike]:
         ImageError: something that cannot be a picture, nesting deeper than that, or what
             `list_images` says of a folder.
     """
+    if isinstance(images, SINGLE) and getattr(images, "ndim", 0) != 4:
+        return [cast(ImageLike, images)]
     return _expand(images, depth=2)
 
 

@@ -62,6 +62,13 @@ def phrase_probabilities(
     Returns:
         (..., A, P) in [0, 1].
     """
+    if aggregate != "mean":
+        return _other_probabilities(logits, token_map, aggregate)
+    return logits.sigmoid() @ mean_weights(token_map).mT
+
+
+def _other_probabilities(logits: Tensor, token_map: Tensor, aggregate: Aggregate) -> Tensor:
+    """`phrase_probabilities` by the first or the best token of a phrase."""
     if aggregate == "max":
         counts = token_map.sum(-1, keepdim=True)  # (P, 1)
         tokens = token_map.int().argsort(
@@ -70,8 +77,7 @@ def phrase_probabilities(
         slot = torch.arange(int(counts.max()), device=logits.device)
         tokens = tokens.gather(1, torch.where(slot < counts, slot, 0))  # short phrases repeat one
         return logits[..., tokens].amax(-1).sigmoid()
-    weights = first_token(token_map) if aggregate == "first" else mean_weights(token_map)
-    return logits.sigmoid() @ weights.mT
+    return logits.sigmoid() @ first_token(token_map).mT
 
 
 def select_candidates(

@@ -74,6 +74,6 @@ class FPN(nn.Module):
             lateral = self.lateral[index](maps[index])
             # The running map goes down as it is; only what leaves it sideways is smoothed.
             top = lateral + F.interpolate(top, size=lateral.shape[-2:], mode="nearest")
-            pyramid.insert(0, self.smooth[index](self.drop(top)))
+            pyramid.insert(0, self.smooth[index](self.drop(top) if self.drop.training else top))
         p6 = self.p6(pyramid[-1])  # official: from the output P5, not from C5
         return [*pyramid, p6, self.p7(F.relu(p6))]

@@ -32,6 +32,10 @@ PhraseLike: TypeAlias = str | Span | Sequence[Span]
 """A phrase of a caption as a user gives it: its words, its [start, end), or several of those."""
 
 
+_UNTIDY = re.compile(r"[.;:,!?\n\r\u3002]|^\W|\s$|^$")
+"""What class names may hold that were typed as a text."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A sentence and the phrases in it, hashable and checked on construction.
@@ -91,7 +95,7 @@ class Prompt:
                 f"a prompt is a string, a list of class names or a Prompt, got "
                 f"{type(value).__name__}"
             )
-        if all(isinstance(name, str) and name.isalpha() for name in value):
+        if all(isinstance(name, str) and not _UNTIDY.search(name) for name in value):
             return cls.from_classes([*dict.fromkeys(value)])
         return cls.from_classes(_tidied(value))
 
