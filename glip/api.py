@@ -80,7 +80,8 @@ def doctor(
     from glip.data.doctor.examine import examine
 
     place = None if images is None else Path(images)
-    return examine(Path(data), place, quick=quick, split=split, max_bad=max_bad, progress=progress)
+    with _shown(progress) as show:
+        return examine(Path(data), place, quick=quick, split=split, max_bad=max_bad, progress=show)
 
 
 def label(

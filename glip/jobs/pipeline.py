@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from glip import distributed
 from glip.errors import ImageError, StorageError
@@ -22,9 +22,6 @@ from glip.images import unusable_name
 from glip.jobs.batches import through_model
 from glip.jobs.journal import Journal, Row
 from glip.progress import Progress, Step
-
-if TYPE_CHECKING:
-    from glip.engine import Prepared
 
 ROUND_SECONDS = 30.0
 """How long each process works before all tell each other how far they are. Rounds of equal length
@@ -36,11 +33,20 @@ Tally = Counter[str]
 """How many items there are of each status."""
 
 
+class Sized(Protocol):
+    """A picture that is ready for a model, of whatever make."""
+
+    @property
+    def padded_hw(self) -> tuple[int, int]:
+        """Height and width with its padding: pictures that share it can share a batch."""
+
+
 class Read(NamedTuple):
     """A picture that is ready for the model."""
 
     key: str
-    picture: Prepared
+    picture: Any
+    """What `prepare` made."""
 
 
 class Settled(NamedTuple):
@@ -69,7 +75,7 @@ def file_mark(path: str | os.PathLike[str]) -> str:
 def work_through(
     items: Iterable[tuple[str, Source]],
     answer: Answer,
-    prepare: Callable[[Source], Prepared | Settled],
+    prepare: Callable[[Source], Sized | Settled],
     journal: Journal,
     *,
     batch_size: int = 1,
@@ -150,7 +156,7 @@ def _over_all(tally: Tally, *, busy: bool) -> tuple[Tally, bool]:
 def answers(
     items: Iterable[tuple[str, Source]],
     answer: Answer,
-    prepare: Callable[[Source], Prepared | Settled],
+    prepare: Callable[[Source], Sized | Settled],
     *,
     batch_size: int,
     workers: int,
@@ -163,13 +169,13 @@ def answers(
         ConfigError: `batch_size` or `workers` is not a whole number from 1.
     """
 
-    def read(item: tuple[str, Source]) -> Prepared | Settled:
+    def read(item: tuple[str, Source]) -> Sized | Settled:
         key, source = item
         if (fault := unusable_name(key)) is not None:
             raise ImageError(fault)
         return prepare(source)
 
-    def ask(batch: Sequence[tuple[str, Prepared | Settled]]) -> list[Settled]:
+    def ask(batch: Sequence[tuple[str, Sized | Settled]]) -> list[Settled]:
         pictures = [Read(key, one) for key, one in batch if not isinstance(one, Settled)]
         return [Settled(*record) for record in answer(pictures)]
 
