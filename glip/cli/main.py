@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": "try words on photos in a browser",
     "doctor": "look for what is wrong with a data set before training on it",
     "models": "list the models that have a name, their size, source and place on this machine",
+    "export": "write a model as graphs that run without torch, words still their input",
     "convert": "turn an official checkpoint into a safetensors file with the config inside",
 }
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
