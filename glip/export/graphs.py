@@ -23,6 +23,7 @@ from torchvision.ops import deform_conv2d
 
 from glip.model.backbone import Backbone
 from glip.model.dyhead import DeformableConv, DyHeadBlock
+from glip.model.efficientnet import SameConv
 from glip.model.fusion import BiAttention
 from glip.model.glip import GLIP
 from glip.model.head import HeadStage, Outputs
@@ -92,7 +93,7 @@ def _pad_evenly(module: nn.Module) -> None:
     always the same, and a graph for all sizes stays simple.
     """
     for name, child in module.named_children():
-        if isinstance(child, Conv2dSame):
+        if isinstance(child, (Conv2dSame, SameConv)):
             setattr(module, name, _PaddedConv(child))
         else:
             _pad_evenly(child)
