@@ -1,0 +1,163 @@
+"""Exported folders: the same detections without torch as with it, whatever the words and sizes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import glip
+from glip.detector import Detector
+from glip.errors import CheckpointError, ExportError, PromptError
+from glip.export.export import export
+from glip.runtime.engine import GraphEngine
+from glip.runtime.manifest import FILE, read_manifest
+
+pytest.importorskip("onnxscript", reason="writing graphs needs pip install 'glip[export]'")
+pytest.importorskip("onnxruntime", reason="running graphs needs pip install 'glip[onnx]'")
+pytestmark = pytest.mark.export
+
+PROMPTS = [
+    ["cat"],
+    "a cat with long whiskers",
+    "cat. ear. nose.",
+    ["cat", "😀 cat", "t-shirt"],
+    [f"thing number {number}" for number in range(200)],  # several passes
+]
+SIZES = [(320, 240), (120, 500), (33, 47), (640, 640), (1, 1)]
+
+WITHOUT_TORCH = """
+import sys
+class Nowhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm", "transformers"):
+            raise ImportError(name + " is not there")
+sys.meta_path.insert(0, Nowhere())
+import glip
+[found] = glip.load(sys.argv[1]).predict(sys.argv[2], ["cat", "ear"])
+print(found.to_json())
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.fixture(scope="module")
+def nano() -> Detector:
+    return glip.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(nano: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "nano"
+    export(nano, out)
+    return out
+
+
+def picture(size: tuple[int, int]) -> Image.Image:
+    with Image.open(Path(__file__).parents[2] / "demo" / "images" / "chelsea.jpg") as photo:
+        return photo.resize(size)
+
+
+def assert_same(one: glip.Detections, other: glip.Detections) -> None:
+    """Up to rounding, which may swap neighbours of almost equal score."""
+    assert len(one) == len(other)
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
+    columns = [np.column_stack([d.boxes / 100, d.scores, d.phrase_ids]) for d in (one, other)]
+    distances = np.abs(columns[0][:, None] - columns[1][None]).max(-1)
+    assert not len(one) or distances.min(1).max() < 1e-2
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_detections_are_those_of_torch(
+    nano: Detector, folder: Path, prompt: str | list[str], size: tuple[int, int]
+) -> None:
+    exported = glip.load(folder)
+    [expected] = nano.predict(picture(size), prompt, threshold=0.2)
+    [found] = exported.predict(picture(size), prompt, threshold=0.2)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{"exclusive": True}, {"aggregate": "max"}, {"max_detections": 3}]
+)
+def test_options_mean_the_same(nano: Detector, folder: Path, options: dict[str, object]) -> None:
+    names = ["cat", "dog", "long whiskers"]
+    [expected] = nano.predict(picture((320, 240)), names, threshold=0.2, **options)  # type: ignore[arg-type]
+    [found] = glip.load(folder).predict(picture((320, 240)), names, threshold=0.2, **options)  # type: ignore[arg-type]
+    assert len(found) > 0
+    assert_same(found, expected)
+
+
+def test_torch_is_not_imported(nano: Detector, folder: Path) -> None:
+    photo = Path(__file__).parents[2] / "demo" / "images" / "chelsea.jpg"
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(folder), str(photo)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    [expected] = nano.predict(photo, ["cat", "ear"])
+    assert '"phrase": "cat"' in said and said.count('"box"') == len(expected)
+
+
+def test_words_may_be_baked_in(make_small: Callable[[], Detector], tmp_path: Path) -> None:
+    detector = make_small()
+    export(detector, tmp_path / "baked", classes=["red", "green"])
+    assert not (tmp_path / "baked" / "text_encoder.onnx").exists()
+    baked = glip.load(tmp_path / "baked")
+    [expected] = detector.predict(picture((96, 96)), ["red", "green"], threshold=0.0)
+    [found] = baked.predict(picture((96, 96)), threshold=0.0)
+    assert_same(found, expected)
+    with pytest.raises(PromptError, match="does not know 'blue'"):
+        baked.predict(picture((96, 96)), ["blue"])
+    with pytest.raises(ExportError, match="is an exported model, of which only predictions"):
+        _ = baked.model
+
+
+def test_one_size_takes_any_picture(make_small: Callable[[], Detector], tmp_path: Path) -> None:
+    export(make_small(), tmp_path / "fixed", size_hw=(96, 128))
+    fixed = glip.load(tmp_path / "fixed")
+    assert isinstance(fixed.engine, GraphEngine) and fixed.engine.manifest.size_hw == (96, 128)
+    found = fixed.predict([picture((300, 50)), picture((20, 200))], ["red"], threshold=0.0)
+    for one, (width, height) in zip(found, ((300, 50), (20, 200)), strict=True):
+        assert len(one) > 0 and one.image_hw == (height, width)
+        assert (one.boxes[:, 2] <= width).all() and (one.boxes[:, 3] <= height).all()
+
+
+def test_half_the_bytes_give_nearly_the_same(
+    make_small: Callable[[], Detector], tmp_path: Path
+) -> None:
+    for dtype in ("float32", "float16"):
+        export(make_small(), tmp_path / dtype, dtype=dtype)
+    sizes = [(tmp_path / dtype / "head.onnx").stat().st_size for dtype in ("float32", "float16")]
+    assert sizes[1] < 0.75 * sizes[0]
+    found = [
+        glip.load(tmp_path / dtype).predict(picture((96, 96)), ["red"], threshold=0.0)[0]
+        for dtype in ("float32", "float16")
+    ]
+    np.testing.assert_allclose(found[0].scores[:5], found[1].scores[:5], atol=0.02)
+
+
+def test_openvino_gives_the_same(make_small: Callable[[], Detector], tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs pip install 'glip[openvino]'")
+    detector = make_small()
+    export(detector, tmp_path / "ov", format="openvino")
+    [expected] = detector.predict(picture((96, 96)), ["red", "green"], threshold=0.0)
+    [found] = glip.load(tmp_path / "ov").predict(picture((96, 96)), ["red", "green"], threshold=0.0)
+    assert_same(found, expected)
+
+
+def test_files_that_are_not_whole_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        glip.load(tmp_path)
+    (tmp_path / FILE).write_bytes((folder / FILE).read_bytes())
+    with pytest.raises(CheckpointError, match=r"image_encoder\.onnx is missing"):
+        glip.load(tmp_path)
+    for name in ("image_encoder.onnx", "text_encoder.onnx", "head.onnx"):
+        (tmp_path / name).write_bytes(b"no graph")
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    with pytest.raises(ExportError, match="cannot be read"):
+        glip.load(tmp_path)
+    assert read_manifest(folder).runtime == "onnx"
