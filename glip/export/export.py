@@ -39,6 +39,7 @@ from glip.runtime.manifest import (
     is_exported,
     write_manifest,
 )
+from glip.runtime.pictures import prepare
 from glip.task_prompt import TaskPrompt, save_prompt
 from glip.text.prompt import Prompt
 from glip.version import __version__
@@ -176,14 +177,14 @@ def _baked(detector: Detector, classes: Sequence[str]) -> TaskPrompt:
     (part,) = passes
     tokens = Tokens.pad([part.token_ids], detector.tokenizer.pad_id)
     with torch.inference_mode():
-        states = detector.model.encode_text(tokens).states[0].clone()
-    order = torch.tensor(part.rows).argsort()
+        states = detector.model.encode_text(tokens).states[0].numpy()
+    order = np.argsort(part.rows)
     return TaskPrompt(
         prompt=prompt,
         token_ids=part.token_ids,
         token_map=part.token_map[order],
         states=states,
-        offsets=torch.zeros_like(states),
+        offsets=np.zeros_like(states),
         base=detector.config.name,
         fingerprint=detector.fingerprint,
     )
@@ -198,8 +199,6 @@ def _pixels(
     detector: Detector, photos: Sequence[Image.Image], size_hw: tuple[int, int] | None
 ) -> Iterator[npt.NDArray[np.float32]]:
     """(1, 3, H, W) of each photo as the graphs will see it."""
-    from glip.runtime.pictures import prepare
-
     for photo in photos:
         yield prepare(photo, detector.config.pixels, size_hw).pixels[None]
 

@@ -1,26 +1,41 @@
-"""Pictures on their way into an exported model."""
+"""Pictures as exported models take them."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from glip.config import PixelConfig
-from glip.runtime.pictures import prepare
+from glip.pixels import to_array
+from glip.runtime.pictures import batches, prepare
 
-CONFIG = PixelConfig(short_side=64, long_side=96, mean=(0.0,) * 3, std=(1.0,) * 3, order="rgb")
-
-
-def test_sides_are_those_of_the_weights_padded_with_zeros():
-    made = prepare(Image.new("RGB", (30, 20), (7, 8, 9)), CONFIG, number=4)
-    assert (made.number, made.original_hw, made.resized_hw) == (4, (20, 30), (64, 96))
-    assert made.padded_hw == (64, 96) and made.pixels.dtype == np.float32
-    np.testing.assert_array_equal(made.pixels[:, 0, 0], [7, 8, 9])
+CONFIG = PixelConfig(short_side=64, long_side=160)
 
 
-def test_a_picture_is_fitted_into_a_fixed_size_with_its_shape():
-    made = prepare(Image.new("RGB", (50, 100), (7, 8, 9)), CONFIG, (64, 64))
-    assert made.pixels.shape == (3, 64, 64) and made.resized_hw == (64, 32)
-    assert made.pixels[:, :, :32].min() == 7 and not made.pixels[:, :, 32:].any()
+def test_a_picture_is_resized_and_padded_with_zeros() -> None:
+    ready = prepare(Image.new("RGB", (100, 50), (9, 9, 9)), CONFIG, number=3)
+    assert (ready.number, ready.original_hw, ready.resized_hw) == (3, (50, 100), (64, 128))
+    assert ready.pixels.shape == (3, 64, 128) and ready.padded_hw == (64, 128)
 
 
-def test_a_thin_picture_keeps_a_pixel():
-    assert prepare(Image.new("RGB", (1000, 1)), CONFIG, (64, 64)).resized_hw == (1, 64)
+@pytest.mark.parametrize(
+    ("size", "resized"), [((300, 100), (43, 128)), ((10, 300), (96, 3)), ((128, 96), (96, 128))]
+)
+def test_a_picture_is_fitted_into_the_one_size(
+    size: tuple[int, int], resized: tuple[int, int]
+) -> None:
+    image = Image.effect_noise(size, 60).convert("RGB")
+    ready = prepare(image, CONFIG, (96, 128))
+    assert ready.padded_hw == (96, 128) and ready.resized_hw == resized
+    height, width = resized
+    assert not ready.pixels[:, height:].any() and not ready.pixels[:, :, width:].any()
+    if size == (128, 96):
+        np.testing.assert_array_equal(ready.pixels, to_array(image, CONFIG))
+
+
+def test_batches_hold_one_size_and_no_more_than_asked() -> None:
+    pictures = [
+        prepare(Image.new("RGB", size), CONFIG)
+        for size in ((64, 64), (128, 64), (64, 64), (64, 64))
+    ]
+    assert batches(pictures, None) == [[0, 2, 3], [1]]
+    assert batches(pictures, 2) == [[0, 2], [3], [1]]
