@@ -158,9 +158,9 @@ def progress_bar(*, shown: bool = True) -> AbstractContextManager[Progress]:
     """
 
     def is_shown() -> bool:
-        from glip.distributed import is_main  # torch is there when a job tells of itself
-
-        return shown and is_main()
+        # Who runs in several processes has imported it; exported models run without torch.
+        distributed = sys.modules.get("glip.distributed")
+        return shown and (distributed is None or distributed.is_main())
 
     return bars(is_shown)
 

@@ -130,7 +130,9 @@ def test_half_the_bytes_give_nearly_the_same(
 ) -> None:
     for dtype in ("float32", "float16"):
         export(make_small(), tmp_path / dtype, dtype=dtype)
-    sizes = [(tmp_path / dtype / "text_encoder.onnx").stat().st_size for dtype in ("float32", "float16")]
+    sizes = [
+        (tmp_path / dtype / "text_encoder.onnx").stat().st_size for dtype in ("float32", "float16")
+    ]
     assert sizes[1] < 0.75 * sizes[0]
     found = [
         glip.load(tmp_path / dtype).predict(picture((96, 96)), ["red"], threshold=0.0)[0]
