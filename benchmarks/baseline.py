@@ -63,7 +63,6 @@ from glip.data.sources import DetectionSource, Source
 from glip.data.transforms import pad_batch, to_pixels
 from glip.detector import Detector
 from glip.distributed import is_main, on_main, rank, start, stop, wait_for_all, world_size
-from glip.engine import Prepared
 from glip.errors import CheckpointError, ConfigError, GlipError
 from glip.evaluation.config import TaskOptions
 from glip.evaluation.table import results_table
@@ -73,7 +72,7 @@ from glip.model.anchors import ANCHOR_STRIDES, grid_anchors
 from glip.model.fpn import LEVEL_STRIDES
 from glip.model.presets import build
 from glip.model.text_encoder import Tokens
-from glip.pixels import resize
+from glip.pixels import Prepared, resize
 from glip.postprocess import rescale
 from glip.settings import from_dict
 from glip.structures import Detections

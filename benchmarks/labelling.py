@@ -30,13 +30,13 @@ from glip.config import PostprocessOptions
 from glip.data.formats.layout import DataSet
 from glip.data.labels import Label, Labelled
 from glip.detector import Detector, load
-from glip.engine import Prepared
 from glip.images import ImageLike, list_pictures
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, work_through
 from glip.labelling.export import write_data_set
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
+from glip.pixels import Prepared
 from glip.text.prompt import Prompt
 
 COUNTS = (1_000, 10_000, 100_000)

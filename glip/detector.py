@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from glip.config import ModelConfig, PostprocessOptions
 from glip.errors import CheckpointError, ConfigError, ExportError, ImageError, PromptError
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.jobs.batches import in_order, through_model
+from glip.pixels import Prepared
 from glip.runtime.engine import GraphEngine
 from glip.runtime.manifest import is_exported
 from glip.runtime.postprocess import Found, relabelled
@@ -37,15 +38,12 @@ if TYPE_CHECKING:  # torch takes seconds to import, and exported models do witho
     import torch
 
     from glip.checkpoint import Weights
-    from glip.engine import Engine, Prepared
+    from glip.engine import Engine
     from glip.model.glip import GLIP
-    from glip.runtime.pictures import PreparedArray
 
 logger = logging.getLogger(__name__)
 
 PromptLike = Prompt | str | Sequence[str]
-AnyPrepared: TypeAlias = "Prepared | PreparedArray"
-"""A picture on its way through the model, as `Detector.prepare` makes it."""
 
 
 def load(
@@ -404,7 +402,7 @@ class Detector:
         for prompt in set(each):
             self.engine.passes.of(prompt)  # what cannot be used fails before any work is done
 
-        def ask(batch: Sequence[tuple[int, AnyPrepared]]) -> list[Detections]:
+        def ask(batch: Sequence[tuple[int, Prepared]]) -> list[Detections]:
             asked = [[each[index]] for index, _ in batch]
             found = self.engine.detect([picture for _, picture in batch], asked, options)
             return [own for (own,) in found]
@@ -421,7 +419,7 @@ class Detector:
             found = result.remember(sources[index]) if isinstance(result, Detections) else None
             yield Outcome(index, sources[index], found, error)
 
-    def prepare(self, source: ImageLike, number: int = 0) -> AnyPrepared:
+    def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
         """A picture decoded, resized and normalised: the part of the work that any thread can do.
 
         Args:
@@ -434,7 +432,7 @@ class Detector:
 
     def detect(
         self,
-        pictures: Sequence[AnyPrepared],
+        pictures: Sequence[Prepared],
         prompts: Sequence[Sequence[Prompt]],
         *,
         options: PostprocessOptions | None = None,

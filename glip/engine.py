@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import cast, get_args
 
 import torch
 from PIL import Image
@@ -36,7 +36,7 @@ from glip.model.prompt_table import PromptTable
 from glip.model.replayed import ReplayedGLIP
 from glip.model.text_encoder import Tokens, Words
 from glip.passes import Passes, keep
-from glip.pixels import padded_hw, resize
+from glip.pixels import Prepared, resize
 from glip.postprocess import (
     Found,
     cap,
@@ -138,26 +138,6 @@ def load_engine(
             raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
     with naming(path):
         return Engine.from_weights(content, device=target, dtype=number_format, task=task)
-
-
-class Prepared(NamedTuple):
-    """One picture on its way through the model."""
-
-    number: int
-    """Place in the caller's list."""
-    pixels: Tensor
-    """(3, h, w), normalised; on the way to a GPU 8-bit RGB instead."""
-    original_hw: tuple[int, int]
-
-    @property
-    def resized_hw(self) -> tuple[int, int]:
-        """Height and width that the model sees."""
-        return self.pixels.shape[1], self.pixels.shape[2]
-
-    @property
-    def padded_hw(self) -> tuple[int, int]:
-        """Height and width with its padding: pictures that share it can share a batch."""
-        return padded_hw(self.resized_hw)
 
 
 class Engine:

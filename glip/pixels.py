@@ -6,6 +6,8 @@ torch: exported models run without it.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -67,3 +69,24 @@ def padded_hw(image_hw: tuple[int, int]) -> tuple[int, int]:
     """Height and width rounded up to what the backbone can divide."""
     height, width = image_hw
     return height + -height % SIZE_DIVISOR, width + -width % SIZE_DIVISOR
+
+
+class Prepared(NamedTuple):
+    """One picture on its way through a model."""
+
+    number: int
+    """Place in the caller's list."""
+    pixels: Any
+    """(3, h, w), normalised: a tensor, or an array on the way into an exported model; on the way to
+    a GPU 8-bit RGB instead."""
+    original_hw: tuple[int, int]
+
+    @property
+    def resized_hw(self) -> tuple[int, int]:
+        """Height and width that the model sees."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    @property
+    def padded_hw(self) -> tuple[int, int]:
+        """Height and width with its padding: pictures that share it can share a batch."""
+        return padded_hw(self.resized_hw)

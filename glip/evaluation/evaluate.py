@@ -23,7 +23,7 @@ import torch
 from glip.config import PostprocessOptions
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, ImageId
-from glip.detector import AnyPrepared
+from glip.detector import Prepared
 from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
 from glip.errors import ImageError
 from glip.evaluation.causes import likely_causes
@@ -57,12 +57,12 @@ WRITTEN_PROMPTS = 50
 class Predictor(Protocol):
     """Whatever finds boxes as `glip.Detector` does."""
 
-    def prepare(self, source: ImageLike, number: int = 0) -> AnyPrepared:
+    def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
         """A picture as the model takes it."""
 
     def detect(
         self,
-        pictures: Sequence[AnyPrepared],
+        pictures: Sequence[Prepared],
         prompts: Sequence[Sequence[Prompt]],
         *,
         options: PostprocessOptions | None = None,
@@ -188,11 +188,11 @@ def _predict(
     for all its prompts.
     """
 
-    def read(item: tuple[int, Sequence[Question]]) -> AnyPrepared:
+    def read(item: tuple[int, Sequence[Question]]) -> Prepared:
         place, (question, *_) = item
         return detector.prepare(pictures.read(question.file_name), place)
 
-    def ask(batch: Sequence[tuple[int, AnyPrepared]]) -> list[list[Detections]]:
+    def ask(batch: Sequence[tuple[int, Prepared]]) -> list[list[Detections]]:
         prompts = [
             [asked.prompt for question in questions[place] for asked in question.asked]
             for place, _ in batch

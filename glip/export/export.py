@@ -39,7 +39,7 @@ from glip.runtime.manifest import (
     is_exported,
     write_manifest,
 )
-from glip.runtime.pictures import prepare
+from glip.runtime.pictures import padded, prepare
 from glip.task_prompt import TaskPrompt, save_prompt
 from glip.text.prompt import Prompt
 from glip.version import __version__
@@ -200,7 +200,7 @@ def _pixels(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """(1, 3, H, W) of each photo as the graphs will see it."""
     for photo in photos:
-        yield prepare(photo, detector.config.pixels, size_hw).pixels[None]
+        yield padded([prepare(photo, detector.config.pixels, size_hw)], size_hw)
 
 
 def _quantise(

@@ -26,12 +26,12 @@ from PIL import Image
 from glip import distributed
 from glip.data.formats.odvg import write_grounding
 from glip.data.records import GroundingRecord, Span
-from glip.engine import Prepared
 from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
 from glip.images import unusable_name
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, Settled, file_mark, work_through
+from glip.pixels import Prepared
 from glip.progress import Progress
 from glip.pseudo.captions import Captioned, CaptionSet
 from glip.pseudo.config import (

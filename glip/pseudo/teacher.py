@@ -15,8 +15,8 @@ from PIL import Image
 
 from glip.choices import Aggregate
 from glip.config import PostprocessOptions
-from glip.engine import Prepared
 from glip.errors import ConfigError
+from glip.pixels import Prepared
 from glip.settings import within
 from glip.structures import Detections
 from glip.text.prompt import Prompt

@@ -12,7 +12,7 @@ from PIL import Image
 from glip.checkpoint import file_sha256, find
 from glip.choices import DType
 from glip.detector import Detector, load
-from glip.engine import Prepared
+from glip.pixels import Prepared
 from glip.pseudo.teacher import BoxConfig, Teacher
 from glip.pseudo.transformers_teacher import TransformersTeacher
 from glip.structures import Detections

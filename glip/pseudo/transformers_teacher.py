@@ -23,8 +23,8 @@ from glip.boxes import clip_boxes, to_edges
 from glip.checkpoint import file_sha256
 from glip.choices import DType
 from glip.config import PostprocessOptions
-from glip.engine import Prepared
 from glip.errors import CheckpointError, PromptError
+from glip.pixels import Prepared
 from glip.postprocess import Found, merge, phrase_probabilities, suppress
 from glip.pseudo.teacher import BoxConfig
 from glip.structures import Detections

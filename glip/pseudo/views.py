@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.ops import box_iou
 
-from glip.engine import Prepared
+from glip.pixels import Prepared
 from glip.pseudo.teacher import BoxConfig, Teacher
 from glip.structures import Detections
 from glip.text.mirror import mirror

@@ -19,9 +19,10 @@ from PIL import Image
 from glip.config import ModelConfig, PostprocessOptions
 from glip.errors import NotFiniteError
 from glip.passes import Passes, keep
+from glip.pixels import Prepared
 from glip.runtime import postprocess
 from glip.runtime.manifest import TOKENIZER, WORDS, read_manifest
-from glip.runtime.pictures import PreparedArray, batches, prepare
+from glip.runtime.pictures import batches, padded, prepare
 from glip.runtime.postprocess import Found
 from glip.runtime.sessions import Floats, Graphs, RegionOutput
 from glip.structures import Detections
@@ -57,7 +58,7 @@ class GraphEngine:
         if self.task is not None:
             self._texts[self.task.token_ids] = (self.task.states + self.task.offsets)[None]
 
-    def prepare(self, image: Image.Image, number: int = 0) -> PreparedArray:
+    def prepare(self, image: Image.Image, number: int = 0) -> Prepared:
         """An upright RGB picture resized and normalised: what any thread can do.
 
         Args:
@@ -68,7 +69,7 @@ class GraphEngine:
 
     def detect(
         self,
-        pictures: Sequence[PreparedArray],
+        pictures: Sequence[Prepared],
         prompts: Sequence[Sequence[Prompt]],
         options: PostprocessOptions,
         *,
@@ -84,7 +85,8 @@ class GraphEngine:
         """
         found: list[list[Detections]] = [[] for _ in pictures]
         for places in batches(pictures, batch_size):
-            levels = self.graphs.encode_image(np.stack([pictures[p].pixels for p in places]))
+            batch = padded([pictures[place] for place in places], self.manifest.size_hw)
+            levels = self.graphs.encode_image(batch)
             for row, place in enumerate(places):
                 own = [level[row : row + 1] for level in levels]
                 found[place] = [
@@ -94,7 +96,7 @@ class GraphEngine:
 
     def _detect(
         self,
-        picture: PreparedArray,
+        picture: Prepared,
         levels: Sequence[Floats],
         prompt: Prompt,
         options: PostprocessOptions,

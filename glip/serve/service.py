@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from glip.config import PostprocessOptions
-from glip.detector import AnyPrepared, Detector
+from glip.detector import Detector
 from glip.errors import GlipError
+from glip.pixels import Prepared
 from glip.serve.fetch import fetch_public
 from glip.serve.metrics import Metrics
 from glip.serve.options import ServeOptions
@@ -172,7 +173,7 @@ class Service:
             raise refusal from error
         return Seen(ask.detector.above_fitted(found) if ask.fitted else found, content)
 
-    def _prepare(self, content: bytes, detector: Detector) -> AnyPrepared:
+    def _prepare(self, content: bytes, detector: Detector) -> Prepared:
         return detector.prepare(read_picture(content, max_pixels=self.options.limits.max_pixels))
 
     @property

@@ -15,7 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from glip.config import PostprocessOptions
-from glip.detector import AnyPrepared, Detector
+from glip.detector import Detector
+from glip.pixels import Prepared
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 
@@ -26,7 +27,7 @@ class Job:
 
     detector: Detector
     """The base model, or one with a learned prompt."""
-    picture: AnyPrepared
+    picture: Prepared
     prompt: Prompt
     options: PostprocessOptions
     found: Future[Detections] = field(default_factory=Future)

@@ -27,11 +27,11 @@ from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, DetectionRecord
 from glip.data.sampling import class_prompt
 from glip.detector import Detector
-from glip.engine import Prepared
 from glip.errors import DataError, PromptError
 from glip.evaluation.analysis import best_threshold, curve_of
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.predictions import prediction
+from glip.pixels import Prepared
 from glip.progress import Counter, Progress
 from glip.structures import Detections
 from glip.task_prompt import TaskPrompt

@@ -12,8 +12,8 @@ from PIL import Image
 
 from glip.data.formats.coco import parse_detection
 from glip.data.records import DetectionData
-from glip.engine import Prepared
 from glip.evaluation.predictions import Prediction, prediction
+from glip.pixels import Prepared
 from glip.structures import Detections
 
 Json = dict[str, Any]

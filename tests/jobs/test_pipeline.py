@@ -20,7 +20,6 @@ from glip import distributed
 from glip.config import PostprocessOptions
 from glip.data.labels import Labelled
 from glip.detector import Detector
-from glip.engine import Prepared
 from glip.errors import ConfigError, StorageError
 from glip.images import list_pictures
 from glip.jobs import pipeline as run
@@ -28,6 +27,7 @@ from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, work_through
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
+from glip.pixels import Prepared
 
 pytestmark = pytest.mark.whole
 

@@ -23,8 +23,8 @@ from glip.data.formats.odvg import to_odvg
 from glip.data.formats.recognise import read_annotated
 from glip.data.records import GroundingData
 from glip.data.sources import GroundingSource
-from glip.engine import Prepared
 from glip.errors import ConfigError, StorageError
+from glip.pixels import Prepared
 from glip.pseudo import ground as module
 from glip.pseudo.captions import CaptionSet
 from glip.pseudo.config import GroundingConfig

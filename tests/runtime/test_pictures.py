@@ -6,7 +6,7 @@ from PIL import Image
 
 from glip.config import PixelConfig
 from glip.pixels import to_array
-from glip.runtime.pictures import batches, prepare
+from glip.runtime.pictures import batches, padded, prepare
 
 CONFIG = PixelConfig(short_side=64, long_side=160)
 
@@ -14,7 +14,10 @@ CONFIG = PixelConfig(short_side=64, long_side=160)
 def test_a_picture_is_resized_and_padded_with_zeros() -> None:
     ready = prepare(Image.new("RGB", (100, 50), (9, 9, 9)), CONFIG, number=3)
     assert (ready.number, ready.original_hw, ready.resized_hw) == (3, (50, 100), (64, 128))
-    assert ready.pixels.shape == (3, 64, 128) and ready.padded_hw == (64, 128)
+    assert ready.padded_hw == (64, 128)
+    small = prepare(Image.new("RGB", (65, 65), (255,) * 3), CONFIG)
+    batch = padded([small._replace(pixels=small.pixels[:, :33])])
+    assert batch.shape == (1, 3, 64, 64) and not batch[:, :, 33:].any()
 
 
 @pytest.mark.parametrize(
@@ -25,9 +28,11 @@ def test_a_picture_is_fitted_into_the_one_size(
 ) -> None:
     image = Image.effect_noise(size, 60).convert("RGB")
     ready = prepare(image, CONFIG, (96, 128))
-    assert ready.padded_hw == (96, 128) and ready.resized_hw == resized
+    assert ready.resized_hw == resized
     height, width = resized
-    assert not ready.pixels[:, height:].any() and not ready.pixels[:, :, width:].any()
+    [batch] = padded([ready], (96, 128))
+    assert batch.shape == (3, 96, 128)
+    assert not batch[:, height:].any() and not batch[:, :, width:].any()
     if size == (128, 96):
         np.testing.assert_array_equal(ready.pixels, to_array(image, CONFIG))
 

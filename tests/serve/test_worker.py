@@ -11,8 +11,8 @@ import torch
 
 from glip.config import PostprocessOptions
 from glip.detector import Detector
-from glip.engine import Prepared
 from glip.errors import PromptError
+from glip.pixels import Prepared
 from glip.serve.worker import Job, Worker
 from glip.structures import Detections
 from glip.text.prompt import Prompt
