@@ -510,9 +510,9 @@ class ClosedSetPredictor:
         phrase_of[output.rows[0].cpu()] = torch.arange(len(prompt.names))
         boxes = rescale(found["boxes"], picture.resized_hw, picture.original_hw)
         return Detections(
-            to_edges(boxes, picture.original_hw).cpu(),
-            found["scores"].cpu(),
-            phrase_of[found["labels"].cpu()],
+            to_edges(boxes, picture.original_hw).cpu().numpy(),
+            found["scores"].cpu().numpy(),
+            phrase_of[found["labels"].cpu()].numpy(),
             prompt,
             picture.original_hw,
         )

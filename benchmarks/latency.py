@@ -220,7 +220,7 @@ class Bench:
     @property
     def cuda(self) -> bool:
         """Whether a GPU does the work."""
-        return self.detector.device.type == "cuda"
+        return self.detector.torch_engine.device.type == "cuda"
 
     def new_clock(self) -> Stopwatch:
         """Start at zero."""
@@ -244,7 +244,7 @@ class Bench:
         (part,) = self.passes
         with clock("preprocess"):
             tensors = [to_pixels(resize(picture, config), config) for picture in self.pictures]
-            pixels = pad_batch(tensors).to(detector.device, detector.dtype)
+            pixels = pad_batch(tensors).to(detector.device, detector.torch_engine.dtype)
         tokens = self.tokens(part)
         seen, words = (
             model.encode_image(pixels),
@@ -294,7 +294,7 @@ def make_bench(weights: Weights, arguments: argparse.Namespace) -> Bench:
     if not arguments.classes and len(prompt.passes(detector.tokenizer)) > 1:
         raise SystemExit("the prompt does not fit one pass; long vocabularies have --classes")
     pictures = make_pictures(arguments.size, arguments.batch)
-    cuda = detector.device.type == "cuda"
+    cuda = detector.torch_engine.device.type == "cuda"
     return Bench(detector, Reference(exact), pictures, prompt, Stopwatch(cuda))
 
 

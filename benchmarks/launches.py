@@ -50,7 +50,7 @@ class Counting(TorchDispatchMode):
     """Counts the operators that are called inside, by name."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: Counter[str] = Counter()
 
     def __torch_dispatch__(

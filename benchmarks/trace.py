@@ -138,8 +138,8 @@ def main() -> None:
 
     if args.list:
         for read in reads:
-            idle = f"  idle: {', '.join(map(str, read.idle))}" if read.idle else ""
-            print(f"{read.file:24} {read.name:28} {read.lines:4} lines{idle}")
+            rest = f"  idle: {', '.join(map(str, read.idle))}" if read.idle else ""
+            print(f"{read.file:24} {read.name:28} {read.lines:4} lines{rest}")
     statements = sum(read.statements for read in reads)
     idle = sum(len(read.idle) for read in reads)
     print(f"files      {len({read.file for read in reads}):6}")

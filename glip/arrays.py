@@ -7,7 +7,7 @@ that a dark picture stays dark. Knows nothing about files, colours or transparen
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ def from_array(pixels: npt.NDArray[Any] | Tensor, limit: int) -> Image.Image:
     Raises:
         ImageError: another shape or type, values outside their range, too many pixels.
     """
-    array = _in_memory(pixels) if is_tensor(pixels) else pixels
+    array = _in_memory(pixels) if is_tensor(pixels) else cast(npt.NDArray[Any], pixels)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise _wrong_layout(array)
     height, width = array.shape[:2]

@@ -429,10 +429,9 @@ class Engine:
         else:
             found = parts[0] if len(parts) == 1 else merge(parts, options.max_detections)
         inclusive = rescale(found.boxes, picture.resized_hw, picture.original_hw)
-        boxes = to_edges(inclusive, picture.original_hw)
-        return Detections(
-            boxes.cpu(), found.scores.cpu(), found.labels.cpu(), prompt, picture.original_hw
-        )
+        columns = (to_edges(inclusive, picture.original_hw), found.scores, found.labels)
+        boxes, scores, labels = (column.cpu().numpy() for column in columns)
+        return Detections(boxes, scores, labels, prompt, picture.original_hw)
 
     def _has_rivals(self, options: PostprocessOptions) -> bool:
         """Whether a box may go because of another phrase's."""

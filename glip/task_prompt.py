@@ -172,7 +172,7 @@ def save_prompt(path: str | os.PathLike[str], task: TaskPrompt) -> None:
         "thresholds": task.thresholds,
         "notes": dict(task.notes),
     }
-    tensors = {
+    tensors: dict[str, npt.NDArray[Any]] = {
         "token_map": task.token_map.astype(np.uint8),
         "negatives": task.negatives.astype(np.uint8),
         "states": np.ascontiguousarray(task.states, np.float32),

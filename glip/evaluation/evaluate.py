@@ -23,7 +23,6 @@ import torch
 from glip.config import PostprocessOptions
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, ImageId
-from glip.detector import Prepared
 from glip.distributed import broadcast_object, on_main, rank, wait_for_all, world_size
 from glip.errors import ImageError
 from glip.evaluation.causes import likely_causes
@@ -41,6 +40,7 @@ from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
 from glip.jobs.batches import in_order, through_model
 from glip.jobs.folder import held
+from glip.pixels import Prepared
 from glip.postprocess import Found, merge
 from glip.progress import Counter, Progress
 from glip.structures import Detections

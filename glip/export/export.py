@@ -138,7 +138,7 @@ def _check(
         raise ExportError(f"format {format!r} is not one of {', '.join(get_args(Runtime))}")
     if dtype not in get_args(ExportDType):
         raise ExportError(f"dtype {dtype!r} is not one of {', '.join(get_args(ExportDType))}")
-    if detector.device.type != "cpu" or detector.dtype != torch.float32:
+    if str(detector.device) != "cpu" or detector.dtype != torch.float32:
         raise ExportError(
             f"the detector is in {detector.dtype} on {detector.device}; load it with "
             "device='cpu', dtype='float32' to export it"

@@ -14,9 +14,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
-from timm.layers import Conv2dSame
+from timm.layers import Conv2dSame  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
@@ -130,7 +131,7 @@ class _PaddedConv(nn.Conv2d):
 
 def _backbone_maps(backbone: Backbone, pixels: Tensor) -> list[Tensor]:
     if not isinstance(backbone.body, SwinStages):
-        return backbone(pixels)
+        return cast(list[Tensor], backbone(pixels))
     return _swin_maps(backbone.body, pixels)[1:]
 
 
@@ -147,7 +148,7 @@ def _swin_maps(swin: SwinStages, pixels: Tensor) -> list[Tensor]:
     return maps
 
 
-def _swin_block(block: nn.Module, x: Tensor, window: int, *, shifted: bool) -> Tensor:
+def _swin_block(block: Any, x: Tensor, window: int, *, shifted: bool) -> Tensor:
     """One block of windows (arXiv 2103.14030) over (B, H, W, C), padded first and shifted then."""
     _, height, width, channels = x.shape
     shift = window // 2 if shifted else 0
@@ -168,7 +169,7 @@ def _swin_block(block: nn.Module, x: Tensor, window: int, *, shifted: bool) -> T
     return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
 
 
-def _position_bias(attention: nn.Module, window: int) -> Tensor:
+def _position_bias(attention: Any, window: int) -> Tensor:
     """(1, heads, window², window²)."""
     area = window * window
     rows = attention.relative_position_bias_table[relative_position_index(window)]
@@ -186,7 +187,7 @@ def _torn(high: int, wide: int, window: int, shift: int, like: Tensor) -> Tensor
     return (cut[..., None, :] != cut[..., None]).to(like.dtype) * MASKED
 
 
-def _window_attention(attention: nn.Module, windows: Tensor, bias: Tensor) -> Tensor:
+def _window_attention(attention: Any, windows: Tensor, bias: Tensor) -> Tensor:
     """(n, window², C) to the same; `bias` (1 or windows of an image, heads, window², window²)."""
     count, area, channels = windows.shape
     heads: int = attention.num_heads
@@ -243,7 +244,7 @@ class HeadGraph(nn.Module):
         """
         maps, words = list(levels), Words(states, mask)
         for stage in self.stages:
-            maps, words = _head_stage(stage, maps, words)
+            maps, words = _head_stage(cast(HeadStage, stage), maps, words)
         return _outputs(self.outputs, maps, words)
 
 

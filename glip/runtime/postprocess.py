@@ -108,7 +108,7 @@ def without_negatives(found: Found, phrases: int, overlap: float) -> Found:
     kept, others = found.of(found.labels < phrases), found.of(found.labels >= phrases)
     better = others.scores > kept.scores[:, None]
     beaten = (_iou(_wide(kept.boxes), _wide(others.boxes)) > overlap) & better
-    return kept.of(~beaten.any(1))
+    return kept.of(np.logical_not(np.any(beaten, axis=1)))
 
 
 def relabelled(
@@ -165,7 +165,7 @@ def edges(boxes: Floats, image_hw: tuple[int, int]) -> Floats:
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return 1 / (1 + np.exp(-x))
+    return np.float32(1) / (np.float32(1) + np.exp(-x))
 
 
 def _phrase_probabilities(
