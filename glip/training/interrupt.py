@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 HELD = (signal.SIGINT, signal.SIGTERM)
+UNTOUCHED = (None, signal.SIG_IGN)
 
 
 class Held:
@@ -35,8 +36,9 @@ def signals_held() -> Iterator[Held]:
     if threading.current_thread() is not threading.main_thread():
         yield held
         return
-    # A handler that was not set from Python (None) cannot be put back, so it is left alone.
-    before = {n: handler for n in HELD if (handler := signal.getsignal(n)) is not None}
+    # A handler that was not set from Python (None) cannot be put back, so it is left alone; what is
+    # ignored, as Ctrl-C is by jobs in the background, stays ignored.
+    before = {n: handler for n in HELD if (handler := signal.getsignal(n)) not in UNTOUCHED}
 
     def put_back() -> None:
         for number, handler in before.items():

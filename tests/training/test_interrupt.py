@@ -32,6 +32,16 @@ def test_ctrl_c(times, log):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        seen = []
+        interrupted(1, seen)
+        assert seen == [False]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_error_in_the_block_gives_way_to_the_signal():
     with pytest.raises(KeyboardInterrupt) as caught:
         interrupted(1, [], ValueError("of a worker that was interrupted as well"))
