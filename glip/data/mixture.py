@@ -88,7 +88,8 @@ class MixtureSampler(Sampler[list[Draw]]):
         return self._steps - self._start
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        epoch, plan = -1, np.zeros((0, 0, 2), dtype=np.int64)
+        epoch = -1
+        plan: npt.NDArray[np.int64] = np.zeros((0, 0, 2), dtype=np.int64)
         for step in range(self._start, self._steps):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch

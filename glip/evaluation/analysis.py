@@ -133,7 +133,9 @@ def _judge_one(
     count = 0 if prediction is None else len(prediction.scores)
     kind = np.full(count, IGNORED, dtype=np.int64)
     met = np.full(count, -1, dtype=np.int64)
-    boxes, score, label = np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64)
+    boxes: npt.NDArray[np.float64] = np.zeros((0, 4))
+    score: npt.NDArray[np.float64] = np.zeros(0)
+    label: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     if prediction is not None and count:
         boxes, score = prediction.boxes.astype(np.float64), prediction.scores.astype(np.float64)
         label = np.array([row_of.get(int(one), -1) for one in prediction.labels], dtype=np.int64)

@@ -470,9 +470,8 @@ def near_duplicates(prints: Hashes, distance: int) -> npt.NDArray[np.bool_]:
     Returns:
         (N,) bool. Some 50 bytes of memory for each are needed meanwhile.
     """
-    later = np.zeros(len(prints), dtype=np.bool_)
     unique, first, place_of = np.unique(prints, return_index=True, return_inverse=True)
-    later = first[place_of.reshape(-1)] < np.arange(len(prints))
+    later: npt.NDArray[np.bool_] = first[place_of.reshape(-1)] < np.arange(len(prints))
     edges = np.linspace(0, 64, distance + 2).astype(int)
     for low, high in pairwise(edges):
         if distance == 0:
@@ -480,7 +479,7 @@ def near_duplicates(prints: Hashes, distance: int) -> npt.NDArray[np.bool_]:
         piece = (unique >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
         order = np.argsort(piece, kind="stable")
         sorted_piece = piece[order]
-        rows = np.arange(len(order))
+        rows: npt.NDArray[np.int64] = np.arange(len(order))
         step = 0
         while len(rows):
             step += 1

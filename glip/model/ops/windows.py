@@ -57,11 +57,11 @@ def _cut(batch: int, height: int, width: int, window: int, shift: int) -> _Cut:
         rows = values.reshape(batch, high // window, window, wide // window, window)
         return rows.swapaxes(2, 3).reshape(-1, window * window)
 
-    cells = np.full((batch, high, wide), -1)
+    cells: NDArray[np.int64] = np.full((batch, high, wide), -1)
     cells[:, :height, :width] = np.arange(batch * height * width).reshape(batch, height, width)
     cells = windows(np.roll(cells, (-shift, -shift), (1, 2)))
     # Windows at the far border of a shifted map hold pieces from opposite sides of it.
-    pieces = np.zeros((batch, high, wide), np.int64)
+    pieces: NDArray[np.int64] = np.zeros((batch, high, wide), np.int64)
     if shift:
         for start in (window, shift):
             pieces[:, high - start :] += 3
