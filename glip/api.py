@@ -103,7 +103,7 @@ def label(
     threshold: float | None = None,
     nms: float = 0.6,
     max_detections: int = 100,
-    aggregate: Aggregate = "mean",
+    aggregate: Aggregate | None = None,
     exclusive: bool = False,
     device: str | None = None,
     dtype: DType = "float32",
@@ -141,7 +141,8 @@ def label(
             the weights.
         nms: of two boxes of a phrase or group that overlap by more, the better one stays.
         max_detections: for each picture.
-        aggregate: how the scores of a phrase's tokens become one.
+        aggregate: how the scores of a phrase's tokens become one; by default as the model was
+            trained: the mean for GLIP.
         exclusive: one phrase for each thing: boxes of different phrases suppress each other, too.
         device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
         dtype: number format of the model.
@@ -615,14 +616,14 @@ def _ontology(
     """What to label; labels of people have no scores and need no threshold."""
     import logging
 
-    from glip.checkpoint import find, read_config
     from glip.labelling.ontology import Ontology
+    from glip.model_files import find_model, threshold_of
 
     if classes is None and path is None:
         return None
     usual = threshold
     if usual is None:
-        usual = read_config(find(weights)).threshold if scored else 0.0
+        usual = threshold_of(find_model(weights)) if scored else 0.0
     if classes is not None:
         names = [classes] if isinstance(classes, str) else classes
         return Ontology.of_names(names, threshold=usual)
@@ -643,12 +644,13 @@ def _evaluated(
     weights: AnyPath | None, prompt: AnyPath | None, device: Any, dtype: DType
 ) -> tuple[Detector, dict[str, Any]]:
     """What predicts, and what its predictions depend on."""
-    from glip.checkpoint import file_sha256, find
+    from glip.checkpoint import file_sha256
     from glip.detector import load
+    from glip.model_files import find_model, model_sha256
 
-    path = find(weights)
+    path = find_model(weights)
     detector = load(path, device=device, dtype=dtype, prompt=prompt)
-    settings = {"weights": path.name, "weights_sha256": file_sha256(path), "dtype": dtype}
+    settings = {"weights": path.name, "weights_sha256": model_sha256(path), "dtype": dtype}
     if prompt is not None:
         settings |= {"prompt": Path(prompt).name, "prompt_sha256": file_sha256(Path(prompt))}
     return detector, settings

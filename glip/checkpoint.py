@@ -125,7 +125,7 @@ def _download(name: str, file: str) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        _reach_hub()  # where there is no connection, the client tries for half a minute
+        reach_hub()  # where there is no connection, the client tries for half a minute
         return Path(hf_hub_download(HUB_REPOSITORY, file))
     except Exception as error:  # the client raises a different family with each transport it uses
         raise CheckpointError(
@@ -135,7 +135,7 @@ def _download(name: str, file: str) -> Path:
         ) from error
 
 
-def _reach_hub() -> None:
+def reach_hub() -> None:
     """Connect to the Hub and leave; a proxy is asked nothing.
 
     Raises:

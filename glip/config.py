@@ -151,8 +151,9 @@ class PostprocessOptions:
     """Of two boxes of one phrase that overlap by more than this IoU, the better one stays."""
     candidates_per_level: int = 1000
     max_detections: int = 100
-    aggregate: Aggregate = "mean"
-    """A phrase's probability from its tokens' probabilities."""
+    aggregate: Aggregate | None = None
+    """A phrase's probability from its tokens' probabilities; by default as the model was trained,
+    which is the mean for GLIP."""
     exclusive: bool = False
     """Of what is left, boxes of different phrases suppress each other too: one phrase for each
     thing. Not official, where a dog may be a "dog" and an "animal"."""
@@ -167,7 +168,7 @@ class PostprocessOptions:
             value = getattr(self, name)
             if not isinstance(value, Integral) or int(value) < 1:
                 raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
-        if self.aggregate not in get_args(Aggregate):
+        if self.aggregate not in (None, *get_args(Aggregate)):
             raise ConfigError(
                 f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}"
             )

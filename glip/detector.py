@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and exported models do witho
     from glip.checkpoint import Weights
     from glip.engine import Engine
     from glip.model.glip import GLIP
+    from glip.zero_shot.engine import ZeroShotEngine
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +59,10 @@ def load(
 
     Args:
         source: A weights file (ours or an official one), a folder that `glip export` wrote (which
-            runs without torch), or the name of a model; by default the small model that ships
-            with the package. For a name, a local file is looked for first,
-            then the Hugging Face Hub (see `glip.checkpoint.find`).
+            runs without torch), a folder or the Hub's name of a zero-shot detector of transformers
+            ("IDEA-Research/grounding-dino-tiny"), or the name of a model; by default the small
+            model that ships with the package. For a name, a local file is looked for first,
+            then the Hugging Face Hub (see `glip.model_files.find_model`).
         weights: The file to take for the named model instead; it must hold that architecture.
         device: Such as "cpu" or "cuda:1"; by default a GPU if there is one, and the CPU for an
             exported model.
@@ -76,12 +78,27 @@ def load(
         DeviceError: The device is not on this machine.
         ConfigError: `dtype` is none of the three.
     """
-    exported = Path(weights if weights is not None else source or "")
-    if is_exported(exported):
-        return Detector(_exported(exported, device, prompt))
-    from glip.engine import load_engine
+    place = weights if weights is not None else source
+    if is_exported(Path(place or "")):  # before anything that needs torch
+        return Detector(_exported(Path(place or ""), device, prompt))
+    from glip.engine import load_engine, usable_device, usable_dtype
+    from glip.model_files import find_model, is_zero_shot, model_name
 
-    return Detector(load_engine(source, weights, device, dtype, prompt))
+    path = find_model(place)
+    if place is None or not is_zero_shot(path):
+        wanted = None if weights is None or source is None else os.fspath(source)
+        return Detector(load_engine(path, device, dtype, prompt, architecture=wanted))
+    if prompt is not None:
+        raise CheckpointError(
+            f"{os.fspath(place)} is a model of transformers, which takes no learned prompt; those "
+            "are for the GLIP weights they were made with"
+        )
+    from glip.zero_shot.engine import ZeroShotEngine
+
+    target = usable_device(device)
+    name = model_name(place, path)
+    number_format = usable_dtype(dtype, target)
+    return Detector(ZeroShotEngine(path, name=name, device=target, dtype=number_format))
 
 
 def _exported(
@@ -113,8 +130,8 @@ class Detector:
     a change of the model's weights make a new detector.
 
     Attributes:
-        engine: The model side: of torch (`glip.engine`) or of an exported model
-            (`glip.runtime.engine`).
+        engine: The model side: of torch (`glip.engine`), of an exported model
+            (`glip.runtime.engine`) or of transformers (`glip.zero_shot.engine`).
         config: What the model was built from.
         tokenizer: Of its text encoder.
         device: Where it runs.
@@ -123,7 +140,7 @@ class Detector:
             words.
     """
 
-    def __init__(self, engine: Engine | GraphEngine) -> None:
+    def __init__(self, engine: Engine | GraphEngine | ZeroShotEngine) -> None:
         self.engine = engine
         self.config: ModelConfig = engine.config
         self.tokenizer: Tokenizer = engine.tokenizer
@@ -153,12 +170,18 @@ class Detector:
         """The engine, of a detector that runs by torch: what training and tuning need.
 
         Raises:
-            ExportError: The detector runs an exported model, of which only predictions can be had.
+            ExportError: The detector runs an exported model or one of transformers, of which only
+                predictions can be had.
         """
         if isinstance(self.engine, GraphEngine):
             raise ExportError(
                 f"{self.engine.folder} is an exported model, of which only predictions can be had; "
                 "load the weights that it was made from"
+            )
+        if hasattr(self.engine, "family"):
+            raise ExportError(
+                f"{self.config.name} is a model of transformers, of which only predictions can be "
+                "had; export, learned prompts and training are for GLIP weights"
             )
         return self.engine
 
@@ -211,7 +234,7 @@ class Detector:
         threshold: float | Mapping[str, float] | None = None,
         nms: float = 0.6,
         max_detections: int = 100,
-        aggregate: Aggregate = "mean",
+        aggregate: Aggregate | None = None,
         exclusive: bool = False,
         not_: Sequence[str] = (),
         wordings: Mapping[str, Sequence[str]] | None = None,
@@ -237,7 +260,8 @@ class Detector:
                 whose phrase has a probability of 0.05 or less is none, whatever the threshold.
             nms: IoU above which the lower-scored of two boxes of one phrase goes.
             max_detections: For each picture. official: equals of the last one stay as well.
-            aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first".
+            aggregate: How the scores of a phrase's tokens become one: "mean", "max" or "first"; by
+                default as the model was trained, which is the mean for GLIP.
             exclusive: Boxes of different phrases suppress each other as well, so that each thing
                 gets one phrase, the best. Leave it off where phrases name parts or kinds of others.
             not_: What is not meant, such as ["mannequin"]: looked for as well, and what answers it

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glip.boxes import to_edges
-from glip.checkpoint import Weights, assemble, find, fingerprint, naming, read
+from glip.checkpoint import Weights, assemble, fingerprint, naming, read
 from glip.choices import DType
 from glip.config import ModelConfig, PostprocessOptions
 from glip.data.transforms import normalised_batch, pad_batch, raw_pixels, to_pixels
@@ -120,20 +120,25 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def load_engine(
-    source: str | os.PathLike[str] | None,
-    weights: str | os.PathLike[str] | None,
+    path: Path,
     device: str | torch.device | None,
     dtype: DType | torch.dtype,
     prompt: str | os.PathLike[str] | None,
+    *,
+    architecture: str | None = None,
 ) -> Engine:
-    """An engine for weights on disk; arguments and errors are those of `glip.load`."""
+    """An engine for weights on disk; `device`, `dtype`, `prompt` and errors are as of `glip.load`.
+
+    Args:
+        path: What `glip.checkpoint.find` gives.
+        architecture: Name of the model that it must hold.
+    """
     target = usable_device(device)
     number_format = usable_dtype(dtype, target)
     task = None if prompt is None else read_prompt(prompt)
-    path = find(weights if weights is not None else source)
     content = read(path)
-    if weights is not None and source is not None:
-        expected, got = preset(os.fspath(source)), content.config
+    if architecture is not None:
+        expected, got = preset(architecture), content.config
         if (expected.backbone, expected.head) != (got.backbone, got.head):
             raise CheckpointError(f"{path} holds a {got.name}, not a {expected.name}")
     with naming(path):

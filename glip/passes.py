@@ -39,6 +39,13 @@ class Passes:
         self._task = task
         self._known: dict[Prompt, tuple[PromptPass, ...]] = {}
 
+    def check(self, prompt: Prompt) -> None:
+        """Raises PromptError if a phrase is too long, or not one of the learned prompt."""
+        if self._task is not None:
+            self._task.answer(prompt)
+        else:
+            prompt.passes(self._tokenizer, self._max_tokens)
+
     def of(self, prompt: Prompt) -> tuple[PromptPass, ...]:
         """The prompt in pieces that fit the text encoder; phrases that it cannot read are in none.
 

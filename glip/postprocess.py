@@ -51,23 +51,23 @@ def first_token(token_map: Tensor) -> Tensor:
 
 
 def phrase_probabilities(
-    logits: Tensor, token_map: Tensor, aggregate: Aggregate = "mean"
+    logits: Tensor, token_map: Tensor, aggregate: Aggregate | None = None
 ) -> Tensor:
     """Probability of each phrase at each region.
 
     Args:
         logits: (..., A, T) alignment logits.
         token_map: (P, T) bool, the tokens of each phrase, at least one each.
-        aggregate: official: the mean of the tokens' probabilities.
+        aggregate: By default the mean of the tokens' probabilities, as official.
     Returns:
         (..., A, P) in [0, 1].
     """
-    if aggregate != "mean":
+    if aggregate not in (None, "mean"):
         return _other_probabilities(logits, token_map, aggregate)
     return logits.sigmoid() @ mean_weights(token_map).mT
 
 
-def _other_probabilities(logits: Tensor, token_map: Tensor, aggregate: Aggregate) -> Tensor:
+def _other_probabilities(logits: Tensor, token_map: Tensor, aggregate: Aggregate | None) -> Tensor:
     """`phrase_probabilities` by the first or the best token of a phrase."""
     if aggregate == "max":
         counts = token_map.sum(-1, keepdim=True)  # (P, 1)

@@ -166,7 +166,7 @@ def test_name_is_downloaded_when_it_is_nowhere_else(
         return str(tmp_path / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr("glip.checkpoint._reach_hub", lambda: None)
+    monkeypatch.setattr("glip.checkpoint.reach_hub", lambda: None)
     assert find("glip_large") == tmp_path / "glip_large_model.pth"
     assert asked == [("GLIPModel/GLIP", "glip_large_model.pth")]
 

@@ -40,8 +40,8 @@ def add_detection_options(parser: Options) -> None:
     parser.add_argument(
         "--aggregate",
         choices=get_args(Aggregate),
-        default="mean",
-        help="how the scores of a phrase's tokens become one (default: %(default)s)",
+        help="how the scores of a phrase's tokens become one; by default as the model was trained: "
+        "the mean for GLIP",
     )
     parser.add_argument(
         "--exclusive",

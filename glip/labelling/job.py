@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glip import distributed
-from glip.checkpoint import file_sha256, find
 from glip.choices import Aggregate, DType, LabelFormat, PictureMode
 from glip.config import PostprocessOptions
 from glip.data.faults import MAX_BAD
@@ -38,6 +37,7 @@ from glip.labelling.ontology import Ontology
 from glip.labelling.ray_engine import label_photos_with_ray
 from glip.labelling.review import Rejected, write_report
 from glip.labelling.video import extract_frames, is_video
+from glip.model_files import find_model, model_sha256
 from glip.progress import Progress
 from glip.settings import within
 from glip.version import __version__
@@ -116,8 +116,8 @@ class LabelOptions:
     """Of two boxes of a phrase or group that overlap by more, the better one stays."""
     max_detections: int = 100
     """For each picture."""
-    aggregate: Aggregate = "mean"
-    """How the scores of a phrase's tokens become one."""
+    aggregate: Aggregate | None = None
+    """How the scores of a phrase's tokens become one; by default as the model was trained."""
     exclusive: bool = False
     """One phrase for each thing: boxes of different phrases suppress each other, too."""
     engine: Literal["local", "ray"] = "local"
@@ -151,12 +151,12 @@ class LabelOptions:
         """All that labels depend on; the limit is not, so that a preview counts."""
         return {
             "images": str(images.resolve()),
-            "weights": file_sha256(weights),
+            "weights": model_sha256(weights),
             "glip": __version__,
             "dtype": self.dtype,
             "nms": self.nms,
             "max_detections": self.max_detections,
-            "aggregate": self.aggregate,
+            "aggregate": self.aggregate or "mean",
             "exclusive": self.exclusive,
             "ontology": ontology.to_dict(),
             **({"every": self.every} if is_video(images) else {}),
@@ -191,7 +191,7 @@ def label(
     """
     output, out, root = output or Output(), Path(out), Path(images)
     options = options or LabelOptions()
-    file = find(options.weights)
+    file = find_model(options.weights)
     options.of_detections()  # what is wrong is said before the work
     job = options.job(root, file, ontology)
     with _open_journal(out / JOURNAL, job, retry=options.retry_rejected) as journal:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from glip import errors
-from glip.checkpoint import read_config
 from glip.choices import DType
 from glip.config import PostprocessOptions
 from glip.detector import load
@@ -28,6 +27,7 @@ from glip.jobs.journal import Journal, Row
 from glip.jobs.pipeline import Tally, answers, file_mark
 from glip.labelling.label import photo_answers
 from glip.labelling.ontology import Ontology
+from glip.model_files import find_model, threshold_of
 from glip.progress import Progress, Step
 from glip.settings import within
 
@@ -129,7 +129,7 @@ def label_photos_with_ray(
         GlipError: What `label_photos` says.
     """
     within("actors", actors, least=1, whole=True)
-    read_config(weights)  # a file that is none is told before actors start
+    threshold_of(find_model(weights))  # a file that is none is told before actors start
     base = Path(root)
     left = (name for name in names if not journal.is_done(name, file_mark(base / name)))
     tally = Tally()

@@ -49,15 +49,15 @@ class BoxConfig:
             raise ConfigError(f"boxes.min_size must not be negative, got {self.min_size}")
         if self.agreement is not None and not 0 < self.agreement <= 1:
             raise ConfigError(f"boxes.agreement is an IoU above 0, up to 1, got {self.agreement}")
-        self.options("mean")
+        self.options()
 
-    def options(self, aggregate: Aggregate) -> PostprocessOptions:
-        """As the detector takes them; `aggregate` if the config does not say."""
+    def options(self) -> PostprocessOptions:
+        """As the detector takes them."""
         return PostprocessOptions(
             score=self.min_score,
             nms=self.nms,
             max_detections=self.max_boxes,
-            aggregate=self.aggregate or aggregate,
+            aggregate=self.aggregate,
         )
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from glip.checkpoint import file_sha256, find
 from glip.choices import DType
 from glip.detector import Detector, load
+from glip.model_files import find_model, model_sha256
 from glip.pixels import Prepared
 from glip.pseudo.teacher import BoxConfig, Teacher
-from glip.pseudo.transformers_teacher import TransformersTeacher
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 
@@ -22,37 +20,35 @@ from glip.text.prompt import Prompt
 def load_teacher(
     source: str | None, *, device: str | torch.device | None = None, dtype: DType = "float32"
 ) -> Teacher:
-    """A teacher from weights on this machine.
+    """A teacher from weights.
 
     Args:
-        source: GLIP weights, a file or name as for `glip.load`; or a folder with a zero-shot
-            detector as `save_pretrained` of transformers writes it.
+        source: As for `glip.load`: GLIP weights, an exported folder, or a zero-shot detector of
+            transformers.
         device: By default a GPU if there is one.
         dtype: Number format of the model.
     Raises:
         CheckpointError: No such weights, or of a kind that finds no boxes for texts.
         DeviceError: The device is not on this machine.
     """
-    if source is not None and (Path(source) / "config.json").is_file():
-        return TransformersTeacher(Path(source), device=device, dtype=dtype)
-    path = find(source)
-    detector = load(path, device=device, dtype=dtype)
-    return GlipTeacher(detector, name=path.name, sha256=file_sha256(path))
+    path = find_model(source)
+    detector = load(source if source is not None else path, device=device, dtype=dtype)
+    return DetectorTeacher(detector, name=path.name, sha256=model_sha256(path))
 
 
-class GlipTeacher:
-    """GLIP. All captions of a picture share one pass of the backbone.
+class DetectorTeacher:
+    """A detector. All captions of a picture share one look at it, where the model can do that.
 
     Args:
         detector: The model.
         name: Of its weights.
-        sha256: Of their file.
+        sha256: Of them.
     """
 
     def __init__(self, detector: Detector, *, name: str, sha256: str) -> None:
         self._detector = detector
         self._identity = {
-            "kind": "glip",
+            "kind": getattr(detector.engine, "kind", "glip"),
             "name": name,
             "model": detector.config.name,
             "sha256": sha256,
@@ -65,14 +61,14 @@ class GlipTeacher:
 
     def check(self, prompt: Prompt) -> None:
         """Raises PromptError if it cannot read a phrase."""
-        prompt.passes(self._detector.tokenizer, self._detector.config.text.max_tokens)
+        self._detector.engine.passes.check(prompt)
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """Resized and normalised."""
-        return self._detector.prepare(image)
+        """As the model takes it."""
+        return self._detector.engine.prepare(image)
 
     def ground(
         self, pictures: Sequence[Prepared], prompts: Sequence[Sequence[Prompt]], boxes: BoxConfig
     ) -> list[list[Detections]]:
         """Boxes of the phrases of each caption."""
-        return self._detector.detect(pictures, prompts, options=boxes.options("mean"))
+        return self._detector.detect(pictures, prompts, options=boxes.options())

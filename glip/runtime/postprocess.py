@@ -169,7 +169,7 @@ def _sigmoid(x: Floats) -> Floats:
 
 
 def _phrase_probabilities(
-    logits: Floats, token_map: npt.NDArray[np.bool_], aggregate: Aggregate
+    logits: Floats, token_map: npt.NDArray[np.bool_], aggregate: Aggregate | None
 ) -> Floats:
     """(A, T') logits to (A, P)."""
     if aggregate == "max":

@@ -44,7 +44,9 @@ class Question(BaseModel):
     )
     nms: float = Field(0.6, ge=0, le=1, description="Of two that overlap more, the better stays.")
     max_detections: int = Field(100, ge=1, le=1000, description="For each picture.")
-    aggregate: Aggregate = Field("mean", description="How scores of tokens become a phrase's.")
+    aggregate: Aggregate | None = Field(
+        None, description="How scores of tokens become a phrase's; by default as trained."
+    )
     exclusive: bool = Field(False, description="One phrase for each thing.")
     annotated: bool = Field(
         False, description="Add the picture with boxes on it, a PNG as a data: URL."

@@ -12,7 +12,7 @@ from PIL import Image
 from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.pseudo.teacher import BoxConfig, Teacher
-from glip.pseudo.teachers import GlipTeacher
+from glip.pseudo.teachers import DetectorTeacher
 from glip.pseudo.views import teach, views
 from glip.structures import Detections
 from glip.text.prompt import Prompt
@@ -34,12 +34,12 @@ def detections(
 
 
 @pytest.fixture
-def glip_teacher(tiny_detector: Detector) -> GlipTeacher:
-    return GlipTeacher(tiny_detector, name="tiny.safetensors", sha256="0" * 64)
+def glip_teacher(tiny_detector: Detector) -> DetectorTeacher:
+    return DetectorTeacher(tiny_detector, name="tiny.safetensors", sha256="0" * 64)
 
 
 def test_glip_finds_what_predict_finds(
-    glip_teacher: GlipTeacher, tiny_detector: Detector, make_picture: MakePicture
+    glip_teacher: DetectorTeacher, tiny_detector: Detector, make_picture: MakePicture
 ) -> None:
     image, boxes = make_picture(), BoxConfig(min_score=0.4, max_boxes_per_phrase=100, min_size=0)
     [[found, long]] = teach(

@@ -29,7 +29,7 @@ def test_weights_of_a_teacher_have_a_name_and_a_fingerprint(tiny_file: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"model_type": "bert"}', "holds a bert, which is no teacher that is known"),
+        ('{"model_type": "bert"}', "holds a bert, which is none of the detectors that are known"),
         ("{}", "config.json cannot be read"),
         ('{"model_type": "owlv2"}', "cannot be loaded by transformers"),
     ],

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from glip.detector import Detector
 from glip.pseudo.teacher import BoxConfig
-from glip.pseudo.teachers import GlipTeacher
+from glip.pseudo.teachers import DetectorTeacher
 from glip.pseudo.views import agreed, mirrored_prompt, teach, views
 from glip.text.prompt import Prompt
 
@@ -22,8 +22,8 @@ PROMPT = Prompt.from_caption("a cat and a dog on a red sofa")
 
 
 @pytest.fixture
-def glip_teacher(tiny_detector: Detector) -> GlipTeacher:
-    return GlipTeacher(tiny_detector, name="tiny.safetensors", sha256="0" * 64)
+def glip_teacher(tiny_detector: Detector) -> DetectorTeacher:
+    return DetectorTeacher(tiny_detector, name="tiny.safetensors", sha256="0" * 64)
 
 
 def test_the_mirrored_picture_is_asked_for_mirrored_words() -> None:
@@ -36,7 +36,7 @@ def test_the_mirrored_picture_is_asked_for_mirrored_words() -> None:
 
 
 def test_agreement_with_a_real_mirror_image(
-    glip_teacher: GlipTeacher, make_picture: MakePicture
+    glip_teacher: DetectorTeacher, make_picture: MakePicture
 ) -> None:
     image = make_picture()
     boxes = BoxConfig(min_score=0.45, min_size=0, max_boxes_per_phrase=100)
