@@ -70,6 +70,22 @@ def expected(tiny_detector: Detector, root: Path, tmp_path: Path) -> list[tuple[
         return list(journal.read())
 
 
+def assert_same(records: list[tuple[str, str, Any]], expected: list[tuple[str, str, Any]]) -> None:
+    """The same labels; in batches of another size a hundredth of a pixel may be rounded away."""
+    assert [record[:2] for record in records] == [record[:2] for record in expected]
+    for (name, status, record), (_, _, wanted) in zip(records, expected, strict=True):
+        if status != "done":
+            assert record == wanted, name
+            continue
+        assert record["hw"] == wanted["hw"]
+        assert [label[0] for label in record["labels"]] == [label[0] for label in wanted["labels"]]
+        for (_, box, score, _), (_, corners, other, _) in zip(
+            record["labels"], wanted["labels"], strict=True
+        ):
+            assert box == pytest.approx(corners, abs=0.02), name
+            assert score == pytest.approx(other, abs=2e-4), name
+
+
 def test_records_are_those_of_the_local_engine(
     expected: list[tuple[str, str, Any]],
     tiny_file: Path,
@@ -88,7 +104,7 @@ def test_records_are_those_of_the_local_engine(
             actors=1,
             progress=lambda step: tallies.append(dict(step.tally)),
         )
-        assert list(journal.read()) == expected
+        assert_same(list(journal.read()), expected)
     assert tallies[-1] == {"done": 40, "rejected": 2}
     assert len(tallies) >= 3  # told on the way, not at the end only
 
