@@ -40,6 +40,10 @@ METADATA = "glip"  # key of the safetensors header under which the config is sto
 MOST_TOKENIZER_BYTES = 64 * 2**20
 MOST_LAYERS = 1000
 MOST_OF_ANYTHING = 10_000_000
+FOLDER_CONFIG = "config.json"
+"""Of a folder of transformers; there our config stands under `METADATA`."""
+FOLDER_PREFIX = "glip."
+"""Of the names of weights in such a folder."""
 HUB_REPOSITORY = "GLIPModel/GLIP"
 OFFICIAL_FILES = {
     "glip_tiny_a": "glip_a_tiny_o365.pth",
@@ -78,13 +82,14 @@ def find(source: str | os.PathLike[str] | None = None) -> Path:
     `weights_folder()`, in the package, and then on the Hugging Face Hub.
 
     Args:
-        source: A path, the name of a model, or None for the model that ships with the package.
+        source: A path, of a file or of a folder of transformers with a GLIP in it (`glip.hf`); the
+            name of a model; or None for the model that ships with the package.
     Raises:
         CheckpointError: Nothing there; the message says which file to put where.
     """
     name = os.fsdecode(source) if source is not None else DEFAULT_MODEL
     path = Path(os.path.expanduser(name))
-    if path.is_file():
+    if path.is_file() or is_transformers_folder(path):
         return path
     if name not in PRESETS:  # a folder may well be called like a model
         if path.is_dir():
@@ -189,6 +194,8 @@ def read(path: str | os.PathLike[str]) -> Weights:
         CheckpointError: Missing, empty, truncated, unsafe, or of a model that is not known here.
     """
     path = Path(path)
+    if is_transformers_folder(path):
+        return _read_folder(path)
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for without end
             raise CheckpointError(f"weights {path} are no regular file; save them to one first")
@@ -212,6 +219,8 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
         CheckpointError: As `read`.
     """
     path = Path(path)
+    if is_transformers_folder(path):
+        return _config_of_folder(path)
     if not path.is_file():
         return read(path).config  # which says what is wrong
     try:
@@ -237,6 +246,43 @@ def _read_safetensors(path: Path) -> Weights:
     return Weights(config, state, metadata.get("tokenizer") or _tokenizer_beside(path, config))
 
 
+def is_transformers_folder(path: Path) -> bool:
+    """Whether it is a folder of transformers with a GLIP in it."""
+    try:
+        content = json.loads((path / FOLDER_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("model_type") == METADATA
+
+
+def _config_of_folder(folder: Path) -> ModelConfig:
+    path = folder / FOLDER_CONFIG
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return _checked_config(content.get(METADATA), path)
+
+
+def _read_folder(folder: Path) -> Weights:
+    """Weights that `glip.hf` wrote, in one file or several."""
+    config = _config_of_folder(folder)
+    state: dict[str, Tensor] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{folder} holds no weights (*.safetensors); fetch it again")
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118 - no mapping
+                    state[key.removeprefix(FOLDER_PREFIX)] = file.get_tensor(key)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged or truncated ({error})") from error
+    words = folder / "tokenizer.json"
+    if config.text.tokenizer == TextConfig.tokenizer:
+        return Weights(config, state)
+    if not words.is_file() or words.stat().st_size > MOST_TOKENIZER_BYTES:
+        raise CheckpointError(f"{folder} lacks a tokenizer.json of usual size; fetch it again")
+    return Weights(config, state, Tokenizer.from_file(words).to_json())
+
+
 def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
     """The config in the header of one of our files."""
     try:
@@ -246,8 +292,21 @@ def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
                 f"{path} has format {header['format']}, this version of glip reads {FORMAT}; "
                 "update glip"
             )
-        config = from_dict(ModelConfig, header["config"], where="config")
-        _refuse_giants(header["config"])
+        content = header["config"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its config cannot be read: {error}") from error
+    return _checked_config(content, path)
+
+
+def _checked_config(content: Any, path: Path) -> ModelConfig:
+    """A config that came with weights: one that builds a model and reads nothing else.
+
+    Raises:
+        CheckpointError: Unknown or missing keys, numbers no model has, or files to be opened.
+    """
+    try:
+        config = from_dict(ModelConfig, content, where="config")
+        _refuse_giants(content)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config cannot be read: {error}") from error
     unsafe = SOURCES.intersection(config.backbone.options)

@@ -10,7 +10,13 @@ import os
 import re
 from pathlib import Path
 
-from glip.checkpoint import file_sha256, find, reach_hub, read_config
+from glip.checkpoint import (
+    file_sha256,
+    find,
+    is_transformers_folder,
+    reach_hub,
+    read_config,
+)
 from glip.errors import CheckpointError
 from glip.runtime.manifest import is_exported, read_manifest
 from glip.zero_shot.families import KINDS
@@ -20,8 +26,6 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 _PICKLED = "pytorch_model*.bin"
-_OURS = "glip"
-"""`model_type` of a folder of transformers that holds a GLIP (`glip.hf`)."""
 
 
 def find_model(source: str | os.PathLike[str] | None = None) -> Path:
@@ -47,7 +51,7 @@ def find_model(source: str | os.PathLike[str] | None = None) -> Path:
 
 def is_zero_shot(path: Path) -> bool:
     """Whether it is a folder with somebody else's detector."""
-    return (path / CONFIG).is_file() and kind_of(path) != _OURS
+    return (path / CONFIG).is_file() and not is_transformers_folder(path)
 
 
 def model_sha256(path: Path) -> str:

@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from glip.checkpoint import file_sha256, find
+from glip.checkpoint import find
 from glip.distributed import broadcast_object, on_main
 from glip.errors import CheckpointError, ConfigError, NotFiniteError
 from glip.evaluation.tasks import check_evaluation, evaluate_on, numbers
 from glip.files import whole_file
 from glip.jobs.folder import held
+from glip.model_files import model_sha256
 from glip.settings import differences, parse_yaml, read_yaml, to_yaml
 from glip.training.build import (
     materials,
@@ -218,7 +219,7 @@ def evaluate_only(
         detector = detector.with_prompt(weights)
     of: dict[str, Any] = {"model": config.model, "seed": config.seed}
     if config.weights is not None:
-        of = {"weights_sha256": file_sha256(find(config.weights))}
+        of = {"weights_sha256": model_sha256(find(config.weights))}
     return numbers(evaluate_on(config.evaluation, detector, output / "evaluation" / name, of))
 
 

@@ -19,6 +19,7 @@ from glip.data.pictures import Pictures
 from glip.data.records import Annotated, DetectionData
 from glip.errors import DataError
 from glip.evaluation.config import EvaluationConfig
+from glip.model_files import model_sha256
 from glip.task_prompt import read_prompt
 from glip.text.prompt import reads_as
 from glip.training.words import check_names
@@ -62,7 +63,7 @@ def read_inputs(options: TuneOptions) -> Inputs:
     data = _detection(annotated, train.path)
     check_names(data.names)
     drawn, selection = select(data, options.shots, options.seed)
-    digests = {"weights": file_sha256(find(options.weights)), str(train.path): _digest(data)}
+    digests = {"weights": model_sha256(find(options.weights)), str(train.path): _digest(data)}
     if options.prompt is not None:
         read_prompt(options.prompt)
         digests[options.prompt] = file_sha256(options.prompt)

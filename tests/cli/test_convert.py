@@ -63,3 +63,14 @@ def test_convert_script_is_the_same_command(
         runpy.run_path(str(script), run_name="__main__")
     assert caught.value.code == 0
     assert read("out.safetensors").config.name == "tiny_for_tests"
+
+
+def test_convert_to_transformers(tiny_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(tiny_file), "folder", "--to", "transformers"]) == 0
+    assert "1,992,975" in capsys.readouterr().out
+    assert read("folder").config.name == "tiny_for_tests"
+    assert main(["convert", str(tiny_file), "folder", "--to", "transformers"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["convert", "folder", "back.safetensors"]) == 0
+    assert main(["convert", str(tiny_file), "x.safetensors", "--to", "transformers"]) == 2
+    assert "name it without .safetensors" in capsys.readouterr().err
