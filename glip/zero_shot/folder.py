@@ -18,6 +18,9 @@ from glip.zero_shot.families import KINDS
 
 CONFIG = "config.json"
 _AUTOMATIC = ("AutoProcessor", "AutoModelForZeroShotObjectDetection")
+_UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError, SafetensorError,
+)  # fmt: skip
 COUNTED = frozenset({".safetensors", ".bin", ".onnx", ".xml", ".data", ".json", ".txt", ".model"})
 """Files that say what a model does, by their suffix."""
 
@@ -70,7 +73,7 @@ def load_parts(folder: Path) -> Parts:
         raise CheckpointError(
             f"transformers {transformers.__version__} has no {kind}; install a newer one"
         ) from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{folder} cannot be loaded by transformers: {reason}") from error
     if loaded["missing_keys"]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from PIL import Image
 
 import glip
@@ -47,7 +49,7 @@ def test_predict_as_with_any_other_detector(
 def test_options_of_predict_hold(kind: str, folder_of: FolderOf, make_picture: MakePicture) -> None:
     detector, image = glip.load(folder_of(kind), device="cpu"), make_picture(90, 60)
     [some] = detector.predict(image, ["cat", "dog"], threshold=0.0, max_detections=3, nms=1.0)
-    assert len(some) == 3
+    assert len(some) >= 3 and (some.scores >= some.scores[2]).all()  # equals of the last stay
     [alone] = detector.predict(image, ["cat", "dog"], threshold=0.0, exclusive=True, nms=0.1)
     [each] = detector.predict(image, ["cat", "dog"], threshold=0.0, nms=0.1)
     assert 1 <= len(alone) < len(each)
@@ -69,6 +71,8 @@ def test_a_caption_is_grounded(kind: str, folder_of: FolderOf, make_picture: Mak
 
 @pytest.mark.parametrize("kind", ["grounding-dino", "owlv2"])
 def test_half_precision(kind: str, folder_of: FolderOf, make_picture: MakePicture) -> None:
+    if Version(transformers.__version__) < Version("5.dev0") and kind == "grounding-dino":
+        pytest.skip("this transformers mixes number formats in Grounding DINO itself")
     exact, image = ZeroShotEngine(folder_of(kind)), make_picture(90, 60)
     rounded = ZeroShotEngine(folder_of(kind), dtype=torch.bfloat16)
     assert next(rounded.model.parameters()).dtype == torch.bfloat16

@@ -91,6 +91,7 @@ def test_a_task_with_its_classes(folder_of: FolderOf, make_picture: MakePicture)
     model, processor = reference(folder_of("omdet-turbo"))
     length = {"padding": "max_length", "truncation": True, "max_length": 40}
     inputs = processor(images=image, text=[NAMES], text_kwargs=length, return_tensors="pt")
+    inputs.pop("pixel_mask", None)  # old processors give one that old models refuse
     with torch.inference_mode():
         output = model(**inputs)
     [ours] = found(ZeroShotEngine(folder_of("omdet-turbo")), image, PROMPT)
