@@ -7,8 +7,9 @@ pictures changes no result. Knows nothing about models, files or what is looked 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 from glip.errors import ImageError
@@ -59,16 +60,17 @@ def through_model(
             yield key, result
 
     ahead = 2 * batch_size + workers
-    for key, content in read_ahead(items, read, workers=workers, ahead=ahead):
-        size = None if isinstance(content, ImageError) else size_of(content)
-        if isinstance(content, ImageError) or size is None:
-            yield key, content
-            continue
-        waiting.setdefault(size, []).append((key, content))
-        if len(waiting[size]) == batch_size:
-            yield from answered(size)
-        elif sum(map(len, waiting.values())) >= WAITING * batch_size:
-            yield from answered(next(iter(waiting)))
+    with closing(read_ahead(items, read, workers=workers, ahead=ahead)) as contents:
+        for key, content in contents:
+            size = None if isinstance(content, ImageError) else size_of(content)
+            if isinstance(content, ImageError) or size is None:
+                yield key, content
+                continue
+            waiting.setdefault(size, []).append((key, content))
+            if len(waiting[size]) == batch_size:
+                yield from answered(size)
+            elif sum(map(len, waiting.values())) >= WAITING * batch_size:
+                yield from answered(next(iter(waiting)))
     while waiting:
         yield from answered(next(iter(waiting)))
 
@@ -79,7 +81,7 @@ def read_ahead(
     *,
     workers: int,
     ahead: int,
-) -> Iterator[tuple[Key, Read | ImageError]]:
+) -> Generator[tuple[Key, Read | ImageError], None, None]:
     """Items in their order, read by threads; at most `ahead` of them wait."""
 
     def attempt(source: Source) -> Read | ImageError:
@@ -100,7 +102,9 @@ def read_ahead(
             key, future = reading.popleft()
             yield key, future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Never waits: what is left half read may be collected in the middle of anything, also of
+        # the start of another thread, which would then wait for itself.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def in_order(results: Iterable[tuple[int, Result]]) -> Iterator[tuple[int, Result]]:

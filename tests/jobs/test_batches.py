@@ -85,14 +85,38 @@ def test_no_more_is_read_than_is_needed_and_threads_end() -> None:
             taken.append(number)
             yield number, number
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     reading = read_ahead(items(), int, workers=2, ahead=3)
     assert [next(reading) for _ in range(2)] == [(0, 0), (1, 1)]
     assert len(taken) <= 6
-    reading.close()  # type: ignore[attr-defined]
-    assert threading.active_count() <= before
+    started = set(threading.enumerate()) - before
+    assert len(started) == 2
+    reading.close()
+    for thread in started:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_results_come_in_order() -> None:
     shuffled = [(2, "c"), (0, "a"), (1, "b"), (4, "e"), (3, "d")]
     assert list(in_order(shuffled)) == [(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]
+
+
+def test_a_closed_reader_waits_for_nothing_that_is_being_read() -> None:
+    gate = threading.Event()
+    guard = threading.Timer(60, gate.set)
+    guard.start()
+
+    def read(number: int) -> int:
+        if number:
+            gate.wait()
+        return number
+
+    try:
+        reading = read_ahead(enumerate(range(9)), read, workers=2, ahead=4)
+        assert next(reading) == (0, 0)
+        reading.close()
+        assert not gate.is_set()
+    finally:
+        gate.set()
+        guard.cancel()

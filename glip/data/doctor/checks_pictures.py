@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from glip.data.doctor.subject import Check, Subject
 from glip.errors import ImageError
+from glip.jobs.batches import read_ahead
 
 HEADERS = 200
 """Pictures whose size the quick part compares; the whole part decodes all of them."""
@@ -33,18 +35,16 @@ def _other_sizes(subject: Subject) -> Iterator[str]:
 def _unreadable_pictures(subject: Subject) -> Iterator[str]:
     pictures = subject.annotated.pictures
 
-    def problem(name: str) -> str | None:
-        try:
-            pictures.read(name)
-        except ImageError as error:
-            return str(error)
-        return None
+    def decode(name: str) -> None:
+        pictures.read(name)
 
-    with ThreadPoolExecutor() as pool:
-        for found in pool.map(problem, subject.files):
+    named = ((name, name) for name in subject.files)
+    workers = os.cpu_count() or 1
+    with closing(read_ahead(named, decode, workers=workers, ahead=4 * workers)) as decoded:
+        for _, problem in decoded:
             subject.progress(1)
-            if found is not None:
-                yield found
+            if problem is not None:
+                yield str(problem)
 
 
 def _unused_pictures(subject: Subject) -> Iterator[str]:
