@@ -36,11 +36,12 @@ from glip.labelling.next import label_next
 from glip.labelling.ontology import Ontology
 from glip.labelling.ray_engine import label_photos_with_ray
 from glip.labelling.review import Rejected, write_report
-from glip.labelling.video import extract_frames, is_video
+from glip.labelling.video import extract_frames
 from glip.model_files import find_model, model_sha256
 from glip.progress import Progress
 from glip.settings import within
 from glip.version import __version__
+from glip.video.reading import is_video
 
 logger = logging.getLogger(__name__)
 

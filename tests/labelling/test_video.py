@@ -14,7 +14,7 @@ from glip.cli.main import main
 from glip.data.formats.recognise import read_annotated
 from glip.errors import ConfigError, DataError
 from glip.images import load_image
-from glip.labelling.video import extract_frames, is_video
+from glip.labelling.video import extract_frames
 
 
 @pytest.fixture
@@ -49,7 +49,6 @@ def test_every_nth_frame_once(film: Path, tmp_path: Path) -> None:
 
 
 def test_a_video_is_labelled_as_a_folder_is(film: Path, tiny_file: Path, tmp_path: Path) -> None:
-    assert is_video(film)
     out = tmp_path / "out"
     argv = ["label", "--images", str(film), "--classes", "cat", "--every", "5", "--out", str(out)]
     assert main([*argv, "--weights", str(tiny_file), "--device", "cpu"]) == 0
@@ -61,11 +60,10 @@ def test_a_video_is_labelled_as_a_folder_is(film: Path, tiny_file: Path, tmp_pat
 
 def test_files_that_are_no_video(film: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(DataError, match=r"text.mp4 cannot be decoded after 0 frames"):
+    with pytest.raises(DataError, match=r"text.mp4 cannot be read as a video"):
         extract_frames(tmp_path / "text.mp4", tmp_path / "frames", every=1)
     with pytest.raises(ConfigError, match="every 1, 2, 3, …, got 0"):
         extract_frames(film, tmp_path / "frames", every=0)
-    assert not is_video(tmp_path / "none.mp4")
 
 
 def test_pyav_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
