@@ -19,7 +19,7 @@ def test_defaults_are_those_of_predict() -> None:
     question = validated(DetectQuestion, {})
     assert question.threshold is None
     assert (question.nms, question.max_detections) == (0.6, 100)
-    assert (question.aggregate, question.exclusive) == ("mean", False)
+    assert (question.aggregate, question.exclusive) == (None, False)
 
 
 def test_words_of_a_form_become_numbers_and_truths() -> None:
