@@ -399,20 +399,7 @@ def assemble(
         raise
     except Exception as error:  # timm and transformers trip over wrong options in their own ways
         raise ConfigError(f"no model can be built from the config: {error}") from error
-    own = model.state_dict()
-    expected = {key: tuple(tensor.shape) for key, tensor in own.items()}
-    problems = [f"missing {key}" for key in expected if key not in state]
-    problems += [f"unexpected {key}" for key in state if key not in expected]
-    problems += [
-        f"{key} is {tuple(tensor.shape)} instead of {expected[key]}"
-        for key, tensor in state.items()
-        if key in expected and tuple(tensor.shape) != expected[key]
-    ]
-    problems += [
-        f"{key} holds {str(tensor.dtype).removeprefix('torch.')}"
-        for key, tensor in state.items()
-        if key in own and tensor.is_floating_point() != own[key].is_floating_point()
-    ]
+    problems = _misfits(state, model.state_dict())
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(
@@ -428,6 +415,24 @@ def assemble(
 
     model.load_state_dict({key: cast(key, t) for key, t in state.items()}, assign=True)
     return model.requires_grad_(True).eval()
+
+
+def _misfits(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being those of a model."""
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in own]
+    both = [(key, tensor, own[key]) for key, tensor in state.items() if key in own]
+    problems += [
+        f"{key} is {tuple(tensor.shape)} instead of {tuple(wanted.shape)}"
+        for key, tensor, wanted in both
+        if tensor.shape != wanted.shape
+    ]
+    problems += [
+        f"{key} holds {str(tensor.dtype).removeprefix('torch.')}"
+        for key, tensor, wanted in both
+        if tensor.is_floating_point() != wanted.is_floating_point()
+    ]
+    return problems
 
 
 def convert_file(

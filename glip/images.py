@@ -247,17 +247,20 @@ def _files_below(
             continue
         entered.add(real)
         try:
-            with os.scandir(base / folder) as entries:
-                for entry in entries:
-                    name = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.name.startswith("."):
-                        continue
-                    if not entry.is_dir():
-                        yield name
-                    elif recursive:
-                        (links if entry.is_symlink() else folders).append(name)
+            for entry in _visible(base / folder):
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if not entry.is_dir():
+                    yield name
+                elif recursive:
+                    (links if entry.is_symlink() else folders).append(name)
         except OSError as error:
             unreadable(error)
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder and not hidden."""
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
 def known_suffixes() -> set[str]:

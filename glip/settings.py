@@ -144,13 +144,7 @@ def _coerce(hint: Any, value: Any, where: str, inside: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, where, inside)
     if origin in (Union, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
-            return None
-        first, *others = (option for option in options if option is not type(None))
-        # Of a text or a mapping, the one that the value is.
-        fits = (kind for kind in others if isinstance(value, typing.get_origin(kind) or kind))
-        return _coerce(next(fits, first), value, where, inside)
+        return _one_of(typing.get_args(hint), value, where, inside)
     if origin is Literal:
         if value not in typing.get_args(hint):
             raise ConfigError(f"{place}: {value!r} is not one of {typing.get_args(hint)}")
@@ -161,11 +155,25 @@ def _coerce(hint: Any, value: Any, where: str, inside: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{place}: expected a mapping, got {value!r}")
         return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return value if hint is Any else _plain_value(hint, value, place)
+
+
+def _one_of(options: Sequence[Any], value: Any, where: str, inside: str) -> Any:
+    """As the first of several types, or as a later one if the value is of that."""
+    if value is None and type(None) in options:
+        return None
+    first, *others = (option for option in options if option is not type(None))
+    fits = (kind for kind in others if isinstance(value, typing.get_origin(kind) or kind))
+    return _coerce(next(fits, first), value, where, inside)
+
+
+def _plain_value(kind: type, value: Any, place: str) -> Any:
+    """A number, a text or a truth value; whole numbers are taken for others, True for none."""
+    is_bool = isinstance(value, bool)
+    if kind is float and isinstance(value, int) and not is_bool:
         return float(value)
-    exact = isinstance(value, bool) == (hint is bool)
-    if hint is not Any and not (exact and isinstance(value, hint)):
-        raise ConfigError(f"{place}: expected {hint.__name__}, got {value!r}")
+    if is_bool != (kind is bool) or not isinstance(value, kind):
+        raise ConfigError(f"{place}: expected {kind.__name__}, got {value!r}")
     return value
 
 

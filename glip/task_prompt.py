@@ -192,25 +192,9 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         CheckpointError: Missing, damaged, no task file, or of a newer version.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; name the learned prompt in it, NAME{SUFFIX}")
-    if path.exists() and not path.is_file():  # a pipe would be waited for without end
-        raise CheckpointError(f"{path} is no regular file, and so no learned prompt")
+    metadata, tensors = _read(path)
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            if METADATA not in metadata:
-                raise CheckpointError(
-                    f"{path} is no learned prompt, as 'glip tune --mode prompt' writes them; "
-                    "weights are loaded with glip.load"
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no learned prompt {path}") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is no learned prompt, or damaged ({error})") from error
-    try:
-        header = json.loads(metadata[METADATA])
+        header = json.loads(metadata)
         if header["format"] != FORMAT:
             raise CheckpointError(
                 f"it has format {header['format']}, this version of glip reads {FORMAT}"
@@ -234,3 +218,28 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         raise CheckpointError(
             f"{path} is damaged, its header cannot be read ({error!r}); make it again"
         ) from error
+
+
+def _read(path: Path) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+    """The header of a task file and its tensors.
+
+    Raises:
+        CheckpointError: See `read_prompt`.
+    """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name the learned prompt in it, NAME{SUFFIX}")
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise CheckpointError(f"{path} is no regular file, and so no learned prompt")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            if METADATA not in metadata:
+                raise CheckpointError(
+                    f"{path} is no learned prompt, as 'glip tune --mode prompt' writes them; "
+                    "weights are loaded with glip.load"
+                )
+            return metadata[METADATA], {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no learned prompt {path}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no learned prompt, or damaged ({error})") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,7 +40,8 @@ from glip.progress import Counter
 
 if TYPE_CHECKING:
     from glip.config import PostprocessOptions
-    from glip.detector import Detector
+    from glip.detector import Detector, Outcome
+    from glip.structures import Detections
     from glip.text.prompt import Prompt
 
 DEFAULT_FOLDER = "glip_output"
@@ -143,10 +144,7 @@ def run(args: argparse.Namespace) -> int:
     several = len(images) > 1 or len(inputs) > 1 or os.path.isdir(images[0])
     made_with = {"prompt": prompt.text, "weights": args.weights, "task": args.task}
     folder, outputs = _places(args, inputs, made_with if several else None)
-    if args.json is not None:
-        _refuse_input("--json", args.json, [*(one.source for one in inputs), *map(str, outputs)])
-        if not args.json or os.path.isdir(args.json):
-            raise ConfigError(f"--json {args.json or repr('')} is no file; give it a name")
+    _check_json(args.json, [*(one.source for one in inputs), *map(str, outputs)])
     detector = load(args.weights, device=args.device, dtype=args.dtype, prompt=args.task)
     if args.threshold is None:
         options = replace(options, score=detector.lowest_threshold)
@@ -210,22 +208,33 @@ class _Work:
             progress_bar(shown=self._several) as show,
         ):
             counter = Counter(show, "pictures", len(sources))
+            fitted = detector.above_fitted if self._fitted else None
             try:
                 for outcome in results:
-                    try:
-                        if outcome.detections is None:
-                            assert outcome.error is not None
-                            raise outcome.error
-                        found = outcome.detections
-                        found = detector.above_fitted(found) if self._fitted else found
-                        self._write(outcome.index, found, table, file, options.score)
-                        self.done += 1
-                    except ImageError as error:
-                        note(f"error: {error}")
-                        self.failed += 1
+                    self._take(outcome, fitted, table, file, options.score)
                     counter.add()
             except KeyboardInterrupt as stop:
                 self.stop = stop
+
+    def _take(
+        self,
+        outcome: Outcome,
+        fitted: Callable[[Detections], Detections] | None,
+        table: DetectionTable,
+        file: JsonFile,
+        threshold: float,
+    ) -> None:
+        """Write what was found in a picture, or say why nothing was."""
+        try:
+            if outcome.detections is None:
+                assert outcome.error is not None
+                raise outcome.error
+            found = fitted(outcome.detections) if fitted else outcome.detections
+            self._write(outcome.index, found, table, file, threshold)
+            self.done += 1
+        except ImageError as error:
+            note(f"error: {error}")
+            self.failed += 1
 
     def tell(self) -> int:
         """Say how it ended; returns the exit code."""
@@ -240,7 +249,7 @@ class _Work:
         return SOME_FAILED if self.done else FAILED
 
     def _write(
-        self, index: int, found: Any, table: DetectionTable, file: JsonFile, threshold: float
+        self, index: int, found: Detections, table: DetectionTable, file: JsonFile, threshold: float
     ) -> None:
         picture = self._inputs[index].source
         table.add(picture, found, threshold)
@@ -249,6 +258,15 @@ class _Work:
             found.save(self._outputs[index], picture)
             record["annotated"] = str(self._outputs[index])
         file.add(record)
+
+
+def _check_json(path: str | None, taken: Sequence[str]) -> None:
+    """Refuse what is no file, or one that is read or written otherwise."""
+    if path is None:
+        return
+    _refuse_input("--json", path, taken)
+    if not path or os.path.isdir(path):
+        raise ConfigError(f"--json {path or repr('')} is no file; give it a name")
 
 
 def _images_and_text(args: argparse.Namespace) -> tuple[list[str], str | None]:

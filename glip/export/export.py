@@ -8,6 +8,7 @@ said in `glip.runtime.manifest`; `glip.load(folder)` runs it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -27,6 +28,7 @@ from glip.export.onnx_graphs import halve_weights, write_onnx
 from glip.export.openvino_graphs import write_openvino
 from glip.export.quantise import quantise_image_encoder, quantise_text_encoder
 from glip.files import failing_disk
+from glip.model.glip import GLIP
 from glip.model.text_encoder import Tokens
 from glip.runtime.manifest import (
     HEAD,
@@ -95,35 +97,52 @@ def export(
         size_hw=size_hw,
         baked=task is not None,
     )
+    pictures = _pixels(detector, photos[:CALIBRATION_PICTURES], size_hw)
+    with _whole_folder(out) as folder:
+        _write_graphs(model, folder, manifest, pictures, progress)
+        (folder / TOKENIZER).write_text(detector.tokenizer.to_json(), encoding="utf-8")
+        if task is not None:
+            save_prompt(folder / WORDS, task)
+        if licence is not None:
+            (folder / LICENCE).write_text(licence, encoding="utf-8")
+        write_manifest(folder, manifest)
+    return manifest
+
+
+@contextlib.contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder that takes its name, and the place of what is there, when all of it is written."""
     with failing_disk(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished = out.with_name(f".{secrets.token_hex(8)}.part")
         unfinished.mkdir()
         try:
-            names = write_onnx(model, unfinished, size_hw=size_hw, progress=progress)
-            if dtype == "int8":
-                progress("8-bit numbers")
-                pictures = _pixels(detector, photos[:CALIBRATION_PICTURES], size_hw)
-                _quantise(unfinished, names, pictures)
-            elif dtype == "float16" and format == "onnx":
-                for name in names:
-                    halve_weights(unfinished / f"{name}.onnx")
-            if format == "openvino":
-                progress("OpenVINO")
-                write_openvino(unfinished, names, half=dtype != "float32")
-            text = detector.tokenizer.to_json()
-            (unfinished / TOKENIZER).write_text(text, encoding="utf-8")
-            if task is not None:
-                save_prompt(unfinished / WORDS, task)
-            if licence is not None:
-                (unfinished / LICENCE).write_text(licence, encoding="utf-8")
-            write_manifest(unfinished, manifest)
+            yield unfinished
             if out.exists():
                 shutil.rmtree(out)
             unfinished.replace(out)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return manifest
+
+
+def _write_graphs(
+    model: GLIP,
+    folder: Path,
+    manifest: Manifest,
+    pictures: Iterator[npt.NDArray[np.float32]],
+    progress: Callable[[str], object],
+) -> None:
+    """The graphs, in the numbers and for the runtime that the manifest names."""
+    names = write_onnx(model, folder, size_hw=manifest.size_hw, progress=progress)
+    if manifest.dtype == "int8":
+        progress("8-bit numbers")
+        _quantise(folder, names, pictures)
+    elif manifest.dtype == "float16" and manifest.runtime == "onnx":
+        for name in names:
+            halve_weights(folder / f"{name}.onnx")
+    if manifest.runtime == "openvino":
+        progress("OpenVINO")
+        write_openvino(folder, names, half=manifest.dtype != "float32")
 
 
 def _check(
@@ -134,21 +153,16 @@ def _check(
     size_hw: tuple[int, int] | None,
     photos: Sequence[Image.Image],
 ) -> None:
-    if format not in get_args(Runtime):
-        raise ExportError(f"format {format!r} is not one of {', '.join(get_args(Runtime))}")
-    if dtype not in get_args(ExportDType):
-        raise ExportError(f"dtype {dtype!r} is not one of {', '.join(get_args(ExportDType))}")
+    for name, value, choices in (("format", format, Runtime), ("dtype", dtype, ExportDType)):
+        if value not in get_args(choices):
+            raise ExportError(f"{name} {value!r} is not one of {', '.join(get_args(choices))}")
     if str(detector.device) != "cpu" or detector.dtype != torch.float32:
         raise ExportError(
             f"the detector is in {detector.dtype} on {detector.device}; load it with "
             "device='cpu', dtype='float32' to export it"
         )
-    if size_hw is not None and any(side < 32 or side % 32 for side in size_hw):
-        height, width = (max(32, round(side / 32) * 32) for side in size_hw)
-        raise ExportError(
-            f"size {size_hw[0]}x{size_hw[1]} (height x width) must be multiples of 32; "
-            f"the nearest is {height}x{width}"
-        )
+    if size_hw is not None:
+        _check_size(size_hw)
     if dtype == "int8" and not photos:
         raise ExportError(
             "int8 needs photos to measure on: name a folder of some dozens like those to come "
@@ -156,6 +170,15 @@ def _check(
         )
     if out.exists() and not is_exported(out) and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} is there and is no exported model; choose another name")
+
+
+def _check_size(size_hw: tuple[int, int]) -> None:
+    nearest = tuple(max(32, round(side / 32) * 32) for side in size_hw)
+    if nearest != tuple(size_hw):
+        raise ExportError(
+            f"size {size_hw[0]}x{size_hw[1]} (height x width) must be multiples of 32; "
+            f"the nearest is {nearest[0]}x{nearest[1]}"
+        )
 
 
 def _baked(detector: Detector, classes: Sequence[str]) -> TaskPrompt:

@@ -169,21 +169,14 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
             )
         if images is None and text is None:
             raise ConfigError("neither images nor text; give at least one")
-        several = list(images) if isinstance(images, (list, tuple)) else [images]
-        count = 0 if images is None else len(several)
+        several = [] if images is None else _listed(images)
         result = {} if images is None else dict(self.image_processor(several))
-        passes = None if text is None else [self._pass(one) for one in _prompts(text, count)]
-        if passes is not None:
+        passes = [] if text is None else [self._pass(one) for one in _prompts(text, len(several))]
+        if passes:
             tokens = Tokens.pad([part.token_ids for part in passes], self.words.pad_id)
             result |= {"input_ids": tokens.ids, "attention_mask": tokens.mask.long()}
         if annotations is not None:
-            if passes is None or images is None or len(annotations) != count:
-                raise ConfigError(
-                    f"{len(annotations)} annotations need as many images and a text, got {count}"
-                )
-            each = passes * count if len(passes) == 1 else passes
-            pairs = zip(several, each, annotations, strict=True)
-            result["labels"] = [self._label(*pair) for pair in pairs]
+            result["labels"] = self._labels(several, passes, annotations)
         return BatchFeature(result)
 
     def collate(self, samples: Sequence[Mapping[str, Any]]) -> BatchFeature:
@@ -247,6 +240,19 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
             )
         return passes[0]
 
+    def _labels(
+        self,
+        images: Sequence[Any],
+        passes: list[PromptPass],
+        annotations: Sequence[Mapping[str, Any]],
+    ) -> list[dict[str, Tensor]]:
+        if not passes or not images or len(annotations) != len(images):
+            raise ConfigError(
+                f"{len(annotations)} annotations need as many images and a text, got {len(images)}"
+            )
+        each = passes * len(images) if len(passes) == 1 else passes
+        return [self._label(*own) for own in zip(images, each, annotations, strict=True)]
+
     def _label(
         self, image: Any, part: PromptPass, annotation: Mapping[str, Any]
     ) -> dict[str, Tensor]:
@@ -285,6 +291,10 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
     def _resized(self, original_hw: tuple[int, int]) -> tuple[int, int]:
         pixels = self.image_processor.pixels
         return resized_hw(original_hw, pixels.short_side, pixels.long_side)
+
+
+def _listed(images: Any) -> list[Any]:
+    return list(images) if isinstance(images, (list, tuple)) else [images]
 
 
 def _prompts(text: TextLike | Sequence[TextLike], count: int) -> list[Prompt]:

@@ -133,11 +133,11 @@ class Journal:
             for path, connection in self._all():
                 with _naming(path):
                     query = "SELECT mark FROM records WHERE key = ?"
-                    for (known,) in connection.execute(query, (name,)).fetchall():
-                        if mark is None or known == mark:
-                            return True
-                        with _transaction(connection) as cursor:
-                            cursor.execute("DELETE FROM records WHERE key = ?", (name,))
+                    known = connection.execute(query, (name,)).fetchone()
+                    if known is not None and mark in (None, *known):
+                        return True
+                    if known is not None:
+                        _drop(connection, [name])
         return False
 
     def write(self, rows: Iterable[Row | tuple[str, str, Any]]) -> None:
@@ -210,21 +210,20 @@ class Journal:
         Returns:
             How many items were dropped.
         """
-        changed: list[bytes] = []
+        dropped = 0
         with self._mutex:
             self._refresh()
             for path, connection in self._all():
                 with _naming(path):
                     rows = connection.execute("SELECT key, record, mark FROM records")
-                    for key, record, mark in rows:
-                        now = mark_of(json.loads(_decode(record)))
-                        if now and mark and now != mark:
-                            changed.append(key)
-                    with _transaction(connection) as cursor:
-                        cursor.executemany(
-                            "DELETE FROM records WHERE key = ?", [(key,) for key in changed]
-                        )
-        return len(changed)
+                    changed = [
+                        key
+                        for key, record, mark in rows
+                        if mark and mark_of(json.loads(_decode(record))) not in ("", mark)
+                    ]
+                    _drop(connection, changed)
+                    dropped += len(changed)
+        return dropped
 
     def _all(self) -> list[tuple[Path, sqlite3.Connection]]:
         return [(self._path, self._own), *self._others.items()]
@@ -314,6 +313,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
             with contextlib.suppress(sqlite3.Error):
                 cursor.execute("ROLLBACK")
         raise
+
+
+def _drop(connection: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+    with _transaction(connection) as cursor:
+        cursor.executemany("DELETE FROM records WHERE key = ?", [(key,) for key in keys])
 
 
 @contextlib.contextmanager

@@ -144,11 +144,9 @@ class Ontology:
         owners = {_same(phrase): c for c in self.classes for phrase in c.phrases}
         wording = [_same(phrase) for phrase in found.phrases]
         height, width = found.image_hw
-        groups = {c.name: _group(c) for c in self.classes}
-        number_of = {group: row for row, group in enumerate(dict.fromkeys(groups.values()))}
         kept: list[int] = []
         labels: list[Label] = []
-        corners = torch.from_numpy(found.boxes)
+        corners, scores = torch.from_numpy(found.boxes), torch.from_numpy(found.scores)
         overlaps = box_iou(corners, corners)
         boxes = found.boxes.tolist()
         for row, (box, score, phrase) in enumerate(
@@ -163,19 +161,21 @@ class Ontology:
             if not _fits(owner, label.sides, (width, height)):
                 continue
             negatives = {_same(negative) for negative in owner.negatives}
-            rivals = [
-                other
-                for other in (overlaps[row] > AMBIGUOUS).nonzero().flatten().tolist()
-                if wording[other] in negatives and found.scores[other] > found.scores[row]
-            ]
-            if not rivals:
+            better = (overlaps[row] > AMBIGUOUS) & (scores > scores[row])
+            if negatives.isdisjoint(wording[other] for other in better.nonzero()[:, 0].tolist()):
                 kept.append(row)
                 labels.append(label)
-        group_numbers = torch.tensor([number_of[groups[label.name]] for label in labels])
+        group_numbers = torch.tensor(self._group_numbers([label.name for label in labels]))
         rows = torch.tensor(kept, dtype=torch.int64)
         pixels = to_last_pixels(corners[rows])
-        chosen = nms_per_label(pixels, torch.from_numpy(found.scores)[rows], group_numbers, nms)
+        chosen = nms_per_label(pixels, scores[rows], group_numbers, nms)
         return tuple(labels[row] for row in chosen.tolist())
+
+    def _group_numbers(self, names: Sequence[str]) -> list[int]:
+        """Of classes, the group whose boxes suppress theirs."""
+        groups = {c.name: _group(c) for c in self.classes}
+        number_of = {group: row for row, group in enumerate(dict.fromkeys(groups.values()))}
+        return [number_of[groups[name]] for name in names]
 
 
 def _group(c: Class) -> tuple[str, str]:
@@ -326,20 +326,24 @@ class _Reader:
                 yield Class(name, (name,), **defaults)
             return
         for name, entry in self._entries(node, None, "classes"):
-            given = dict(defaults)
-            if isinstance(entry, yaml.SequenceNode):
-                given["phrases"] = self._words(entry, name)
-            elif not _is_null(entry):
-                known = (*LISTS, *NUMBERS, *WORDS)
-                for key, value in self._entries(entry, known, f"class {name!r}"):
-                    self._note(name, key, value)
-                    if key in NUMBERS:
-                        given[key] = self._number(value, key)
-                    elif key in WORDS:
-                        given[key] = self._word(value, f"'{key}'")
-                    else:
-                        given["negatives" if key == "not" else key] = self._words(value, key)
-            yield Class(name, given.pop("phrases", (name,)), **given)
+            yield Class(name, **(defaults | {"phrases": (name,)} | self._given(name, entry)))
+
+    def _given(self, name: str, entry: yaml.Node) -> dict[str, Any]:
+        """What an entry says of its class."""
+        if isinstance(entry, yaml.SequenceNode):
+            return {"phrases": self._words(entry, name)}
+        if _is_null(entry):
+            return {}
+        given: dict[str, Any] = {}
+        for key, value in self._entries(entry, (*LISTS, *NUMBERS, *WORDS), f"class {name!r}"):
+            self._note(name, key, value)
+            if key in NUMBERS:
+                given[key] = self._number(value, key)
+            elif key in WORDS:
+                given[key] = self._word(value, f"'{key}'")
+            else:
+                given["negatives" if key == "not" else key] = self._words(value, key)
+        return given
 
     def _note(self, name: str, key: str | None, node: yaml.Node) -> None:
         self._lines[name, key] = node.start_mark.line + 1

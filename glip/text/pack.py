@@ -152,16 +152,8 @@ def split_caption(
         segments = _segment(tokens, begun, ranks, room)
         if segments is None:
             break
-        parts = []
-        for first, last in segments:
-            start, end = cuts[first], cuts[last]
-            rows = [
-                row for row, (a, _) in enumerate(hulls) if a < end and (first == 0 or a >= start)
-            ]
-            # A span may begin on blanks before the first token.
-            phrases = [[(max(a - start, 0), b - start) for a, b in all_phrases[r]] for r in rows]
-            parts.append(Part(text[start:end].rstrip(), rows, phrases))
-        yield parts
+        places = [(cuts[first], cuts[last]) for first, last in segments]
+        yield [_part(text, all_phrases, hulls, place) for place in places]
     sizes = _sizes(encoding, hulls)
     longest = max(range(len(sizes)), key=sizes.__getitem__)
     if sizes[longest] > max_tokens - 2:
@@ -171,6 +163,17 @@ def split_caption(
         f"phrases of {shown(text)} overlap in a run of more than the {max_tokens} tokens that the "
         "text encoder takes; shorten them or make a prompt of each"
     )
+
+
+def _part(
+    text: str, all_phrases: Sequence[Sequence[Span]], hulls: Sequence[Span], place: Span
+) -> Part:
+    """The characters of a place, and the phrases that begin there."""
+    start, end = place
+    rows = [row for row, (a, _) in enumerate(hulls) if a < end and (start == 0 or a >= start)]
+    # A span may begin on blanks before the first token.
+    phrases = [[(max(a - start, 0), b - start) for a, b in all_phrases[r]] for r in rows]
+    return Part(text[start:end].rstrip(), rows, phrases)
 
 
 def _cuts(text: str, encoding: Encoding, hulls: Sequence[Span]) -> tuple[list[int], list[int]]:

@@ -50,13 +50,7 @@ def question(
             that is no list of strings.
     """
     _check_strings("not_", negatives)
-    others: dict[int, Sequence[str]] = {}
-    known = {reads_as(name): row for row, name in enumerate(prompt.names)}
-    for name, words in (wordings or {}).items():
-        _check_strings(f"wordings of {name!r}", words)
-        if reads_as(name) not in known:
-            raise PromptError(f"wordings of {name!r}, but names are {', '.join(prompt.names)}")
-        others[known[reads_as(name)]] = words
+    others = _by_row(prompt, wordings or {})
     if template is not None and (template.count(SLOT) != 1 or not prompt.is_list):
         raise PromptError(
             f"template {template!r} needs a single {SLOT} for the name, and class names to fill it"
@@ -83,6 +77,16 @@ def question(
     text = SEPARATOR.join(pieces)
     names = tuple(_names(prompt, spans, text, template is None))
     return Question(prompt, Prompt(text, tuple(spans), names), tuple(labels))
+
+
+def _by_row(prompt: Prompt, wordings: Mapping[str, Sequence[str]]) -> dict[int, Sequence[str]]:
+    """Other words for a name, by its row in the prompt."""
+    known = {reads_as(name): row for row, name in enumerate(prompt.names)}
+    for name, words in wordings.items():
+        _check_strings(f"wordings of {name!r}", words)
+        if reads_as(name) not in known:
+            raise PromptError(f"wordings of {name!r}, but names are {', '.join(prompt.names)}")
+    return {known[reads_as(name)]: words for name, words in wordings.items()}
 
 
 def _names(

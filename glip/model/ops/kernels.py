@@ -140,10 +140,9 @@ def _gather(
 
 
 @triton.jit
-def _pull(place, grad, weight, grad_table, row, c, both, channels, WIDE: tl.constexpr):
+def _pull(table, grad_table, at, both, grad, weight, WIDE: tl.constexpr):
     """Sums of what a corner holds times the gradient; the corner gets its share of the latter."""
-    at = (row * channels)[:, None] + c[None, :]
-    dot = tl.sum(tl.load(place + at, mask=both, other=0.0).to(WIDE) * grad, 1)
+    dot = tl.sum(tl.load(table + at, mask=both, other=0.0).to(WIDE) * grad, 1)
     tl.atomic_add(grad_table + at, grad * weight[:, None], mask=both)
     return dot
 
@@ -182,7 +181,8 @@ def _gather_backward(
     )
     top, bottom, up, down, up_slope, down_slope = _corners(y, height, WIDE)
     left, right, back, ahead, back_slope, ahead_slope = _corners(x, width, WIDE)
-    row = image * rows + first
+    above = image * rows + first + top * width
+    below = image * rows + first + bottom * width
     column = ((n - begin).to(tl.int64) * TAPS + tap) * channels
     top_left = tl.zeros((OUTPUTS,), WIDE)
     top_right = tl.zeros((OUTPUTS,), WIDE)
@@ -192,50 +192,14 @@ def _gather_backward(
         c = start + tl.arange(0, BLOCK)
         both = valid[:, None] & (c < channels)[None, :]
         grad = tl.load(grad_columns + column[:, None] + c[None, :], mask=both, other=0.0).to(WIDE)
-        top_left += _pull(
-            table,
-            grad,
-            up * back * mask,
-            grad_table,
-            row + top * width + left,
-            c,
-            both,
-            channels,
-            WIDE,
-        )
-        top_right += _pull(
-            table,
-            grad,
-            up * ahead * mask,
-            grad_table,
-            row + top * width + right,
-            c,
-            both,
-            channels,
-            WIDE,
-        )
-        bottom_left += _pull(
-            table,
-            grad,
-            down * back * mask,
-            grad_table,
-            row + bottom * width + left,
-            c,
-            both,
-            channels,
-            WIDE,
-        )
-        bottom_right += _pull(
-            table,
-            grad,
-            down * ahead * mask,
-            grad_table,
-            row + bottom * width + right,
-            c,
-            both,
-            channels,
-            WIDE,
-        )
+        at = ((above + left) * channels)[:, None] + c[None, :]
+        top_left += _pull(table, grad_table, at, both, grad, up * back * mask, WIDE)
+        at = ((above + right) * channels)[:, None] + c[None, :]
+        top_right += _pull(table, grad_table, at, both, grad, up * ahead * mask, WIDE)
+        at = ((below + left) * channels)[:, None] + c[None, :]
+        bottom_left += _pull(table, grad_table, at, both, grad, down * back * mask, WIDE)
+        at = ((below + right) * channels)[:, None] + c[None, :]
+        bottom_right += _pull(table, grad_table, at, both, grad, down * ahead * mask, WIDE)
     upper = back * top_left + ahead * top_right
     lower = back * bottom_left + ahead * bottom_right
     before = up * top_left + down * bottom_left
@@ -547,6 +511,25 @@ def moments_backward(raw: Tensor, chunks: Chunks, found: Tensor, grad: Tensor) -
 
 
 @triton.jit
+def _coarser_corner(corners, corner_weights, cell, corner, valid, WIDE: tl.constexpr):
+    """Row of one of four coarser neighbours among their own, and its share of the mean."""
+    row = tl.load(corners + cell * 4 + corner, mask=valid, other=0)
+    return row, tl.load(corner_weights + cell * 4 + corner, mask=valid, other=0.0).to(WIDE)
+
+
+@triton.jit
+def _store_sums(sums, grad_y, same, finer, coarser, grad_1, grad_2, y, lane, channels):
+    """Of a chunk: gradients of the weights of three directions, of two slopes and two biases."""
+    tl.store(sums, tl.sum(grad_y * same, 0), mask=lane)
+    tl.store(sums + channels, tl.sum(grad_y * finer, 0), mask=lane)
+    tl.store(sums + 2 * channels, tl.sum(grad_y * coarser, 0), mask=lane)
+    tl.store(sums + 3 * channels, tl.sum(grad_1 * y, 0), mask=lane)
+    tl.store(sums + 4 * channels, tl.sum(grad_2 * y, 0), mask=lane)
+    tl.store(sums + 5 * channels, tl.sum(grad_1, 0), mask=lane)
+    tl.store(sums + 6 * channels, tl.sum(grad_2, 0), mask=lane)
+
+
+@triton.jit
 def _combine(
     raw,
     weights,
@@ -586,9 +569,8 @@ def _combine(
     finer = tl.load(raw + finer_at, mask=both & has_finer, other=0.0).to(WIDE)
     coarser = tl.zeros((ROWS, BLOCK), WIDE)
     for corner in tl.static_range(4):
-        row = coarser_first + tl.load(corners + cell * 4 + corner, mask=valid, other=0)
-        share = tl.load(corner_weights + cell * 4 + corner, mask=valid, other=0.0).to(WIDE)
-        at = (row * channels)[:, None] + c[None, :]
+        row, share = _coarser_corner(corners, corner_weights, cell, corner, valid, WIDE)
+        at = ((coarser_first + row) * channels)[:, None] + c[None, :]
         held = tl.load(raw + at, mask=both & has_coarser, other=0.0).to(WIDE)
         coarser += held * share[:, None]
 
@@ -615,19 +597,12 @@ def _combine(
         tl.store(grad_raw + same_at, grad_y * of_same[None, :], mask=both)
         tl.store(grad_raw + finer_at, grad_y * of_finer[None, :], mask=both & has_finer)
         for corner in tl.static_range(4):
-            row = coarser_first + tl.load(corners + cell * 4 + corner, mask=valid, other=0)
-            share = tl.load(corner_weights + cell * 4 + corner, mask=valid, other=0.0).to(WIDE)
-            at = (row * channels)[:, None] + c[None, :]
+            row, share = _coarser_corner(corners, corner_weights, cell, corner, valid, WIDE)
+            at = ((coarser_first + row) * channels)[:, None] + c[None, :]
             part = grad_y * of_coarser[None, :] * share[:, None]
             tl.atomic_add(grad_raw + at, part, mask=both & has_coarser)
         sums = partial + ((image * tl.num_programs(0) + chunk) * 7) * channels + c
-        tl.store(sums, tl.sum(grad_y * same, 0), mask=lane)
-        tl.store(sums + channels, tl.sum(grad_y * finer, 0), mask=lane)
-        tl.store(sums + 2 * channels, tl.sum(grad_y * coarser, 0), mask=lane)
-        tl.store(sums + 3 * channels, tl.sum(grad_1 * y, 0), mask=lane)
-        tl.store(sums + 4 * channels, tl.sum(grad_2 * y, 0), mask=lane)
-        tl.store(sums + 5 * channels, tl.sum(grad_1, 0), mask=lane)
-        tl.store(sums + 6 * channels, tl.sum(grad_2, 0), mask=lane)
+        _store_sums(sums, grad_y, same, finer, coarser, grad_1, grad_2, y, lane, channels)
 
 
 def combine(raw: Tensor, weights: Tensor, slopes: Tensor, biases: Tensor, cells: Cells) -> Tensor:
