@@ -77,6 +77,10 @@ def _in_memory(tensor: Tensor) -> npt.NDArray[Any]:
     name = describe_pixels(tensor)
     if tensor.is_nested:
         raise ImageError(f"{name} is no picture; pass its members one by one")
+    if tensor.is_quantized:
+        raise ImageError(f"{name} is no picture: {_EXPECTED}; pass tensor.dequantize()")
+    if tensor.is_meta or str(tensor.layout) != "torch.strided":
+        raise ImageError(f"{name} has no dense values; pass a strided tensor with data")
     if tensor.ndim == 3:
         if tensor.shape[0] not in (1, 3, 4):
             hint = (
@@ -91,8 +95,6 @@ def _in_memory(tensor: Tensor) -> npt.NDArray[Any]:
     elif tensor.ndim != 2:
         hint = _batch_hint(tensor.ndim, "C, H, W")
         raise ImageError(f"{name} is no picture: expected (H, W) or (3, H, W){hint}")
-    if tensor.is_meta or str(tensor.layout) != "torch.strided":
-        raise ImageError(f"{name} has no dense values; pass a strided tensor with data")
     if str(tensor.dtype) == "torch.bfloat16":  # numpy has no such type
         tensor = tensor.float()
     try:

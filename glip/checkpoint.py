@@ -26,7 +26,7 @@ from torch import Tensor
 from glip.config import ModelConfig, TextConfig
 from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
-from glip.files import whole_path
+from glip.files import parsed_json, read_json, whole_path
 from glip.model.glip import GLIP
 from glip.model.presets import PRESETS, SOURCES, build_empty, preset, without_sources
 from glip.model.prompt_table import PromptTable
@@ -249,7 +249,7 @@ def _read_safetensors(path: Path) -> Weights:
 def is_transformers_folder(path: Path) -> bool:
     """Whether it is a folder of transformers with a GLIP in it."""
     try:
-        content = json.loads((path / FOLDER_CONFIG).read_text(encoding="utf-8"))
+        content = read_json(path / FOLDER_CONFIG)
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("model_type") == METADATA
@@ -257,7 +257,7 @@ def is_transformers_folder(path: Path) -> bool:
 
 def _config_of_folder(folder: Path) -> ModelConfig:
     path = folder / FOLDER_CONFIG
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     return _checked_config(content.get(METADATA), path)
 
 
@@ -286,7 +286,7 @@ def _read_folder(folder: Path) -> Weights:
 def _config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
     """The config in the header of one of our files."""
     try:
-        header = json.loads(metadata[METADATA])
+        header = parsed_json(metadata[METADATA])
         if header["format"] != FORMAT:  # its config may have keys that we do not know
             raise CheckpointError(
                 f"{path} has format {header['format']}, this version of glip reads {FORMAT}; "

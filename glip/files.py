@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, and read only if they are files.
 
 What is no regular file (a device, a pipe) is written to and never replaced; a link keeps pointing
-where it does, and what it points to is replaced.
+where it does, and what it points to is replaced. Read is no such thing: a pipe would be waited for
+without end, and some devices have none.
 """
 
 from __future__ import annotations
@@ -22,6 +23,75 @@ from glip.errors import GlipError, StorageError
 
 RESULT_SUFFIX = ".glip.jpg"
 """Ends the names of annotated pictures, which are no pictures to look at again."""
+OPEN_ALREADY = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""Names of what a program was started with, such as the output of another: it has somebody at the
+other end, and may be what it likes."""
+MOST_BYTES = 64 * 2**20
+"""Of a text that people or programs write about a model or a job."""
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse to open what is no file.
+
+    Raises:
+        OSError: A folder, a device, a pipe, missing, or a name that no file can have.
+    """
+    name = os.fsdecode(path)
+    if name.startswith(OPEN_ALREADY):
+        return
+    try:
+        mode = os.stat(name).st_mode
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "no file can have this name", name) from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", name)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no regular file", name)
+
+
+def read_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: As `check_regular`, or more than `most` bytes.
+    """
+    check_regular(path)
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", os.fsdecode(path))
+    return content
+
+
+def read_text(path: str | os.PathLike[str], most: int = MOST_BYTES) -> str:
+    """The content of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: As `read_bytes`.
+        UnicodeDecodeError: Not UTF-8.
+    """
+    return read_bytes(path, most).decode("utf-8-sig")
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Content of a text in JSON.
+
+    Raises:
+        ValueError: It is none, has integers of thousands of digits, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_json(path: str | os.PathLike[str], most: int = MOST_BYTES) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError, ValueError: As `read_text` and `parsed_json`.
+    """
+    return parsed_json(read_text(path, most))
 
 
 def is_device(path: str | os.PathLike[str]) -> bool:

@@ -99,6 +99,9 @@ UNREAD = frozenset(
 )
 """Suffixes of photos, of phones and cameras, that Pillow may not or cannot read."""
 
+MOST_SHOWN = 1000
+"""Letters of a path in a message; no system opens a file whose path is four times as long."""
+
 HEIF_INSTALL = "pip install 'glip[heic]'"
 
 _lifting = threading.Lock()
@@ -345,7 +348,8 @@ def describe(source: object) -> str:
     """A picture in words, for messages: its path, or else its kind, size and number format."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
-        return name if len(name) <= 80 or not _URL.match(name) else f"{name[:77]}..."
+        most = 80 if _URL.match(name) else MOST_SHOWN
+        return name if len(name) <= most else f"{name[:77]}..."
     if isinstance(source, Image.Image):
         file = os.fsdecode(getattr(source, "filename", "")) or "Pillow image"
         return f"{file} ({source.width}x{source.height}, mode {source.mode})"
@@ -372,34 +376,35 @@ def _pixel_limit(max_pixels: int | None) -> int:
 
 def _read_file(source: str | os.PathLike[str], limit: int) -> Image.Image:
     name = os.fsdecode(source)
+    shown = describe(name)
     if _URL.match(name):
-        return _decode_bytes(_download(name), describe(name), limit)
+        return _decode_bytes(_download(name), shown, limit)
     path = Path(name)
     try:
         if not path.is_file() or path.stat().st_size == 0:
             raise _no_file(name)
         with path.open("rb") as file:
-            picture = _decode(_identify(file, name), name, limit)
+            picture = _decode(_identify(file, shown), shown, limit)
             # A plain copy: Pillow's file image would keep the closed file, and its EXIF, alive.
             return picture.copy() if isinstance(picture, ImageFile.ImageFile) else picture
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise ImageError(f"{name} cannot be opened: {_reason(error)}") from error
+        raise ImageError(f"{shown} cannot be opened: {_reason(error)}") from error
 
 
 def _no_file(name: str) -> ImageError:
     """Why a path is no file to read."""
-    path = Path(name)
+    path, shown = Path(name), describe(name)
     if not name:
         return ImageError("the path of a picture is empty")
     if path.is_dir():
-        return ImageError(f"{path} is a folder, not a picture; list_images gives its pictures")
+        return ImageError(f"{shown} is a folder, not a picture; list_images gives its pictures")
     if not path.exists():
-        return ImageError(f"{path} does not exist{_tried(path)}")
+        return ImageError(f"{shown} does not exist{_tried(path)}")
     if not path.is_file():
-        return ImageError(f"{path} is not a regular file; save the picture to one first")
-    return ImageError(f"{path} is empty (0 bytes)")
+        return ImageError(f"{shown} is not a regular file; save the picture to one first")
+    return ImageError(f"{shown} is empty (0 bytes)")
 
 
 def _content(source: object) -> bytes:
@@ -559,7 +564,7 @@ def _expand(images: Any, depth: int) -> list[ImageLike]:
         return _paths(images)
     pixels = isinstance(images, np.ndarray) or is_tensor(images)
     if pixels and images.ndim == 4 and not _is_nested(images):
-        return list(images)
+        return _members(images)
     if pixels or isinstance(images, SINGLE) or _is_file(images):
         return [images]
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
@@ -567,6 +572,16 @@ def _expand(images: Any, depth: int) -> list[ImageLike]:
     if depth == 0:
         raise ImageError(f"pictures are nested too deeply in {describe(images)}; pass a flat list")
     return [image for member in images for image in _expand(member, depth - 1)]
+
+
+def _members(batch: Any) -> list[ImageLike]:
+    """Of a 4-D array or tensor."""
+    try:
+        return list(batch)
+    except RuntimeError as error:  # quantised, or another kind that torch cannot take apart
+        raise ImageError(
+            f"{describe(batch)} cannot be split; pass its members one by one"
+        ) from error
 
 
 def _is_nested(images: object) -> bool:

@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 
 from glip.errors import ConfigError
+from glip.files import read_text
 
 BASE = "base"
 NAME = "name"
@@ -34,9 +35,11 @@ NAME = "name"
 COMMAND_LINE = "<command line>"
 """In place of a file, where an `a.b=value` is at fault."""
 MOST_LETTERS = 10_000_000
-"""Of a YAML file: /dev/zero has no end."""
+"""Of a YAML file, in bytes: settings are short."""
 MOST_VALUES = 1_000_000
 """Values of a YAML file with all its aliases written out: few lines can stand for billions."""
+DEEPEST = 100
+"""Brackets inside each other, in YAML."""
 SHOWN = 80
 """Letters of a value in a message."""
 
@@ -243,12 +246,11 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
             `MOST_VALUES` values.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(MOST_LETTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MOST_LETTERS)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    if len(text) > MOST_LETTERS:
-        raise ConfigError(f"{path} has more than {MOST_LETTERS:,} letters; settings are short")
     return parse_yaml(text, os.fspath(path))
 
 
@@ -278,7 +280,23 @@ def parse_yaml(text: str, where: str) -> Any:
         loader.dispose()
 
 
-class _Loader(yaml.SafeLoader):
+class Shallow:
+    """For loaders of YAML: brackets inside brackets end before they take seconds."""
+
+    flow_level: int
+
+    def fetch_flow_collection_start(self, kind: Any) -> None:
+        """One more bracket."""
+        if self.flow_level >= DEEPEST:
+            raise yaml.YAMLError("too many levels inside each other")
+        super().fetch_flow_collection_start(kind)  # type: ignore[misc]
+
+
+class PlainLoader(Shallow, yaml.SafeLoader):
+    """YAML 1.1, as PyYAML reads it."""
+
+
+class _Loader(PlainLoader):
     """Reads 1e-4 as a number, as YAML 1.2 does; the older YAML of this library wants 1.0e-4."""
 
 

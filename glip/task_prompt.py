@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from glip.errors import CheckpointError, PromptError
-from glip.files import whole_path
+from glip.files import parsed_json, whole_path
 from glip.text.prompt import Prompt, PromptPass, reads_as
 
 SUFFIX = ".prompt.safetensors"
@@ -194,7 +194,7 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
     path = Path(path)
     metadata, tensors = _read(path)
     try:
-        header = json.loads(metadata)
+        header = parsed_json(metadata)
         if header["format"] != FORMAT:
             raise CheckpointError(
                 f"it has format {header['format']}, this version of glip reads {FORMAT}"
@@ -214,7 +214,7 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; make it again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"{path} is damaged, its header cannot be read ({error!r}); make it again"
         ) from error

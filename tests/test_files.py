@@ -1,11 +1,24 @@
 import errno
 import os
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from glip.errors import DataError, StorageError
-from glip.files import failing_disk, is_device, make_folder, whole_file, whole_path, write_json
+from glip.files import (
+    check_regular,
+    failing_disk,
+    is_device,
+    make_folder,
+    parsed_json,
+    read_json,
+    read_text,
+    whole_file,
+    whole_path,
+    write_json,
+)
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -94,3 +107,43 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
     assert (tmp_path / "link.json").is_symlink()
     assert (tmp_path / "real" / "a.json").read_text() == "1\n"
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.mkdir(), "it is a folder"),
+        (os.mkfifo, "it is no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is no regular file"),
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (lambda path: None, "No such file"),
+        (lambda path: path.write_bytes(b"x" * 99), "it has more than 98 bytes"),
+    ],
+)
+def test_what_is_no_file_is_not_read(
+    make: Callable[[Path], object], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings"
+    make(path)
+    with pytest.raises(OSError, match=reason):
+        read_text(path, most=98)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(OSError, match="no file can have this name"):
+        check_regular(name)
+
+
+def test_the_output_of_another_program_is_read() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b'\xef\xbb\xbf{"a": 1}')
+    os.close(writing)
+    assert read_json(f"/dev/fd/{reading}") == {"a": 1}
+    os.close(reading)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "1" * 5_000 + "}", "{", ""])
+def test_json_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parsed_json(text)

@@ -232,7 +232,10 @@ def test_every_key_of_a_configuration_has_a_reader() -> None:
     assert set.union(*map(keys, kinds)) - read - by_name == set()
 
 
-def test_files_without_an_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glip.settings.MOST_LETTERS", 100)
-    with pytest.raises(ConfigError, match=r"^/dev/zero has more than 100 letters"):
+def test_files_without_an_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot read /dev/zero: it is no regular file"):
         read_config(Outer, "/dev/zero")
+    monkeypatch.setattr("glip.settings.MOST_LETTERS", 100)
+    (tmp_path / "long.yaml").write_text("# " + "x" * 200)
+    with pytest.raises(ConfigError, match=r"long.yaml: it has more than 100 bytes"):
+        read_config(Outer, tmp_path / "long.yaml")

@@ -11,6 +11,7 @@ from typing import Any, Protocol, get_args
 
 from glip.choices import Aggregate, DType
 from glip.errors import ConfigError
+from glip.files import read_text
 
 
 class Options(Protocol):
@@ -130,7 +131,7 @@ def class_names(text: str) -> list[str]:
     """
     if text.endswith(".txt"):
         try:
-            lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(text).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--classes {text} cannot be read: {error}") from error
         names = [" ".join(line.split()) for line in lines if not line.lstrip().startswith("#")]

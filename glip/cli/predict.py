@@ -7,7 +7,6 @@ prompt and weights the folder was made: those of another are not mixed with them
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,7 +34,7 @@ from glip.cli.terminal import (
     written,
 )
 from glip.errors import ConfigError, ImageError
-from glip.files import RESULT_SUFFIX, write_json
+from glip.files import RESULT_SUFFIX, read_json, write_json
 from glip.progress import Counter
 
 if TYPE_CHECKING:
@@ -380,7 +379,7 @@ def _folder(output: str | None, made_with: dict[str, Any]) -> Path:
 def _made_with(folder: Path) -> dict[str, Any] | None:
     """What the pictures in a folder were made with, if it says so."""
     try:
-        content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        content = read_json(folder / SETTINGS)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from glip.cli.options import add_dtype_option
 from glip.cli.terminal import note
 from glip.errors import ConfigError
+from glip.files import read_text
 from glip.serve.options import GPU_BATCH, LabelStudio, Limits, ServeOptions
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _api_key(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(KEY_VARIABLE) or None
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        lines = read_text(file).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--api-key-file {file} cannot be read: {error}") from error
     return lines[0].strip()

@@ -19,7 +19,8 @@ from typing import IO, Protocol
 from PIL import ExifTags, Image
 
 from glip.errors import DataError, ImageError
-from glip.images import FORMATS, ImageLike, list_images, load_image
+from glip.files import check_regular
+from glip.images import FORMATS, ImageLike, describe, list_images, load_image
 
 TAR_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, struct.error)
 """What the versions of `tarfile` raise of archives that are broken off, damaged or lying."""
@@ -116,15 +117,16 @@ class PictureFolder:
             return tar.size_hw(member)
         path = self.root / name
         try:
+            check_regular(path)
             data = path.open("rb")
         except OSError as error:
-            raise ImageError(f"{path} cannot be opened: {error.strerror}") from error
+            raise ImageError(f"{describe(path)} cannot be opened: {error.strerror}") from error
         with data:
             return _upright_hw(data, str(path))
 
     def _checked(self, name: str) -> str:
         if not is_inside(name):
-            raise ImageError(f"{name} leads out of the picture folder {self.root}")
+            raise ImageError(f"{describe(name)} leads out of the picture folder {self.root}")
         return name
 
     def _through(self, name: str) -> tuple[PictureTar | None, str]:
@@ -148,6 +150,7 @@ class PictureTar:
         self.root = Path(path)
         self._places: dict[str, tuple[int, int]] = {}  # name -> first byte, number of bytes
         try:
+            check_regular(self.root)
             end = self.root.stat().st_size
             with (
                 self.root.open("rb") as file,

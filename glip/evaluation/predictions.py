@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from glip.data.records import ImageId
 from glip.errors import DataError
-from glip.files import failing_disk, whole_path
+from glip.files import check_regular, failing_disk, parsed_json, whole_path
 from glip.jobs.folder import check_same
 
 FORMAT = "glip predictions 2"
@@ -113,7 +113,7 @@ def read_predictions(path: str | Path) -> Iterator[Prediction]:
             if not line.endswith("\n"):
                 return
             try:
-                content = json.loads(line)
+                content = parsed_json(line)
                 yield prediction(
                     content["image_id"],
                     content["boxes"],
@@ -133,14 +133,17 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        check_regular(path)
         with path.open(encoding="utf-8") as file:
-            content = json.loads(file.readline())
+            content = parsed_json(file.readline())
         if content["format"] != FORMAT:
             raise DataError(f"{path} has format {content['format']!r}, expected {FORMAT!r}")
         settings: dict[str, Any] = content["settings"]
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"{path} is no predictions file; its first line must say its format"
         ) from error
@@ -198,8 +201,3 @@ def _cut_to_whole_lines(path: Path) -> int:
         if end < size:
             file.truncate(end)
     return end
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

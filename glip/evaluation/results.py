@@ -5,7 +5,6 @@ Knows nothing about how they are counted.
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from glip.files import write_json
+from glip.files import read_json, write_json
 from glip.version import __version__
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
@@ -21,9 +20,7 @@ PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy
 
 def read_results(output: str | Path) -> dict[str, Any]:
     """What `evaluate` wrote into a folder."""
-    results: dict[str, Any] = json.loads(
-        (Path(output) / "results.json").read_text(encoding="utf-8")
-    )
+    results: dict[str, Any] = read_json(Path(output) / "results.json")
     return results
 
 

@@ -8,7 +8,6 @@ pictures could not be used. Knows nothing about command lines.
 from __future__ import annotations
 
 import heapq
-import json
 import logging
 import os
 from collections import Counter as Counts
@@ -25,7 +24,7 @@ from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet
 from glip.data.labels import Labelled
 from glip.detector import load
 from glip.errors import DataError
-from glip.files import whole_file, write_json
+from glip.files import read_json, whole_file, write_json
 from glip.images import list_pictures, warn_of_unread
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import file_mark
@@ -388,7 +387,7 @@ def _already(
 def _read_written(out: Path) -> dict[str, Any]:
     """By format, what the data sets of a folder were written with."""
     try:
-        content = json.loads((out / WRITTEN).read_text(encoding="utf-8"))
+        content = read_json(out / WRITTEN)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

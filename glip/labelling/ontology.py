@@ -20,7 +20,8 @@ from torchvision.ops import box_iou
 from glip.boxes import nms_per_label, to_last_pixels
 from glip.data.labels import Label
 from glip.errors import ConfigError
-from glip.settings import MOST_LETTERS
+from glip.files import read_text
+from glip.settings import MOST_LETTERS, PlainLoader
 from glip.structures import Detections
 
 THRESHOLD = 0.3
@@ -287,11 +288,7 @@ class _Reader:
     def read(self) -> Ontology:
         """The ontology of the file."""
         try:
-            with self._path.open(encoding="utf-8-sig") as file:
-                text = file.read(MOST_LETTERS + 1)
-            if len(text) > MOST_LETTERS:
-                raise ConfigError(f"{self._path} has more than {MOST_LETTERS:,} letters")
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(read_text(self._path, MOST_LETTERS), Loader=PlainLoader)
         except OSError as error:
             raise ConfigError(f"{self._path} cannot be opened: {error.strerror}") from error
         except UnicodeDecodeError as error:

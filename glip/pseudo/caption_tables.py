@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 from glip.data.pictures import PICTURE_SUFFIXES
 from glip.errors import DataError
+from glip.files import check_regular, parsed_json
 
 SUFFIXES = (".jsonl", ".tsv", ".csv", ".txt", ".token")
 """Of files that are read here."""
@@ -54,6 +55,7 @@ def rows_of(path: Path) -> Iterator[Row]:
         DataError: it cannot be opened, or its first line is no picture and caption.
     """
     try:
+        check_regular(path)
         # Bytes that are no UTF-8 become U+FFFD and a fault of their line alone.
         with path.open(encoding=_encoding(path), errors="replace", newline="") as file:
             yield from _json_rows(path, file) if path.suffix == ".jsonl" else _cells(path, file)
@@ -104,7 +106,7 @@ def _json_rows(path: Path, file: IO[str]) -> Iterator[Row]:
             continue
         name, captions = "", tuple[str, ...]()
         try:
-            content = json.loads(line)
+            content = parsed_json(line)
             if isinstance(content, Mapping):
                 own = content.get("grounding")
                 captions = captions_in(own if isinstance(own, Mapping) else content)
@@ -112,7 +114,7 @@ def _json_rows(path: Path, file: IO[str]) -> Iterator[Row]:
             fault = None if name and captions else "has no picture or no caption"
         except json.JSONDecodeError as error:
             fault = f"is no JSON: {error.msg}"
-        except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        except ValueError as error:  # thousands of digits, or of brackets
             fault = f"is no JSON: {error}"
         if fault is not None and first:
             raise DataError(

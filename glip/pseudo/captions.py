@@ -12,7 +12,6 @@ that is wrong from its first line on is refused. Knows nothing about phrases or 
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ from glip.data.pictures import (
 )
 from glip.data.records import ImageId
 from glip.errors import DataError
+from glip.files import parsed_json, read_text
 from glip.images import list_images
 from glip.pseudo.caption_tables import (
     MOST_CAPTIONS,
@@ -227,7 +227,7 @@ def _from_folder(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
         if not wanted(name):
             continue
         try:
-            captions = clean(text.read_text(encoding="utf-8-sig").splitlines())
+            captions = clean(read_text(text).splitlines())
             fault = None if captions else f"{text} is empty"
         except OSError as error:
             captions, fault = (), f"{text} cannot be read: {error.strerror}"
@@ -365,10 +365,10 @@ def _from_sample(
         if "txt" in members:
             captions = clean(content(members["txt"]).splitlines())
         elif "json" in members:
-            captions = captions_in(json.loads(content(members["json"])))
+            captions = captions_in(parsed_json(content(members["json"])))
         else:
             captions = ()
-    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
+    except ValueError as error:  # not UTF-8, or not JSON
         return _Entry(full_name, fault=f"{path}: captions of {full_name}: {error}")
     if not captions:
         return _Entry(full_name, fault=f"{path}: {full_name} has no caption (.txt or .json)")

@@ -14,7 +14,6 @@ Knows nothing about how graphs are made or run.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +21,7 @@ from typing import Any, get_args
 from glip.choices import ExportDType, Runtime
 from glip.config import ModelConfig
 from glip.errors import CheckpointError, ConfigError
-from glip.files import write_json
+from glip.files import read_json, write_json
 from glip.settings import from_dict
 
 FILE = "glip.json"
@@ -98,13 +97,13 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path)
         manifest = from_dict(Manifest, content, where=FILE)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{folder} is no exported model: it has no {FILE}; 'glip export' writes one"
         ) from error
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
+    except (OSError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; export the model again") from error
     needed = [manifest.graph(folder, name) for name in manifest.graphs]
     needed += [folder / TOKENIZER] + ([folder / WORDS] if manifest.baked else [])

@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from glip.errors import ConfigError, PromptError
+from glip.files import read_text
 
 Span = tuple[int, int]
 """Characters [start, end) of a string."""
@@ -121,7 +122,7 @@ class Tokenizer:
             ConfigError: the file cannot be read, or as `from_json`; the message names the file.
         """
         try:
-            return Tokenizer.from_json(Path(path).read_text(encoding="utf-8"))
+            return Tokenizer.from_json(read_text(path))
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from error
 

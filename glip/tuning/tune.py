@@ -36,7 +36,7 @@ from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.tasks import evaluate_on
-from glip.files import whole_path, write_json
+from glip.files import read_json, whole_path, write_json
 from glip.jobs.folder import check_same, held, is_begun
 from glip.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.training.loop import DivergedError
@@ -245,7 +245,7 @@ def _check_file(output: Path, done: Mapping[str, Any], options: TuneOptions) -> 
 
 def _json(file: Path, output: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(file)
         if not isinstance(content, dict) or (file.name == SETTINGS and "inputs" not in content):
             raise ValueError("of another kind")
     except ValueError as error:

@@ -6,7 +6,6 @@ Nothing here runs code from a folder: `trust_remote_code` is never given.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 
 from glip.checkpoint import file_sha256
 from glip.errors import CheckpointError
+from glip.files import read_json
 from glip.zero_shot.families import KINDS
 
 CONFIG = "config.json"
@@ -43,7 +43,7 @@ def kind_of(folder: Path) -> str:
     """
     path = folder / CONFIG
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["model_type"])
+        return str(read_json(path)["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}") from error
 

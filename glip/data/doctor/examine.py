@@ -41,6 +41,8 @@ CHECKS: tuple[Check, ...] = (
 
 CLASSES_SHOWN = 8
 """Most and least frequent classes in the balance, half of them each."""
+LETTERS = 300
+"""Of an example that is shown."""
 
 
 class Finding(NamedTuple):
@@ -185,7 +187,7 @@ def _faults(faults: Faults) -> Iterator[Finding]:
     for kind, count in faults.counts.items():
         meaning = MEANINGS[kind]
         level: Level = "error" if faults.is_too_much(kind) else "warning"
-        examples = tuple(faults.examples[kind])
+        examples = tuple(map(_short, faults.examples[kind]))
         yield Finding(kind, level, count, meaning.message, meaning.way_out, examples)
     for message, count in faults.notes.items():
         yield Finding("reading", "warning", count, message, "", ())
@@ -194,16 +196,21 @@ def _faults(faults: Faults) -> Iterator[Finding]:
 def _run(check: Check, subject: Subject) -> Finding | None:
     try:
         cases = iter(check.find(subject))
-        examples = tuple(islice(cases, EXAMPLES))
+        examples = tuple(_short(case) for case in islice(cases, EXAMPLES))
         count = len(examples) + sum(1 for _ in cases)
     except GlipError as error:  # such as of names that are no text
-        examples, count = (str(error),), 1
+        examples, count = (_short(str(error)),), 1
     if not examples:
         return None
     level = check.level
     if level == "error" and count <= check.tolerated * subject.population(check.of):
         level = "warning"
     return Finding(check.name, level, count, check.message, check.way_out, examples)
+
+
+def _short(example: str) -> str:
+    """An example that a terminal can hold, however long a name in it is."""
+    return example if len(example) <= LETTERS else f"{example[: LETTERS - 3]}..."
 
 
 def _summary(subject: Subject) -> str:

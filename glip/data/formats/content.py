@@ -7,9 +7,7 @@ no regular file (a folder, a device, a link that leads nowhere) is never opened.
 from __future__ import annotations
 
 import codecs
-import json
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +16,11 @@ from xml.etree import ElementTree
 import msgspec
 import yaml
 
+from glip import files
 from glip.data.faults import Faults
 from glip.errors import DataError
+from glip.files import check_regular
+from glip.settings import Shallow
 
 T = TypeVar("T")
 
@@ -40,17 +41,14 @@ def check_file(path: Path) -> None:
         DataError: it is missing, a folder, a device, or a link that leads nowhere.
     """
     try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
-        if os.path.islink(path):
-            raise DataError(f"{path} is a link to nothing") from error
-        if isinstance(error, FileNotFoundError):
-            raise DataError(f"{path} does not exist") from error
-        raise DataError(f"{path} cannot be opened: {error}") from error
-    if stat.S_ISDIR(mode):
-        raise DataError(f"{path} is a folder, expected a file")
-    if not stat.S_ISREG(mode):
-        raise DataError(f"{path} is no regular file")
+        check_regular(path)
+    except FileNotFoundError as error:
+        reason = "is a link to nothing" if os.path.islink(path) else "does not exist"
+        raise DataError(f"{path} {reason}") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder, expected a file") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be opened: {error.strerror}") from error
 
 
 def read_text(path: Path) -> str:
@@ -95,9 +93,7 @@ def parsed_json(text: str | bytes, where: str) -> Any:
         DataError: it is none; `where` names it.
     """
     try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise DataError(f"{where} is not valid JSON here: it is nested too deeply") from error
+        return files.parsed_json(text)
     except ValueError as error:  # also of integers with thousands of digits
         raise DataError(f"{where} is not valid JSON: {error}") from error
 
@@ -111,7 +107,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         DataError: as `read_text`, or it is no YAML or no mapping.
     """
     try:
-        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
+        content = yaml.load(read_text(path), Loader=_Words)
     except RecursionError as error:
         raise DataError(f"{path} is not valid YAML here: it is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
@@ -201,6 +197,10 @@ def checked(content: Any, schema: type[T]) -> T:
         raise ValueError(str(error).replace("`$.", "'").replace("`", "'")) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+class _Words(Shallow, yaml.BaseLoader):
+    """Everything is a word."""
 
 
 def _encoding(data: bytes) -> str:

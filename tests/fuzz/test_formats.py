@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,11 +23,8 @@ from glip.data.formats.recognise import read_annotated
 from glip.errors import GlipError
 from glip.text.tokenizer import Tokenizer
 from tests.data.formats.trees import grow
-
-ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 2.5, float("nan"), float("inf"), 10**25, 10**400, "", "x", "0", "nan",
-    "../x", "/etc/passwd", "a\0b", "n" * 5_000, [], {}, [[]], [None], {"a": 1}, [1, 2, 3], "\ud800",
-)  # fmt: skip
+from tests.fuzz.border import bounded
+from tests.fuzz.odd import KINDS, VALUES
 
 COCO: Any = {
     "images": [
@@ -180,7 +176,7 @@ def test_odd_values(name: str, tmp_path: Path, check: Callable[[Path], None]) ->
         (tmp_path / "label_map.json").write_text('{"0": "cat"}')
     content = JSON[name]
     for place in places(content):
-        for value in ODD:
+        for value in VALUES:
             (tmp_path / name).write_text(json.dumps(spoiled(content, place, value)))
             check(tmp_path / name)
 
@@ -249,33 +245,6 @@ TREES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def a_folder(path: Path) -> None:
-    path.mkdir()
-
-
-def a_link_to_nothing(path: Path) -> None:
-    path.symlink_to(path.parent / "nothing")
-
-
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def in_latin_1(path: Path) -> None:
-    path.write_bytes(b"caf\xe9 \xff\xfe\x00")
-
-
-def a_picture(path: Path) -> None:
-    Image.new("RGB", (9, 9)).save(path, "PNG")
-
-
-def nothing(path: Path) -> None:
-    path.touch()
-
-
-KINDS = (a_folder, a_link_to_nothing, a_pipe, in_latin_1, a_picture, nothing)
-
-
 @pytest.mark.parametrize("become", KINDS)
 @pytest.mark.parametrize("tree", TREES)
 def test_files_that_are_something_else(
@@ -286,12 +255,14 @@ def test_files_that_are_something_else(
         root = grow(tmp_path / str(number), {**TREES[tree], "1.png": None, "2.png": None})
         (root / name).unlink()
         become(root / name)
-        report = examine(root, quick=True, tokenizer=tokenizer)
-        try:
-            len(read_annotated(root).data)
-        except GlipError:
-            assert report.exit_code == 1
+        with bounded():
+            report = examine(root, quick=True, tokenizer=tokenizer)
+            try:
+                len(read_annotated(root).data)
+            except GlipError:
+                assert report.exit_code == 1
     for place in (tmp_path / "0" / "1.png", tmp_path / "0" / "2.png"):
         place.unlink(missing_ok=True)
         become(place)
-    assert examine(tmp_path / "0", quick=True, tokenizer=tokenizer).text()
+    with bounded():
+        assert examine(tmp_path / "0", quick=True, tokenizer=tokenizer).text()
