@@ -20,9 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from glip import interchange
 from glip.errors import ConfigError, ImageError
 from glip.images import ImageLike, load_image, save_image
 from glip.text.prompt import Prompt, reads_as
+from glip.visualize import draw
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -246,9 +248,7 @@ class Detections:
         Raises:
             ConfigError: something else, or names or size are needed.
         """
-        from glip.interchange import columns_of
-
-        found = columns_of(value, names, image_hw)
+        found = interchange.columns_of(value, names, image_hw)
         if found.image_hw is None:
             raise ConfigError("say image_hw=(height, width) of the picture in pixels")
         listed = list(names if names is not None else dict.fromkeys(found.names)) or ["nothing"]
@@ -266,39 +266,27 @@ class Detections:
         Raises:
             ConfigError: pandas is not installed.
         """
-        from glip.interchange import data_frame
-
-        return data_frame(self)
+        return interchange.data_frame(self)
 
     def to_yolo(self, *, scores: bool = False) -> str:
         """The content of a YOLO label file; class numbers are rows of the prompt."""
-        from glip.interchange import yolo_lines
-
-        return yolo_lines(self, scores=scores)
+        return interchange.yolo_lines(self, scores=scores)
 
     def to_voc(self, file_name: str | None = None) -> str:
         """The content of a Pascal VOC annotation file, by default of the picture's own name."""
-        from glip.interchange import voc_xml
-
-        return voc_xml(self, file_name or self._file_name())
+        return interchange.voc_xml(self, file_name or self._file_name())
 
     def to_labelme(self, file_name: str | None = None) -> dict[str, Any]:
         """The content of a LabelMe file, ready for `json.dump`."""
-        from glip.interchange import labelme_dict
-
-        return labelme_dict(self, file_name or self._file_name())
+        return interchange.labelme_dict(self, file_name or self._file_name())
 
     def to_torchvision(self) -> dict[str, Tensor]:
         """As torchvision's detectors give them: (N, 4) boxes, (N,) labels from 0, (N,) scores."""
-        from glip.interchange import tensors
-
-        return tensors(self)
+        return interchange.tensors(self)
 
     def to_transformers(self) -> dict[str, Any]:
         """As `post_process_grounded_object_detection` of transformers' processors gives them."""
-        from glip.interchange import tensors
-
-        return {**tensors(self), "text_labels": self.phrases}
+        return {**interchange.tensors(self), "text_labels": self.phrases}
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections` with the phrases as `data["class_name"]`.
@@ -306,9 +294,7 @@ class Detections:
         Raises:
             ConfigError: the optional package supervision is not installed.
         """
-        from glip.interchange import to_supervision
-
-        return to_supervision(self)
+        return interchange.to_supervision(self)
 
     def to_fiftyone(self) -> Any:
         """A `fiftyone.Detections`.
@@ -316,9 +302,7 @@ class Detections:
         Raises:
             ConfigError: the optional package fiftyone is not installed.
         """
-        from glip.interchange import to_fiftyone
-
-        return to_fiftyone(self)
+        return interchange.to_fiftyone(self)
 
     def to_detectron2(self) -> Any:
         """An `Instances` with `pred_boxes`, `scores` and `pred_classes`.
@@ -326,9 +310,7 @@ class Detections:
         Raises:
             ConfigError: detectron2 is not installed.
         """
-        from glip.interchange import to_detectron2
-
-        return to_detectron2(self)
+        return interchange.to_detectron2(self)
 
     def counts(self) -> dict[str, int]:
         """How many there are of each name that was looked for, 0 included."""
@@ -418,9 +400,6 @@ class Detections:
         Raises:
             ImageError: the picture cannot be read, was let go, or has another size.
         """
-        # Drawing needs fonts and prediction does not: they are fetched when a user asks for them.
-        from glip.visualize import draw
-
         return draw(self.image(image), self, **style)
 
     def show(self, image: ImageLike | None = None, **style: Any) -> None:
@@ -443,16 +422,12 @@ class Detections:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture with its boxes, and a table."""
-        from glip.interchange import notebook_html
-
-        return notebook_html(self, self._plotted())
+        return interchange.notebook_html(self, self._plotted())
 
     def _repr_png_(self) -> bytes | None:
         """The picture with its boxes, if it is remembered."""
-        from glip.interchange import notebook_png
-
         picture = self._plotted()
-        return None if picture is None else notebook_png(picture)
+        return None if picture is None else interchange.notebook_png(picture)
 
     def _plotted(self) -> Image.Image | None:
         try:
