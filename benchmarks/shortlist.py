@@ -19,8 +19,9 @@ from pathlib import Path
 
 import glip
 from glip.data.formats.coco import read_detection
+from glip.data.packed import Packed
 from glip.data.pictures import open_pictures
-from glip.data.records import DetectionData, Packed
+from glip.data.records import DetectionData
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.predictions import prediction
 
@@ -89,7 +90,7 @@ def ask(
     drawn = Packed(data.records[place] for place in sorted(places[:photos]))
     data = replace(data, records=drawn)
     tallies: dict[int | None, Tally] = defaultdict(lambda: Tally(CocoEvaluator(data)))
-    passes = len(detector.engine.passes.of(glip.Prompt.from_classes(names)))
+    passes = len(detector.torch_engine.passes.of(glip.Prompt.from_classes(names)))
     source = open_pictures(images)
     for record in data.records:
         picture = source.read(record.file_name)
