@@ -136,7 +136,7 @@ def label(
         max_bad: share of entries that cannot be used, which are left out; more are refused.
         label_studio_prefix: before the names of pictures; by default that of its storage of local
             files.
-        weights: a file, or the name of a model.
+        weights: a file, the name of a model, or a detector of transformers (folder or Hub name).
         threshold: labels score above this, unless the ontology says otherwise; by default that of
             the weights.
         nms: of two boxes of a phrase or group that overlap by more, the better one stays.
@@ -288,7 +288,8 @@ def evaluate(
 
     Args:
         data: annotation file, or folder of a data set; of several for the task odinw.
-        weights: weights file or name of a model; by default the small one.
+        weights: a file, the name of a model, or a detector of transformers (folder or Hub name);
+            by default the small one.
         prompt: a learned prompt (of glip tune or glip prompts) that answers for the classes.
         task: the protocol; custom: that of COCO for any boxes.
         images: folder or tar; by default beside the data.

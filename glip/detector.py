@@ -179,7 +179,9 @@ class Detector:
                 f"{self.engine.folder} is an exported model, of which only predictions can be had; "
                 "load the weights that it was made from"
             )
-        if hasattr(self.engine, "family"):
+        from glip.engine import Engine
+
+        if not isinstance(self.engine, Engine):
             raise ExportError(
                 f"{self.config.name} is a model of transformers, of which only predictions can be "
                 "had; export, learned prompts and training are for GLIP weights"

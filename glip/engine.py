@@ -165,6 +165,9 @@ class Engine:
             (`glip.training.features`): (B, 3, H, W) to (B, C, H_l, W_l).
     """
 
+    kind = "glip"
+    """What tells engines of other people's detectors apart."""
+
     def __init__(
         self,
         model: GLIP,

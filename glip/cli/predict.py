@@ -93,8 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="NAME",
-        help="a weights file (ours or an official checkpoint), or the name of a model such as "
-        "glip_tiny; by default the model that ships with the package",
+        help="a weights file (ours or an official checkpoint), a folder that was exported or holds "
+        "a detector of transformers, or the name of a model such as glip_tiny or "
+        "google/owlv2-base-patch16; by default the model that ships with the package",
     )
     parser.add_argument(
         "--threshold",

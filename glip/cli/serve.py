@@ -84,8 +84,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="NAME",
-        help="a weights file, or the name of a model such as glip_tiny; by default the model that "
-        "ships with the package",
+        help="a weights file, a folder that was exported or holds a detector of transformers, or "
+        "the name of a model such as glip_tiny; by default the model that ships with the package",
     )
     parser.add_argument(
         "--device",

@@ -139,9 +139,23 @@ class GlipForObjectDetection(PreTrainedModel):  # type: ignore[misc]
                 state = read(folder).state if state is None else state
                 parameter.copy_(state[name])
 
-    def get_input_embeddings(self) -> torch.nn.Module:
+    def get_input_embeddings(self) -> torch.nn.Embedding:
         """The words of the text encoder."""
         return _embeddings_of(self.glip.text)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, **_: Any) -> Any:
+        """The table of words; it has the size that its tokenizer asks for.
+
+        Raises:
+            ConfigError: Another size is asked for.
+        """
+        table = self.get_input_embeddings()
+        if new_num_tokens not in (None, table.num_embeddings):
+            raise ConfigError(
+                f"the text encoder knows {table.num_embeddings} tokens, those of its tokenizer, "
+                f"and cannot have {new_num_tokens}; new words are spelled, or learned (glip tune)"
+            )
+        return table
 
     def forward(
         self,
@@ -255,7 +269,7 @@ def _folder_of(source: str, options: Mapping[str, Any]) -> Path:
     return Path(snapshot_download(source, local_files_only=True, **known))
 
 
-def _embeddings_of(module: torch.nn.Module) -> torch.nn.Module:
+def _embeddings_of(module: torch.nn.Module) -> torch.nn.Embedding:
     """The first table of words in a text encoder."""
     tables = (part for part in module.modules() if isinstance(part, torch.nn.Embedding))
     return next(tables)

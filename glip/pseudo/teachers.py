@@ -48,7 +48,7 @@ class DetectorTeacher:
     def __init__(self, detector: Detector, *, name: str, sha256: str) -> None:
         self._detector = detector
         self._identity = {
-            "kind": getattr(detector.engine, "kind", "glip"),
+            "kind": detector.engine.kind,
             "name": name,
             "model": detector.config.name,
             "sha256": sha256,

@@ -43,6 +43,8 @@ class GraphEngine:
         DeviceError: The runtime cannot use the device.
     """
 
+    kind = "glip"
+
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         self.manifest = read_manifest(folder)
         self.config: ModelConfig = self.manifest.model

@@ -206,7 +206,8 @@ def _iou(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt
     far = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     overlap = np.clip(far - near, 0, None).prod(2)
     area, other = ((part[:, 2:] - part[:, :2]).prod(1) for part in (boxes, others))
-    return overlap / (area[:, None] + other[None] - overlap)
+    union = area[:, None] + other[None] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 
 def _nms(found: Found, labels: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.int64]:

@@ -26,7 +26,8 @@ from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
 
 TEXTS_AT_ONCE = 4
-"""Passes of one picture that go through a model together: each has its copy of the pixels."""
+"""Passes of one picture that go through a model together on a GPU; each sees the picture anew, so
+a CPU takes them one by one, in a quarter of the memory."""
 
 
 class Answer(NamedTuple):
@@ -93,8 +94,9 @@ class Texts:
         """All passes of all prompts of a picture, a few at a time."""
         asked = [(n, part) for n, prompt in enumerate(prompts) for part in self.passes(prompt)]
         found: list[list[Answer]] = [[] for _ in prompts]
-        for start in range(0, len(asked), TEXTS_AT_ONCE):
-            some = asked[start : start + TEXTS_AT_ONCE]
+        step = 1 if pixels.device.type == "cpu" else TEXTS_AT_ONCE
+        for start in range(0, len(asked), step):
+            some = asked[start : start + step]
             output = self._forward(pixels, [part for _, part in some])
             for (which, part), logits, boxes in zip(
                 some, output.logits.float().cpu(), output.pred_boxes.float().cpu(), strict=True

@@ -1,6 +1,6 @@
 """Folders of transformers with a zero-shot detector: which kind they hold, and how it is read.
 
-Nothing here runs code from a folder: `trust_remote_code` is never given.
+Nothing here runs code from a folder: `trust_remote_code` is refused.
 """
 
 from __future__ import annotations
@@ -65,10 +65,9 @@ def load_parts(folder: Path) -> Parts:
     try:
         names = ("Sam3Processor", "Sam3Model") if kind.startswith("sam3") else _AUTOMATIC
         processor_class, model_class = (getattr(transformers, name) for name in names)
-        processor: Any = processor_class.from_pretrained(folder, local_files_only=True)
-        model, loaded = model_class.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
-        )
+        safely = {"local_files_only": True, "trust_remote_code": False}
+        processor: Any = processor_class.from_pretrained(folder, **safely)
+        model, loaded = model_class.from_pretrained(folder, **safely, output_loading_info=True)
     except AttributeError as error:
         raise CheckpointError(
             f"transformers {transformers.__version__} has no {kind}; install a newer one"

@@ -37,7 +37,9 @@ def test_there_and_back(
     assert find_model(folder) == folder and not is_zero_shot(folder)
     assert threshold_of(folder) == TINY.threshold
     [expected] = tiny_detector.predict(make_picture(), ["cat"])
-    [found] = glip.load(folder, device="cpu").predict(make_picture(), ["cat"])
+    loaded = glip.load(folder, device="cpu")
+    assert loaded.fingerprint == tiny_detector.fingerprint  # learned prompts fit it
+    [found] = loaded.predict(make_picture(), ["cat"])
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
 
 

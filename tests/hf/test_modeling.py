@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from transformers import AutoModel, AutoModelForZeroShotObjectDetection
 
 from glip.checkpoint import Weights, read
+from glip.config import BackboneConfig, TextConfig
 from glip.errors import CheckpointError, ConfigError
 from glip.hf import GlipConfig, GlipForObjectDetection
 from glip.hf.modeling import head_output
@@ -165,6 +167,51 @@ def test_copies_and_parameters(model: Any, inputs: dict[str, Any]) -> None:
     assert isinstance(model.get_input_embeddings(), torch.nn.Embedding)
     assert model.num_parameters() == sum(p.numel() for p in model.parameters())
     assert model.device == torch.device("cpu") and model.dtype == torch.float32
+
+
+def test_vocabularies_keep_their_size(model: Any) -> None:
+    table = model.get_input_embeddings()
+    assert model.resize_token_embeddings() is table
+    assert model.resize_token_embeddings(table.num_embeddings) is table
+    with pytest.raises(ConfigError, match="cannot have 5"):
+        model.resize_token_embeddings(5)
+
+
+def test_what_is_not_there_is_refused(model: Any) -> None:
+    with pytest.raises(ValueError, match=r"does not support .*checkpointing"):
+        model.gradient_checkpointing_enable()
+
+
+def test_plain_attention_is_asked_for(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
+    plain = GlipForObjectDetection.from_pretrained(folder, attn_implementation="eager")
+    same(outputs(model, inputs), outputs(plain, inputs))
+
+
+def test_text_encoders_of_transformers(make_picture: Any, tmp_path: Path) -> None:
+    """One that is not written out by us: its constants have to survive loading as well."""
+    options = {**TINY.text.options, "max_position_embeddings": 260, "vocab_size": 30522}
+    config = replace(TINY, text=TextConfig("roberta", options, max_tokens=100))
+    torch.manual_seed(0)
+    model = GlipForObjectDetection(GlipConfig(config)).eval()
+    inputs = {
+        "pixel_values": torch.zeros(1, 3, 64, 64),
+        "input_ids": torch.tensor([[0, 5, 6, 2]]),
+    }
+    model.save_pretrained(tmp_path)
+    again = GlipForObjectDetection.from_pretrained(tmp_path)
+    same(outputs(model, inputs), outputs(again, inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_any_backbone_of_timm(tmp_path: Path) -> None:
+    backbone = BackboneConfig("resnet18", 0.0)
+    model = GlipForObjectDetection(GlipConfig(replace(TINY, backbone=backbone))).eval()
+    inputs = {
+        "pixel_values": torch.rand(1, 3, 64, 64),
+        "input_ids": torch.tensor([[101, 4937, 102]]),
+    }
+    model.save_pretrained(tmp_path)
+    again = GlipForObjectDetection.from_pretrained(tmp_path)
+    same(outputs(model, inputs), outputs(again, inputs), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

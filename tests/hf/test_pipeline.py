@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import pipeline
 
 from glip.errors import PromptError
@@ -46,6 +47,14 @@ def test_one_pass_for_all_labels(
     )
     detect(make_picture(), candidate_labels=NAMES)
     assert len(asked) == 1
+
+
+def test_number_formats(folder: Path, detect: Any, make_picture: Any) -> None:
+    rounded = pipeline(TASK, model=str(folder), device="cpu", torch_dtype=torch.bfloat16)
+    assert rounded.engine.dtype == torch.bfloat16
+    best = rounded(make_picture(), candidate_labels=NAMES)[0]
+    exact = detect(make_picture(), candidate_labels=NAMES)[0]
+    assert best["score"] == pytest.approx(exact["score"], abs=0.05)
 
 
 def test_options(detect: Any, make_picture: Any) -> None:

@@ -23,7 +23,7 @@ from glip.data.formats.odvg import to_odvg
 from glip.data.formats.recognise import read_annotated
 from glip.data.records import GroundingData
 from glip.data.sources import GroundingSource
-from glip.errors import ConfigError, StorageError
+from glip.errors import ConfigError, PromptError, StorageError
 from glip.pixels import Prepared
 from glip.pseudo import ground as module
 from glip.pseudo.captions import CaptionSet
@@ -187,6 +187,28 @@ def test_filters_are_counted_and_leave_the_rest(make_input, tmp_path) -> None:
     assert "1 fewer words than min_words" not in text and "short: fewer words" in text
     page = (tmp_path / "out" / "report.html").read_text()
     assert "A cat on a red mat (a.png)" in page and page.count("<img") == 1
+
+
+class ShortSighted(Words):
+    """It cannot read a phrase of more than twelve letters."""
+
+    def check(self, prompt: Prompt) -> None:
+        if any(len(name) > 12 for name in prompt.names):
+            raise PromptError("too long for this teacher")
+
+
+def test_one_phrase_that_cannot_be_read_costs_itself_alone(make_input, tmp_path) -> None:
+    rows = [
+        ("1.png", "a cat near a hippopotamuslike"),  # the other phrase of its caption stays
+        ("1.png", "a hippopotamuslike"),  # nothing is left of this one
+        ("2.png", "a hippopotamuslike"),
+    ]
+    report, data = run(make_input(rows), tmp_path / "out", ShortSighted())
+    [record] = data.records
+    assert record.caption == "a cat near a hippopotamuslike"
+    assert record.phrases == (((0, 5),),)
+    assert report.refused == {"unreadable": 2}
+    assert report.entries == {"done": 1, "refused": 1}
 
 
 def test_web_filters_need_the_whole_input(make_input, tmp_path) -> None:

@@ -200,6 +200,26 @@ def test_commands_take_them_too(folder_of: FolderOf, photos: Path, tmp_path: Pat
 
 
 @pytest.mark.whole
+def test_a_caption_with_a_word_too_long_for_owl_keeps_its_others(
+    folder_of: FolderOf, photos: Path, tmp_path: Path
+) -> None:
+    unreadable = "a" * 40
+    table = photos / "captions.tsv"
+    table.write_text(f"0.png\ta cat near the {unreadable}\n1.png\ta {unreadable}\n")
+    report = glip.ground_captions(
+        [table],
+        tmp_path / "out",
+        weights=str(folder_of("owlvit")),
+        preset="curated",
+        device="cpu",
+        overrides=["boxes.min_score=0.0", "boxes.min_size=0"],
+    )
+    assert report is not None
+    assert report.entries == {"done": 1, "refused": 1}
+    assert report.refused == {"unreadable": 1}
+
+
+@pytest.mark.whole
 def test_served(folder_of: FolderOf, make_picture: MakePicture) -> None:
     testclient = pytest.importorskip("starlette.testclient")
     from glip.serve.app import build_app
