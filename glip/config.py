@@ -10,12 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from glip.choices import Aggregate
 from glip.errors import ConfigError
-from glip.settings import within
+from glip.settings import one_of, within
 
 ChannelOrder = Literal["rgb", "bgr"]
 
@@ -160,15 +159,9 @@ class PostprocessOptions:
 
     def __post_init__(self) -> None:
         for name in ("probability", "score", "nms"):
-            value: object = getattr(self, name)
-            shown = "threshold" if name == "score" else name  # as users of `predict` know it
-            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-                raise ConfigError(f"{shown} must lie between 0 and 1, got {value!r}")
-        for name in ("candidates_per_level", "max_detections"):
             value = getattr(self, name)
-            if not isinstance(value, Integral) or int(value) < 1:
-                raise ConfigError(f"{name} must be a whole number from 1, got {value!r}")
-        if self.aggregate not in (None, *get_args(Aggregate)):
-            raise ConfigError(
-                f"aggregate must be one of {get_args(Aggregate)}, got {self.aggregate!r}"
-            )
+            shown = "threshold" if name == "score" else name  # as users of `predict` know it
+            within(shown, value, least=0, most=1, required=True)
+        for name in ("candidates_per_level", "max_detections"):
+            within(name, getattr(self, name), least=1, whole=True, required=True)
+        one_of("aggregate", self.aggregate, Aggregate)

@@ -21,6 +21,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -58,6 +59,7 @@ def within(
     above: float | None = None,
     below: float | None = None,
     whole: bool = False,
+    required: bool = False,
     way_out: str = "",
 ) -> None:
     """Refuse a number that is out of bounds, or none; None stands for "not given" and may be.
@@ -67,17 +69,18 @@ def within(
         value: What it was given.
         least, most, above, below: The bounds; the latter two are out of bounds themselves.
         whole: Only whole numbers.
+        required: Not None either.
         way_out: Ends the message, after a semicolon.
     Raises:
         ConfigError: `name must lie in [0, 1), got 1.0`.
     """
-    if value is None:
+    if value is None and not required:
         return
-    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     bounds = ((least, operator.ge), (most, operator.le), (above, operator.gt), (below, operator.lt))
-    fits = (bound is None or holds(value, bound) for bound, holds in bounds)
-    if number and value == value and all(fits):
-        return
+    if isinstance(value, Integral if whole else Real) and not isinstance(value, bool):
+        fits = (bound is None or holds(value, bound) for bound, holds in bounds)
+        if value == value and all(fits):
+            return
     rule = _rule(least, most, above, below, whole)
     raise ConfigError(f"{name} must {rule}, got {value!r}" + (f"; {way_out}" if way_out else ""))
 
@@ -89,21 +92,51 @@ def _rule(
     low, high = least if least is not None else above, most if most is not None else below
     if low is not None and high is not None:
         edges = "[" if least is not None else "(", "]" if most is not None else ")"
-        return f"lie in {edges[0]}{low:g}, {high:g}{edges[1]}"
+        return f"lie in {edges[0]}{_number(low)}, {_number(high)}{edges[1]}"
     if least is not None:
-        return f"be a whole number from {least:g}" if whole else f"be at least {least:g}"
+        return (
+            f"be a whole number from {_number(least)}" if whole else f"be at least {_number(least)}"
+        )
     if above is not None:
-        return f"be above {above:g}"
+        return f"be above {_number(above)}"
     if most is not None:
-        return f"be at most {most:g}"
+        return f"be at most {_number(most)}"
     return "be a whole number" if whole else "be a number"
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: "did you mean 'lr'?", or all that are known."""
+def _number(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def nearest(word: object, known: Iterable[str], *, else_: str | None = None, most: int = 1) -> str:
+    """The end of a message about an unknown word: "did you mean 'lr'?".
+
+    Args:
+        word: What was written.
+        known: What could have been.
+        else_: Where nothing is like it; by default all that are known.
+        most: How many words are named.
+    """
     known = sorted(known)
-    near = difflib.get_close_matches(str(word), known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    near = difflib.get_close_matches(str(word), known, n=most)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known: {', '.join(known)}" if else_ is None else else_
+
+
+def one_of(name: str, value: object, choices: object) -> None:
+    """Refuse a word that is none of a `Literal`'s; None stands for "not given" and may be.
+
+    Args:
+        name: Of the setting, as the user wrote it.
+        value: What it was given.
+        choices: The `Literal`.
+    Raises:
+        ConfigError: `name must be one of ('mean', 'max'), got 'sum'`.
+    """
+    words = typing.get_args(choices)
+    if value is not None and value not in words:
+        raise ConfigError(f"{name} must be one of {words}, got {value!r}")
 
 
 # dataclasses

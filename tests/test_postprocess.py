@@ -173,10 +173,10 @@ def test_boxes_are_scaled_in_each_direction() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"probability": 1.5}, "probability must lie between 0 and 1, got 1.5"),
-        ({"score": -0.1}, "threshold must lie between 0 and 1"),
-        ({"score": float("nan")}, "threshold must lie between 0 and 1"),
-        ({"nms": "0.5"}, "nms must lie between 0 and 1, got '0.5'"),
+        ({"probability": 1.5}, r"probability must lie in \[0, 1\], got 1.5"),
+        ({"score": -0.1}, r"threshold must lie in \[0, 1\]"),
+        ({"score": float("nan")}, r"threshold must lie in \[0, 1\]"),
+        ({"nms": "0.5"}, r"nms must lie in \[0, 1\], got '0.5'"),
         ({"max_detections": 0}, "max_detections must be a whole number from 1, got 0"),
         ({"candidates_per_level": 2.5}, "candidates_per_level must be a whole number"),
         ({"aggregate": "sum"}, "aggregate must be one of .*'mean'.*, got 'sum'"),

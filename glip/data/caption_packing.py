@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from glip.errors import ConfigError
 from glip.settings import within
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
@@ -29,8 +28,7 @@ class PackingConfig:
     that."""
 
     def __post_init__(self) -> None:
-        if self.captions < 0:
-            raise ConfigError(f"packing: captions must not be negative, got {self.captions}")
+        within("packing: captions", self.captions, least=0)
         for name in ("none_probability", "full_probability"):
             within(f"packing: {name}", getattr(self, name), least=0, most=1)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from glip.errors import ConfigError, PromptError
-from glip.settings import within
+from glip.settings import one_of, within
 from glip.text.mirror import mirror_name
 from glip.text.pack import SEPARATOR
 from glip.text.prompt import Prompt, clean_name
@@ -48,10 +48,7 @@ class SamplingConfig:
     """Class name -> text before and after it in the prompt, as some ODinW tasks have them."""
 
     def __post_init__(self) -> None:
-        if self.negatives not in get_args(Negatives):
-            raise ConfigError(
-                f"sampling: negatives must be one of {get_args(Negatives)}, got {self.negatives!r}"
-            )
+        one_of("sampling: negatives", self.negatives, Negatives)
         within("sampling: max_negatives", self.max_negatives, least=1)
         within("sampling: full_probability", self.full_probability, least=0, most=1)
         for name, parts in self.decorations.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from glip.data.records import DetectionData
 from glip.errors import ConfigError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.results import json_numbers, read_results, write_results
+from glip.settings import nearest
 
 REWORDED = "reworded"
 """Folder of an evaluation in other words."""
@@ -25,9 +25,8 @@ def reworded_part(data: DetectionData, wordings: Mapping[str, str]) -> Detection
     """
     for name in wordings:
         if name not in data.names:
-            near = difflib.get_close_matches(name, data.names, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "leave it out"
-            raise ConfigError(f"wordings: '{name}' is no class of {data.path}; {hint}")
+            way_out = nearest(name, data.names, else_="leave it out")
+            raise ConfigError(f"wordings: '{name}' is no class of {data.path}; {way_out}")
     rows = {row for row, name in enumerate(data.names) if name in wordings}
     return replace(
         data, records=Packed(r for r in data.records if not rows.isdisjoint(data.vocabulary(r)))

@@ -6,7 +6,6 @@ and how the answer becomes labels; it knows nothing about pictures or files of l
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from glip.boxes import nms_per_label, to_last_pixels
 from glip.data.labels import Label
 from glip.errors import ConfigError
 from glip.files import read_text
-from glip.settings import MOST_LETTERS, PlainLoader
+from glip.settings import MOST_LETTERS, PlainLoader, nearest, within
 from glip.structures import Detections
 
 THRESHOLD = 0.3
@@ -248,13 +247,8 @@ def _check(classes: Sequence[Class], where: Where) -> None:
 
 def _check_numbers(c: Class, where: Where) -> None:
     for key in ("threshold", "min_area_share", "max_area_share"):
-        value = getattr(c, key)
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{where(c.name, key)}{key} must lie between 0 and 1, got {value}")
-    if c.min_side_px < 0:
-        raise ConfigError(
-            f"{where(c.name, 'min_side_px')}min_side_px must not be negative, got {c.min_side_px}"
-        )
+        within(f"{where(c.name, key)}{key}", getattr(c, key), least=0, most=1)
+    within(f"{where(c.name, 'min_side_px')}min_side_px", c.min_side_px, least=0)
     for low, high in (("min_side_px", "max_side_px"), ("min_area_share", "max_area_share")):
         least, most = getattr(c, low), getattr(c, high)
         if most is not None and not least <= most:
@@ -359,9 +353,7 @@ class _Reader:
             if key in first:
                 self._refuse(key_node, f"{key!r} is already there, in line {first[key]}")
             if known is not None and key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                self._refuse(key_node, f"{what}: unknown key {key!r}; {hint}")
+                self._refuse(key_node, f"{what}: unknown key {key!r}; {nearest(key, known)}")
             first[key] = line
             if known is None:
                 self._note(key, None, key_node)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from glip.errors import ConfigError
 from glip.images import save_image
 from glip.progress import Counter, Progress
+from glip.settings import within
 from glip.video.reading import Clip
 
 
@@ -38,8 +38,7 @@ def extract_frames(
         DataError: no video, or a damaged one; what was decoded before is kept.
         ImageError: a frame cannot be written.
     """
-    if every < 1:
-        raise ConfigError(f"frames are taken every 1, 2, 3, …, got {every}")
+    within("every", every, least=1, whole=True)
     count = 0
     counter = Counter(progress, "frames", unit="frame")
     with Clip(video) as clip:

@@ -5,7 +5,6 @@ Knows nothing about text, boxes or training.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from glip.errors import ConfigError
 from glip.model.efficientnet import NAME, EfficientNetLite
+from glip.settings import nearest
 
 STRIDES = (8, 16, 32)
 ANY_SIZE: tuple[Mapping[str, Any], ...] = (
@@ -116,10 +116,10 @@ def _check_name(name: str) -> None:
 
     architecture = name.partition(".")[0]
     if architecture not in timm.list_models():
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        way_out = "timm.list_models() names them all"
         raise ConfigError(
-            f"backbone '{name}' is not a model of timm {timm.__version__}"
-            + (f"; did you mean {' or '.join(near)}?" if near else "")
+            f"backbone '{name}' is not a model of timm {timm.__version__}; "
+            + nearest(architecture, timm.list_models(), else_=way_out, most=3)
         )
 
 

@@ -5,7 +5,6 @@ Sizes follow the released models (arXiv 2112.03857, Table 1); `glip_nano` is our
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -23,7 +22,7 @@ from glip.model.glip import GLIP
 from glip.model.head import Head, HeadStage, Outputs
 from glip.model.prompt_table import PromptTable
 from glip.model.text_encoder import TextEncoder, TextLayer
-from glip.settings import from_dict, laid_over
+from glip.settings import from_dict, laid_over, nearest
 
 _TINY = ModelConfig()
 
@@ -107,8 +106,8 @@ def configured(choice: str | Mapping[str, Any], where: str = "model") -> ModelCo
     name = choice.get("name", "glip_nano")
     under = PRESETS.get(name)
     if under is None:
-        if near := difflib.get_close_matches(str(name), PRESETS, n=1):
-            raise ConfigError(f"{where}: no model is called '{name}'; did you mean '{near[0]}'?")
+        if near := nearest(name, PRESETS, else_=""):  # else it is a new model's own name
+            raise ConfigError(f"{where}: no model is called '{name}'; {near}")
         under = PRESETS["glip_nano"]
     config = from_dict(ModelConfig, laid_over(asdict(under), choice), where=where)
     changed = config.name in PRESETS and config != PRESETS[config.name]

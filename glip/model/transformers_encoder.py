@@ -5,7 +5,6 @@ Knows nothing about tokens or sentences.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from glip.errors import ConfigError
+from glip.settings import nearest
 
 
 class Built(NamedTuple):
@@ -36,18 +36,16 @@ def build_encoder(model_type: str, options: Mapping[str, Any]) -> Built:
         ConfigError: transformers does not know the type, or an option is wrong.
     """
     if model_type not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(model_type, CONFIG_MAPPING.keys(), n=3)
         raise ConfigError(
-            f"text encoder '{model_type}' is not a model type of transformers"
-            + (f"; did you mean {' or '.join(near)}?" if near else "")
+            f"text encoder '{model_type}' is not a model type of transformers; "
+            + nearest(model_type, CONFIG_MAPPING.keys(), else_="use 'bert' or 'roberta'", most=3)
         )
     defaults = AutoConfig.for_model(model_type)
     for key in options:  # transformers would keep an unknown one and use it nowhere
         if not hasattr(defaults, key):
-            near = difflib.get_close_matches(key, defaults.to_dict(), n=1)
             raise ConfigError(
-                f"text encoder '{model_type}' has no option '{key}'"
-                + (f"; did you mean '{near[0]}'?" if near else "")
+                f"text encoder '{model_type}' has no option '{key}'; "
+                + nearest(key, defaults.to_dict())
             )
     try:
         config = AutoConfig.for_model(model_type, **options)

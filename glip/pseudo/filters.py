@@ -91,11 +91,13 @@ class CaptionFilters:
                 f"filters: max_words {self.max_words} is below min_words {self.min_words}; no "
                 "caption could pass"
             )
-        if self.near_duplicates is not None and self.near_duplicates > 15:
-            raise ConfigError(
-                f"filters.near_duplicates must lie between 0 and 15 bits of 64, got "
-                f"{self.near_duplicates}; unlike pictures often differ in 20"
-            )
+        within(
+            "filters.near_duplicates",
+            self.near_duplicates,
+            least=0,
+            most=15,
+            way_out="unlike pictures often differ in 20 of 64 bits",
+        )
 
     @property
     def needs_survey(self) -> bool:

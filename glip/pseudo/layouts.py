@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from glip.data.records import GroundingRecord
-from glip.errors import ConfigError
 from glip.files import whole_file
+from glip.settings import within
 
 MOST_BOXES = 30
 """What GLIGEN was trained with; a pipeline cuts off the rest in the order of the file."""
@@ -77,10 +77,8 @@ def write_layouts(
         ConfigError: an option out of range.
         StorageError: the file cannot be written.
     """
-    if not 0 <= min_score <= 1:
-        raise ConfigError(f"min_score must lie between 0 and 1, got {min_score}")
-    if most < 1:
-        raise ConfigError(f"a layout needs room for at least one box, got {most}")
+    within("min_score", min_score, least=0, most=1)
+    within("most", most, least=1)
     count = 0
     with whole_file(Path(path)) as file:
         for record in records:

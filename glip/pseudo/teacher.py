@@ -15,7 +15,6 @@ from PIL import Image
 
 from glip.choices import Aggregate
 from glip.config import PostprocessOptions
-from glip.errors import ConfigError
 from glip.pixels import Prepared
 from glip.settings import within
 from glip.structures import Detections
@@ -45,10 +44,8 @@ class BoxConfig:
 
     def __post_init__(self) -> None:
         within("boxes.max_boxes_per_phrase", self.max_boxes_per_phrase, least=1)
-        if self.min_size < 0:
-            raise ConfigError(f"boxes.min_size must not be negative, got {self.min_size}")
-        if self.agreement is not None and not 0 < self.agreement <= 1:
-            raise ConfigError(f"boxes.agreement is an IoU above 0, up to 1, got {self.agreement}")
+        within("boxes.min_size", self.min_size, least=0)
+        within("boxes.agreement", self.agreement, above=0, most=1)
         self.options()
 
     def options(self) -> PostprocessOptions:

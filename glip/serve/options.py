@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from urllib.parse import urlsplit
 
 from glip.choices import DType
@@ -45,11 +44,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            whole = name != "seconds"
-            good = isinstance(value, int if whole else Real) and not isinstance(value, bool)
-            if not good or not value >= 1:
-                kind = "a whole number" if whole else "a number"
-                raise ConfigError(f"{name} must be {kind} from 1, got {value!r}")
+            within(name, value, least=1, whole=name != "seconds")
 
 
 @dataclass(frozen=True)
@@ -113,8 +108,7 @@ class ServeOptions:
         for name in ("processes", "batch_size", "readers"):
             if getattr(self, name) is not None:
                 within(name, getattr(self, name), least=1, whole=True)
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"port must lie between 0 and 65535, got {self.port}")
+        within("port", self.port, least=0, most=65535)
         for name in self.tasks:
             if not TASK_NAME.fullmatch(name):
                 raise ConfigError(

@@ -5,15 +5,15 @@ No module overrides `train()`: what rests is a list of names, and `to_training` 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import nn
 
 from glip.choices import TuneMode
 from glip.errors import ConfigError
+from glip.settings import nearest, one_of
 from glip.training.lora import is_product
 
 BatchNormMode = Literal["batch", "frozen"]
@@ -58,11 +58,7 @@ class FreezeConfig:
     in small batches. "batch": they follow the data. Without effect on Swin, which has none."""
 
     def __post_init__(self) -> None:
-        if self.batch_norm not in get_args(BatchNormMode):
-            raise ConfigError(
-                f"freeze: batch_norm must be one of {get_args(BatchNormMode)}, "
-                f"got {self.batch_norm!r}"
-            )
+        one_of("freeze: batch_norm", self.batch_norm, BatchNormMode)
 
 
 def _is_in(name: str, parts: Sequence[str]) -> bool:
@@ -82,8 +78,7 @@ def freeze(model: nn.Module, config: FreezeConfig, tune: TuneMode = "full") -> t
     Raises:
         ConfigError: A part that the model does not have, or nothing left to train.
     """
-    if tune not in get_args(TuneMode):
-        raise ConfigError(f"tune must be one of {get_args(TuneMode)}, got {tune!r}")
+    one_of("tune", tune, TuneMode)
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
     _check_parts(config.parts, [*modules, *parameters])
@@ -101,9 +96,8 @@ def freeze(model: nn.Module, config: FreezeConfig, tune: TuneMode = "full") -> t
 def _check_parts(parts: Sequence[str], known: Sequence[str]) -> None:
     for part in parts:
         if part not in known:
-            near = difflib.get_close_matches(part, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"freeze: the model has no part '{part}'{hint}")
+            way_out = nearest(part, known, else_="print(model) shows its parts")
+            raise ConfigError(f"freeze: the model has no part '{part}'; {way_out}")
 
 
 def to_training(model: nn.Module, resting: Sequence[str] = ()) -> None:

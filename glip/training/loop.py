@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from glip.data.batch import Batch
 from glip.distributed import any_process, mean_over_processes, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
-from glip.settings import within
+from glip.settings import one_of, within
 from glip.training.freezing import to_training
 from glip.training.interrupt import signals_held
 from glip.training.losses import Criterion
@@ -59,10 +59,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "log_every", "save_every", "evaluate_every"):
             within(name, getattr(self, name), least=1)
-        if self.precision not in get_args(Precision):
-            raise ConfigError(
-                f"precision must be one of {get_args(Precision)}, got {self.precision!r}"
-            )
+        one_of("precision", self.precision, Precision)
 
     def reports_at(self, step: int) -> bool:
         """Whether a report is due after a step."""

@@ -20,8 +20,8 @@ from torchvision.ops import sigmoid_focal_loss
 from glip.boxes import decode_boxes, giou
 from glip.data.batch import Target
 from glip.distributed import mean_over_processes
-from glip.errors import ConfigError
 from glip.model.head import HeadOutput
+from glip.settings import within
 from glip.training.assigner import Assignment, assign
 
 FOCAL_ALPHA = 0.25
@@ -119,10 +119,7 @@ class Criterion:
 
     def __post_init__(self) -> None:
         for weight in fields(self):
-            if getattr(self, weight.name) < 0:
-                raise ConfigError(
-                    f"losses: {weight.name} must not be negative, got {getattr(self, weight.name)}"
-                )
+            within(f"losses: {weight.name}", getattr(self, weight.name), least=0)
 
     def __call__(
         self,

@@ -11,13 +11,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from glip.errors import ConfigError
-from glip.settings import within
+from glip.settings import one_of, within
 from glip.training.parallel import is_sharded
 
 ScheduleKind = Literal["multistep", "cosine", "constant"]
@@ -44,10 +44,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("lr", "text_lr", "backbone_factor", "bias_factor", "weight_decay", "eps"):
-            if getattr(self, name) < 0:
-                raise ConfigError(
-                    f"optimizer: {name} must not be negative, got {getattr(self, name)}"
-                )
+            within(f"optimizer: {name}", getattr(self, name), least=0)
         within("optimizer: clip_norm", self.clip_norm, above=0)
 
 
@@ -64,11 +61,9 @@ class PlateauConfig:
     """Evaluations below the best, one after the other, that end the run."""
 
     def __post_init__(self) -> None:
-        if self.patience < 0 or self.stop_patience < 1 or not 0 < self.factor < 1:
-            raise ConfigError(
-                f"plateau: patience {self.patience} must not be negative, stop_patience "
-                f"{self.stop_patience} at least 1 and factor {self.factor} between 0 and 1"
-            )
+        within("plateau: patience", self.patience, least=0)
+        within("plateau: stop_patience", self.stop_patience, least=1)
+        within("plateau: factor", self.factor, above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -92,20 +87,12 @@ class ScheduleConfig:
     """On top of the above."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ScheduleKind):
-            raise ConfigError(
-                f"schedule: kind must be one of {get_args(ScheduleKind)}, got {self.kind!r}"
-            )
-        if self.warmup_steps < 0:
-            raise ConfigError(
-                f"schedule: warmup_steps must not be negative, got {self.warmup_steps}"
-            )
-        if list(self.milestones) != sorted(self.milestones) or not all(
-            0 <= milestone <= 1 for milestone in self.milestones
-        ):
-            raise ConfigError(
-                f"schedule: milestones {self.milestones} must rise, each between 0 and 1"
-            )
+        one_of("schedule: kind", self.kind, ScheduleKind)
+        within("schedule: warmup_steps", self.warmup_steps, least=0)
+        for milestone in self.milestones:
+            within("schedule: milestones", milestone, least=0, most=1)
+        if list(self.milestones) != sorted(self.milestones):
+            raise ConfigError(f"schedule: milestones {self.milestones} must rise")
 
 
 def parameter_groups(

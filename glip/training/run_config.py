@@ -137,9 +137,8 @@ class RunConfig:
         configured(self.model)
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(f"give epochs ({self.epochs}) or steps ({self.steps}), not both")
-        length = self.epochs if self.epochs is not None else self.steps
-        if length is not None and length <= 0:
-            raise ConfigError(f"the run must have a length above 0, got {length}")
+        within("epochs", self.epochs, above=0)
+        within("steps", self.steps, above=0)
         if self.batch_size < 1 or self.batch_size % self.accumulate:
             raise ConfigError(
                 f"batch_size {self.batch_size} cannot be divided into {self.accumulate} batches"

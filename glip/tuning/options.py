@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 from glip.choices import TuneMode
 from glip.data.faults import MAX_BAD
 from glip.errors import ConfigError
-from glip.settings import within
+from glip.settings import one_of, within
 
 MEASURED_LAST = ("retention", "retention_images", "interpolate")
 """Options that a run which has not ended may still change."""
@@ -97,8 +96,7 @@ class TuneOptions:
         within("shots", self.shots, least=1, way_out="leave it out for all")
         within("epochs", self.epochs, above=0)
         within("replay_share", self.replay_share, above=0, below=1)
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed must lie between 0 and 2^32 - 1, got {self.seed}")
+        within("seed", self.seed, least=0, below=2**32)
         for rate in self.lr:
             within("learning rates", rate, above=0)
         for share in self.interpolate:
@@ -108,8 +106,7 @@ class TuneOptions:
         self._check_mode()
 
     def _check_mode(self) -> None:
-        if self.mode not in get_args(TuneMode):
-            raise ConfigError(f"mode must be one of {get_args(TuneMode)}, got {self.mode!r}")
+        one_of("mode", self.mode, TuneMode)
         if self.lr and self.search_lr:
             raise ConfigError(f"give rates ({self.lr}) or let them be searched, not both")
         if self.prompt is not None and self.mode != "prompt":

@@ -26,6 +26,7 @@ from glip.errors import ConfigError, DataError, GlipError, StorageError
 from glip.files import make_folder, whole_file, write_json
 from glip.progress import Progress, Step
 from glip.report.chart import Line, write_chart
+from glip.settings import within
 from glip.tuning.options import TuneOptions
 from glip.tuning.tune import RESULT, read_result, tune
 
@@ -61,8 +62,8 @@ class Plan:
                 f"learning rates {self.options.lr} are for a single mode, got "
                 f"{', '.join(self.modes)}; each has a usual rate of its own"
             )
-        if min(self.shots) < 0:
-            raise ConfigError(f"shots must not be negative, got {self.shots}; 0 is all")
+        for count in self.shots:
+            within("shots", count, least=0, way_out="0 is all")
 
 
 class Cell(NamedTuple):

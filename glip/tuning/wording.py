@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from glip.choices import Ensemble
 from glip.detector import Detector
 from glip.errors import ConfigError, PromptError
 from glip.model.text_encoder import Tokens
-from glip.settings import from_dict, read_yaml
+from glip.settings import from_dict, one_of, read_yaml
 from glip.task_prompt import TaskPrompt
 from glip.text.pack import SEPARATOR
 from glip.text.prompt import Prompt, clean_name, reads_as
@@ -141,10 +141,7 @@ class Said:
     ensemble: Ensemble = "scores"
 
     def __post_init__(self) -> None:
-        if self.ensemble not in get_args(Ensemble):
-            raise ConfigError(
-                f"ensemble must be one of {get_args(Ensemble)}, got {self.ensemble!r}"
-            )
+        one_of("ensemble", self.ensemble, Ensemble)
         if not self.texts or not all(self.texts.values()):
             raise PromptError("each class needs a wording")
 

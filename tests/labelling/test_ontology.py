@@ -107,12 +107,12 @@ def test_a_list_of_names_is_enough(tmp_path: Path) -> None:
         ),
         (
             "classes:\n  cat:\n\n    threshold: 30",
-            "things.yaml:4: class 'cat': threshold must lie between 0 and 1, got 30",
+            "things.yaml:4: class 'cat': threshold must lie in [0, 1], got 30",
         ),
         ("defaults: {threshold: .nan}\nclasses: [a]", "things.yaml:1: threshold must be a number"),
         (
             "classes:\n  cat:\n    min_side_px: -1",
-            "things.yaml:3: class 'cat': min_side_px must not be negative, got -1",
+            "things.yaml:3: class 'cat': min_side_px must be at least 0, got -1",
         ),
         (
             "classes:\n  cat:\n    min_side_px: 9\n    max_side_px: 5",

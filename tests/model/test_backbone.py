@@ -56,7 +56,7 @@ def test_swin_equals_timm_where_both_agree() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnt18", {}, "'resnt18' is not a model of timm .*; did you mean resnet18"),
+        ("resnt18", {}, "'resnt18' is not a model of timm .*; did you mean 'resnet18"),
         ("", {}, "'' is not a model of timm"),
         ("vit_tiny_patch16_224", {}, "has strides .16, 16, 16., 8, 16 and 32 are needed"),
         ("resnet18", {"wat": 3}, "'resnet18' gives no feature maps: .*'wat'"),

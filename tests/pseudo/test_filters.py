@@ -238,7 +238,7 @@ def test_every_filter_is_described():
     [
         ({"max_pictures_per_text": 0}, "max_pictures_per_text must be at least 1, got 0"),
         ({"min_words": 5, "max_words": 4}, "no caption could pass"),
-        ({"near_duplicates": 30}, "between 0 and 15 bits"),
+        ({"near_duplicates": 30}, r"lie in \[0, 15\], got 30; .* of 64 bits"),
         ({"max_aspect": 0.5}, "max_aspect must be at least 1"),
         ({"leave_out_words": ("a teddy bear",)}, "'a teddy bear' is not a word or two"),
     ],

@@ -123,11 +123,11 @@ def test_two_looks_have_to_agree() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_score": 1.5}, "threshold must lie between 0 and 1"),
-        ({"agreement": 0.0}, "an IoU above 0"),
+        ({"min_score": 1.5}, r"threshold must lie in \[0, 1\]"),
+        ({"agreement": 0.0}, r"agreement must lie in \(0, 1\]"),
         ({"max_boxes_per_phrase": 0}, "must be at least 1, got 0"),
         ({"max_boxes": 0}, "whole number from 1"),
-        ({"min_size": -1.0}, "must not be negative"),
+        ({"min_size": -1.0}, "must be at least 0"),
         ({"aggregate": "median"}, "aggregate must be one of"),
     ],
 )

@@ -152,13 +152,13 @@ def test_clipping_scales_all_gradients_together() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (OptimizerConfig, {"lr": -1}, "lr must not be negative"),
+        (OptimizerConfig, {"lr": -1}, "lr must be at least 0"),
         (OptimizerConfig, {"clip_norm": 0}, "clip_norm must be above 0"),
         (ScheduleConfig, {"kind": "stairs"}, "kind must be one of"),
         (ScheduleConfig, {"milestones": (0.9, 0.5)}, "must rise"),
-        (ScheduleConfig, {"milestones": (5,)}, "between 0 and 1"),
-        (ScheduleConfig, {"warmup_steps": -1}, "warmup_steps must not be negative"),
-        (PlateauConfig, {"factor": 2}, "factor 2 between 0 and 1"),
+        (ScheduleConfig, {"milestones": (5,)}, r"lie in \[0, 1\], got 5"),
+        (ScheduleConfig, {"warmup_steps": -1}, "warmup_steps must be at least 0"),
+        (PlateauConfig, {"factor": 2}, r"factor must lie in \(0, 1\), got 2"),
     ],
 )
 def test_impossible_values_are_refused(kind: type, values: dict, message: str) -> None:

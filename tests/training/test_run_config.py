@@ -114,7 +114,7 @@ def test_written_config_reads_as_itself(tmp_path):
         ("steps: 0", [], "above 0"),
         ("batch_size: 3\naccumulate: 2", [], "cannot be divided"),
         ("ema: 1.0", [], "ema must lie in"),
-        ("losses: {box_weight: -1}", [], "losses: box_weight must not be negative, got -1"),
+        ("losses: {box_weight: -1}", [], "losses: box_weight must be at least 0, got -1"),
         ("precision: float8", [], "'float8' is not one of"),
         ("[1, 2]", [], "expected keys and values"),
         ("a: [", [], "no valid YAML"),

@@ -51,7 +51,7 @@ def test_curves_join_what_every_set_has():
     [
         ({"modes": ()}, "modes must be different values"),
         ({"seeds": (3, 3)}, "seeds must be different values"),
-        ({"shots": (-1,)}, "must not be negative"),
+        ({"shots": (-1,)}, "must be at least 0"),
     ],
 )
 def test_plans_that_make_no_sense_are_refused(values, message):

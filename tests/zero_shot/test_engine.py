@@ -108,8 +108,8 @@ def test_only_predictions_can_be_had(folder_of: FolderOf, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"threshold": 2.0}, ConfigError, "threshold must lie between 0 and 1"),
-        ({"nms": -1.0}, ConfigError, "nms must lie between 0 and 1"),
+        ({"threshold": 2.0}, ConfigError, r"threshold must lie in \[0, 1\]"),
+        ({"nms": -1.0}, ConfigError, r"nms must lie in \[0, 1\]"),
         ({"max_detections": 0}, ConfigError, "max_detections must be a whole number"),
         ({"aggregate": "sum"}, ConfigError, "aggregate must be one of"),
         ({"threshold": {"horse": 0.5}}, ConfigError, "a threshold for 'horse'"),
