@@ -7,7 +7,7 @@ from glip.errors import GlipError
 from glip.version import __version__
 
 if TYPE_CHECKING:
-    from glip.api import doctor, evaluate, ground_captions, label, models, train, tune
+    from glip.api import doctor, evaluate, export, ground_captions, label, models, train, tune
     from glip.detector import Detector, load
     from glip.structures import Detections
     from glip.text.prompt import Prompt
@@ -20,6 +20,7 @@ __all__ = [
     "__version__",
     "doctor",
     "evaluate",
+    "export",
     "ground_captions",
     "label",
     "load",
@@ -31,6 +32,7 @@ __all__ = [
 _HOMES = {
     "doctor": "glip.api",
     "evaluate": "glip.api",
+    "export": "glip.api",
     "ground_captions": "glip.api",
     "label": "glip.api",
     "models": "glip.api",

@@ -19,9 +19,11 @@ from glip.choices import (
     Aggregate,
     Backend,
     DType,
+    ExportDType,
     LabelFormat,
     PictureMode,
     Preset,
+    Runtime,
     Split,
     Task,
     TuneMode,
@@ -540,6 +542,76 @@ def tune(
     result = tuning.tune(TuneOptions(**values), out, usable_device(device))
     lines = [f"{name:<14}{text}" for name, text in in_words(result).items()]
     return Result(result, "\n".join(lines), Path(out))
+
+
+def export(
+    out: AnyPath,
+    *,
+    weights: AnyPath | None = None,
+    format: Runtime = "onnx",
+    dtype: ExportDType = "float32",
+    size: tuple[int, int] | None = None,
+    task: AnyPath | None = None,
+    classes: Sequence[str] | None = None,
+    calibration: AnyPath | None = None,
+    web: AnyPath | None = None,
+    progress: Progress | Literal[True] | None = None,
+) -> Result:
+    """Write a model as graphs that run without torch, words still their input.
+
+    Args:
+        out: the new folder; an exported model that stands there is replaced.
+        weights: a weights file or a model's name; by default what ships with glip.
+        format: what shall run it: ONNX Runtime or OpenVINO.
+        dtype: how weights are stored; float16 halves the files, int8 also computes the image
+            encoder in 8 bits.
+        size: height and width of every picture that goes in, multiples of 32; by default any.
+        task: a learned prompt (NAME.prompt.safetensors) to bake in.
+        classes: names to bake in: the folder answers these and no others.
+        calibration: folder of photos like those to come, some dozens; for int8.
+        web: the npm package onnxruntime-web, unpacked: the folder is then also a page that runs
+            the model in a browser.
+        progress: True for a bar, or what is told of each graph that is written.
+    Returns:
+        Bytes of each file under "files", and what `glip.json` says; `folder` is the new one.
+    Raises:
+        GlipError: What cannot be exported, with the way out; nothing is written then.
+    """
+    if task is not None and classes is not None:
+        raise ConfigError("a learned prompt has its classes already; give `task` or `classes`")
+    if dtype == "int8" and calibration is None:
+        raise ConfigError(
+            "int8 measures the ranges of numbers on photos: add --calibration DIR with some dozens "
+            "like those to come"
+        )
+    from glip.detector import load
+    from glip.exporting import export as exporting
+    from glip.model_files import find_model
+    from glip.runtime.manifest import CARD
+
+    path = find_model(weights)
+    photos = () if calibration is None else exporting.calibration_photos(Path(calibration))
+    card = path.with_name(CARD)
+    detector = load(path, device="cpu")
+    if task is not None:
+        detector = detector.with_prompt(task)
+    with _shown(progress) as show:
+        manifest = exporting.export(
+            detector,
+            out,
+            format=format,
+            dtype=dtype,
+            size_hw=size,
+            classes=[classes] if isinstance(classes, str) else classes,
+            calibration=photos,
+            card=card.read_text(encoding="utf-8") if card.is_file() else None,
+            web=None if web is None else Path(web),
+            progress=show,
+        )
+    files = sorted(file for file in Path(out).rglob("*") if file.is_file())
+    sizes = {file.relative_to(out).as_posix(): file.stat().st_size for file in files}
+    lines = [f"{size / 1e6:9.2f} MB  {name}" for name, size in sizes.items()]
+    return Result(asdict(manifest) | {"files": sizes}, "\n".join(lines), Path(out))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: DType | torch.dtype = "float32",
     prompt: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
 ) -> Detector:
     """A detector, ready to predict.
 
@@ -73,15 +74,23 @@ def load(
             slow in bfloat16 (see `glip.engine.usable_dtype`).
         prompt: A learned prompt (NAME.prompt.safetensors) to answer, and nothing else: there is no
             text encoder in the model then. `Detector.with_prompt` puts one beside it instead.
+        threads: Processor threads of one prediction of an exported model; by default as many as
+            OMP_NUM_THREADS says, or the runtime takes. Those of torch belong to the process
+            (`torch.set_num_threads`).
     Raises:
         CheckpointError: No such weights, or they are damaged, unsafe, or of another model; a prompt
             that was made for others.
         DeviceError: The device is not on this machine.
-        ConfigError: `dtype` is none of the three.
+        ConfigError: `dtype` is none of the three; `threads` below 1, or not for an exported model.
     """
     place = weights if weights is not None else source
     if is_exported(Path(place or "")):  # before anything that needs torch
-        return Detector(_exported(Path(place or ""), device, prompt))
+        return Detector(_exported(Path(place or ""), device, prompt, threads))
+    if threads is not None:
+        raise ConfigError(
+            "threads are chosen for exported models only; torch has one number for the whole "
+            f"process: torch.set_num_threads({threads}), or OMP_NUM_THREADS={threads}"
+        )
     from glip.engine import load_engine, usable_device, usable_dtype
     from glip.model_files import find_model, is_zero_shot, model_name
 
@@ -103,14 +112,17 @@ def load(
 
 
 def _exported(
-    folder: Path, device: str | torch.device | None, prompt: str | os.PathLike[str] | None
+    folder: Path,
+    device: str | torch.device | None,
+    prompt: str | os.PathLike[str] | None,
+    threads: int | None,
 ) -> GraphEngine:
     if prompt is not None:
         raise CheckpointError(
             f"{folder} is an exported model, whose words cannot be replaced; bake the prompt in: "
             f"glip export --task {os.fspath(prompt)}"
         )
-    return GraphEngine(folder, device="cpu" if device is None else str(device))
+    return GraphEngine(folder, device="cpu" if device is None else str(device), threads=threads)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ Colour: TypeAlias = tuple[int, int, int]
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
+PAGE_COLOURS = 24
+"""So many phrases have colours of their own on a page."""
+
 PALETTE: tuple[Colour, ...] = (
     (213, 94, 0),
     (0, 114, 178),
@@ -147,6 +150,17 @@ def phrase_colour(phrase_id: int) -> Colour:
     step = phrase_id - len(PALETTE)
     red, green, blue = colorsys.hls_to_rgb((0.61803398875 * step) % 1, (0.42, 0.68)[step % 2], 0.7)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def css(colour: Colour) -> str:
+    """A colour as style sheets write it."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def page_colours() -> list[dict[str, str]]:
+    """Colours of phrases and of the letters on them, for a page; further phrases begin again."""
+    colours = map(phrase_colour, range(PAGE_COLOURS))
+    return [{"fill": css(colour), "ink": css(text_colour(colour))} for colour in colours]
 
 
 def _apparent_size(width: int, height: int) -> float:

@@ -28,6 +28,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "evaluate": api.evaluate,
     "train": api.train,
     "tune": api.tune,
+    "export": api.export,
 }
 OF_THE_COMMAND = {"strict", "num_gpus", "num_machines", "machine_rank", "dist_url"}
 OF_THE_FUNCTION = {"progress"}
@@ -114,6 +115,8 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
         (lambda: glip.label("photos", "out"), "say what to label"),
         (lambda: glip.label(None, "out", classes=["cat"]), "say where the pictures are"),
         (lambda: glip.train(), "nothing to train on"),
+        (lambda: glip.export("x", task="a", classes=["b"]), "give `task` or `classes`"),
+        (lambda: glip.export("x", dtype="int8"), "add --calibration DIR"),
         (lambda: glip.evaluate("x.json", rescore=True, chunk=3), "leave --chunk out"),
     ],
 )

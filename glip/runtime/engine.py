@@ -36,7 +36,7 @@ class GraphEngine:
 
     Args:
         folder: What `glip export` wrote.
-        device: See `glip.runtime.sessions.Graphs`.
+        device, threads: See `glip.runtime.sessions.Graphs`.
     Raises:
         CheckpointError: No exported model, or damaged.
         ExportError: Its runtime is not installed.
@@ -45,12 +45,12 @@ class GraphEngine:
 
     kind = "glip"
 
-    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
         self.manifest = read_manifest(folder)
         self.config: ModelConfig = self.manifest.model
         self.tokenizer = Tokenizer.from_file(folder / TOKENIZER)
         self.task: TaskPrompt | None = read_prompt(folder / WORDS) if self.manifest.baked else None
-        self.graphs = Graphs(folder, self.manifest, device=device)
+        self.graphs = Graphs(folder, self.manifest, device=device, threads=threads)
         self.device = device
         self.dtype: str = self.manifest.dtype
         self.fingerprint: str = self.manifest.fingerprint

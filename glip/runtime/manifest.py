@@ -6,7 +6,7 @@
     head.onnx             maps and states -> logits, deltas, centerness
     tokenizer.json        of the text encoder
     words.prompt.safetensors   the baked words, if any (`glip.task_prompt`)
-    LICENSE.md            what the weights may be used for
+    MODEL_CARD.md         what the weights are and may be used for, if they came with one
 
 Knows nothing about how graphs are made or run.
 """
@@ -28,7 +28,7 @@ FILE = "glip.json"
 FORMAT = 1
 TOKENIZER = "tokenizer.json"
 WORDS = "words.prompt.safetensors"
-LICENCE = "LICENSE.md"
+CARD = "MODEL_CARD.md"
 IMAGE_ENCODER, TEXT_ENCODER, HEAD = "image_encoder", "text_encoder", "head"
 
 SUFFIXES: dict[Runtime, str] = {"onnx": ".onnx", "openvino": ".xml"}

@@ -5,6 +5,7 @@ Letters: B pictures, T tokens, D text width, C channels, A regions of all levels
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from glip.errors import DeviceError, ExportError
 from glip.runtime.manifest import HEAD, IMAGE_ENCODER, TEXT_ENCODER, Manifest
+from glip.settings import within
 
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -45,8 +47,10 @@ class Graphs:
         folder: What `glip export` wrote.
         manifest: Of that folder.
         device: "cpu", or what the runtime knows beside it: "cuda" (ONNX Runtime), "gpu" (OpenVINO).
-        threads: Processor threads of one prediction; by default the runtime's choice.
+        threads: Processor threads of one prediction; by default those of OMP_NUM_THREADS, as
+            torch takes them, and where it is not set the runtime's choice.
     Raises:
+        ConfigError: `threads` below 1.
         ExportError: The runtime is not installed or cannot read a graph.
         DeviceError: It cannot run on the device.
     """
@@ -54,6 +58,8 @@ class Graphs:
     def __init__(
         self, folder: Path, manifest: Manifest, *, device: str = "cpu", threads: int | None = None
     ) -> None:
+        within("threads", threads, least=1)
+        threads = threads or _said_threads()
         opened = {"onnx": _open_onnx, "openvino": _open_openvino}[manifest.runtime]
         self._sessions: dict[str, Session] = {
             name: opened(manifest.graph(folder, name), device, threads) for name in manifest.graphs
@@ -73,6 +79,12 @@ class Graphs:
         """Five (B, C, H_l, W_l) and (B, T, D) words to the head's output."""
         inputs: dict[str, Array] = {f"p{number}": maps for number, maps in enumerate(levels, 3)}
         return RegionOutput(*self._sessions[HEAD](inputs | {"states": states, "mask": mask}))
+
+
+def _said_threads() -> int | None:
+    """What OMP_NUM_THREADS says, which neither runtime reads."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) or None if first.isdecimal() else None
 
 
 def _open_onnx(path: Path, device: str, threads: int | None) -> Session:

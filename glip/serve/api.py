@@ -36,15 +36,11 @@ from glip.serve.wire import (
 )
 from glip.text.prompt import Prompt
 from glip.version import __version__
-from glip.visualize import Colour, phrase_colour, text_colour
+from glip.visualize import page_colours
 
 REFUSED: dict[int | str, dict[str, Any]] = {
     status: {"model": Error} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
 }
-
-
-COLOURS = 24
-"""So many phrases have colours of their own on the page; the next ones begin again."""
 
 
 @dataclass(frozen=True)
@@ -153,18 +149,10 @@ def described(service: Service) -> dict[str, Any]:
         "threshold": detector.lowest_threshold,
         "short_side": detector.config.pixels.short_side,
         "long_side": detector.config.pixels.long_side,
-        "colours": [
-            {"fill": css(colour), "ink": css(text_colour(colour))}
-            for colour in map(phrase_colour, range(COLOURS))
-        ],
+        "colours": page_colours(),
         "tasks": {name: list(task.task.names) for name, task in service.tasks.items() if task.task},
         "limits": {**vars(limits), "urls": service.options.urls},
     }
-
-
-def css(colour: Colour) -> str:
-    """A colour as style sheets write it."""
-    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _prompts(

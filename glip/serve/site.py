@@ -10,8 +10,9 @@ from starlette.responses import FileResponse
 from glip.serve.refusals import Refusal
 
 PREFIX = "/page/"
-FOLDER = Path(__file__).parent / "page"
-FILES = {file.name: file for file in sorted(FOLDER.iterdir()) if file.is_file()}
+OWN = Path(__file__).parent / "page"
+SHARED = Path(__file__).parents[1] / "page"  # the page itself, which an exported model has too
+FILES = {file.name: file for folder in (SHARED, OWN) for file in sorted(folder.iterdir())}
 NO_CACHE = {"Cache-Control": "no-cache"}  # a new version is seen at once; unchanged ones cost a 304
 
 

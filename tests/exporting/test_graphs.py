@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from glip.export.graphs import HeadGraph, ImageGraph, TextGraph, _pad_evenly
+from glip.exporting.graphs import HeadGraph, ImageGraph, TextGraph, _pad_evenly
 from glip.model.glip import GLIP
 from glip.model.text_encoder import TextEncoder, Tokens
 from tests.toy import CONFIG, toy_model

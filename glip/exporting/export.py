@@ -24,16 +24,19 @@ from PIL import Image
 from glip.choices import ExportDType, Runtime
 from glip.detector import Detector
 from glip.errors import ExportError, PromptError
-from glip.export.onnx_graphs import halve_weights, write_onnx
-from glip.export.openvino_graphs import write_openvino
-from glip.export.quantise import quantise_image_encoder, quantise_text_encoder
+from glip.exporting.onnx_graphs import halve_weights, write_onnx
+from glip.exporting.openvino_graphs import write_openvino
+from glip.exporting.quantise import quantise_image_encoder, quantise_text_encoder
+from glip.exporting.web import find_ort, write_page
 from glip.files import failing_disk
+from glip.images import list_images, load_image
 from glip.model.glip import GLIP
 from glip.model.text_encoder import Tokens
+from glip.progress import Counter, Progress
 from glip.runtime.manifest import (
+    CARD,
     HEAD,
     IMAGE_ENCODER,
-    LICENCE,
     TEXT_ENCODER,
     TOKENIZER,
     WORDS,
@@ -59,8 +62,9 @@ def export(
     size_hw: tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
     calibration: Iterable[Image.Image] = (),
-    licence: str | None = None,
-    progress: Callable[[str], object] = lambda name: None,
+    card: str | None = None,
+    web: Path | None = None,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Write a detector as graphs with pictures and words as inputs.
 
@@ -76,8 +80,10 @@ def export(
         classes: Names to bake in: the folder answers these and no others, and needs no text
             encoder. They must fit one prompt.
         calibration: Upright RGB photos like those to come, for "int8"; some dozens.
-        licence: What the weights may be used for; goes into the folder as it is.
-        progress: Told what is written as its turn comes.
+        card: What the weights are and may be used for; goes into the folder as it is.
+        web: The npm package onnxruntime-web, unpacked: the folder is then a page too, see
+            `glip.exporting.web`.
+        progress: Told of each part of the work.
     Raises:
         ExportError: An option out of range, a package is missing, or the folder is something else.
         PromptError: The classes need more than one prompt.
@@ -86,8 +92,11 @@ def export(
     out = Path(out)
     photos = list(calibration)
     _check(detector, out, format, dtype, size_hw, photos)
-    task = detector.task if classes is None else _baked(detector, classes)
-    model = detector.model if task is detector.task else detector.with_prompt(_known(task)).model
+    ort = None if web is None else _page_parts(web, format)
+    task = detector.task
+    if classes is not None:
+        task = _baked(detector, classes)
+        detector = detector.with_prompt(task)
     manifest = Manifest(
         model=detector.config,
         runtime=format,
@@ -97,14 +106,18 @@ def export(
         size_hw=size_hw,
         baked=task is not None,
     )
+    steps = len(manifest.graphs) + (dtype == "int8") + (format == "openvino")
+    done = Counter(progress, "export", steps, unit="step").add
     pictures = _pixels(detector, photos[:CALIBRATION_PICTURES], size_hw)
     with _whole_folder(out) as folder:
-        _write_graphs(model, folder, manifest, pictures, progress)
+        _write_graphs(detector.model, folder, manifest, pictures, done)
         (folder / TOKENIZER).write_text(detector.tokenizer.to_json(), encoding="utf-8")
         if task is not None:
             save_prompt(folder / WORDS, task)
-        if licence is not None:
-            (folder / LICENCE).write_text(licence, encoding="utf-8")
+        if card is not None:
+            (folder / CARD).write_text(card, encoding="utf-8")
+        if ort is not None:
+            write_page(folder, manifest, ort)
         write_manifest(folder, manifest)
     return manifest
 
@@ -130,19 +143,30 @@ def _write_graphs(
     folder: Path,
     manifest: Manifest,
     pictures: Iterator[npt.NDArray[np.float32]],
-    progress: Callable[[str], object],
+    done: Callable[[], object],
 ) -> None:
     """The graphs, in the numbers and for the runtime that the manifest names."""
-    names = write_onnx(model, folder, size_hw=manifest.size_hw, progress=progress)
+    names = write_onnx(model, folder, size_hw=manifest.size_hw, done=done)
     if manifest.dtype == "int8":
-        progress("8-bit numbers")
         _quantise(folder, names, pictures)
+        done()
     elif manifest.dtype == "float16" and manifest.runtime == "onnx":
         for name in names:
             halve_weights(folder / f"{name}.onnx")
     if manifest.runtime == "openvino":
-        progress("OpenVINO")
         write_openvino(folder, names, half=manifest.dtype != "float32")
+        done()
+
+
+def calibration_photos(folder: Path) -> Iterator[Image.Image]:
+    """Photos of a folder for 8-bit numbers, spread evenly over it.
+
+    Raises:
+        ImageError: It holds none, or one that cannot be read.
+    """
+    paths = list_images(folder)
+    step = max(1, len(paths) // CALIBRATION_PICTURES)
+    return (load_image(path) for path in paths[::step][:CALIBRATION_PICTURES])
 
 
 def _check(
@@ -156,6 +180,7 @@ def _check(
     for name, value, choices in (("format", format, Runtime), ("dtype", dtype, ExportDType)):
         if value not in get_args(choices):
             raise ExportError(f"{name} {value!r} is not one of {', '.join(get_args(choices))}")
+    _ = detector.model  # an exported one has none, and says so
     if str(detector.device) != "cpu" or detector.dtype != torch.float32:
         raise ExportError(
             f"the detector is in {detector.dtype} on {detector.device}; load it with "
@@ -179,6 +204,12 @@ def _check_size(size_hw: tuple[int, int]) -> None:
             f"size {size_hw[0]}x{size_hw[1]} (height x width) must be multiples of 32; "
             f"the nearest is {nearest[0]}x{nearest[1]}"
         )
+
+
+def _page_parts(package: Path, format: Runtime) -> dict[str, Path]:
+    if format != "onnx":
+        raise ExportError(f"a page runs graphs for ONNX Runtime, format is {format!r}")
+    return find_ort(package)
 
 
 def _baked(detector: Detector, classes: Sequence[str]) -> TaskPrompt:
@@ -211,11 +242,6 @@ def _baked(detector: Detector, classes: Sequence[str]) -> TaskPrompt:
         base=detector.config.name,
         fingerprint=detector.fingerprint,
     )
-
-
-def _known(task: TaskPrompt | None) -> TaskPrompt:
-    assert task is not None
-    return task
 
 
 def _pixels(

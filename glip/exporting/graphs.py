@@ -150,22 +150,26 @@ def _swin_maps(swin: SwinStages, pixels: Tensor) -> list[Tensor]:
 
 def _swin_block(block: Any, x: Tensor, window: int, *, shifted: bool) -> Tensor:
     """One block of windows (arXiv 2103.14030) over (B, H, W, C), padded first and shifted then."""
-    _, height, width, channels = x.shape
+    batch, height, width, channels = x.shape
     shift = window // 2 if shifted else 0
-    normal = F.pad(block.norm1(x), (0, 0, 0, -width % window, 0, -height % window))
-    high, wide = normal.shape[1:3]
+    # Counted in windows: that the padded sides divide is then known without a proof.
+    down, across = -(-height // window), -(-width // window)
+    high, wide = down * window, across * window
+    normal = F.pad(block.norm1(x), (0, 0, 0, wide - width, 0, high - height))
     bias = _position_bias(block.attn, window)
     if shift:
-        normal = torch.roll(normal, (-shift, -shift), (1, 2))
-        bias = bias + _torn(high, wide, window, shift, x)
-    cut = normal.reshape(-1, high // window, window, wide // window, window, channels)
+        normal = _rolled(normal, shift, shift)
+        bias = bias + _torn(down, across, window, shift, x)
+    cut = normal.reshape(batch, down, window, across, window, channels)
     windows = cut.transpose(2, 3).reshape(-1, window * window, channels)
     mixed = _window_attention(block.attn, windows, bias)
-    mixed = mixed.reshape(-1, high // window, wide // window, window, window, channels)
-    mixed = mixed.transpose(2, 3).reshape(-1, high, wide, channels)
+    mixed = mixed.reshape(batch, down, across, window, window, channels)
+    mixed = mixed.transpose(2, 3).reshape(batch, high, wide, channels)
     if shift:
-        mixed = torch.roll(mixed, (shift, shift), (1, 2))
-    x = x + mixed[:, :height, :width]
+        mixed = _rolled(mixed, high - shift, wide - shift)
+    for axis, side in ((1, height), (2, width)):  # no slices, whose ends would need a proof too
+        mixed = mixed.index_select(axis, torch.arange(side, device=x.device))
+    x = x + mixed
     return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
 
 
@@ -176,13 +180,20 @@ def _position_bias(attention: Any, window: int) -> Tensor:
     return rows.view(1, area, area, -1).permute(0, 3, 1, 2)
 
 
-def _torn(high: int, wide: int, window: int, shift: int, like: Tensor) -> Tensor:
+def _rolled(maps: Tensor, down: int, across: int) -> Tensor:
+    """(B, H, W, C) that begins with these rows and columns, those before them at the end."""
+    maps = torch.cat([maps[:, down:], maps[:, :down]], 1)
+    return torch.cat([maps[:, :, across:], maps[:, :, :across]], 2)
+
+
+def _torn(down: int, across: int, window: int, shift: int, like: Tensor) -> Tensor:
     """(windows, 1, window², window²): what hides pieces of a torn window from one another."""
+    high, wide = down * window, across * window
     rows, columns = (torch.arange(side, device=like.device) for side in (high, wide))
     row = (rows >= high - window).long() + (rows >= high - shift).long()
     column = (columns >= wide - window).long() + (columns >= wide - shift).long()
     pieces = 3 * row[:, None] + column
-    cut = pieces.reshape(high // window, window, wide // window, window)
+    cut = pieces.reshape(down, window, across, window)
     cut = cut.transpose(1, 2).reshape(-1, 1, window * window)
     return (cut[..., None, :] != cut[..., None]).to(like.dtype) * MASKED
 

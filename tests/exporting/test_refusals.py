@@ -11,7 +11,7 @@ import pytest
 from glip.cli.main import main
 from glip.detector import Detector
 from glip.errors import ExportError, GlipError, PromptError
-from glip.export.export import export
+from glip.exporting.export import export
 
 MANY = [f"thing number {number}" for number in range(200)]
 REFUSED: list[tuple[dict[str, Any], type[GlipError], str]] = [

@@ -1,4 +1,7 @@
-// The page of glip serve: photos and words go to the server, boxes come back; all else happens here.
+// The page: photos and words go to whatever finds boxes (`backend.js`: the server of glip serve, or a
+// model in this browser), boxes come back; all else happens here.
+
+import { find, readModel } from "./backend.js";
 
 const $ = (id) => document.getElementById(id);
 const state = {
@@ -9,44 +12,21 @@ const state = {
   request: null, // AbortController of the one that runs
 };
 
-// Talking to the server.
-
-function headers() {
-  const key = $("key").value || sessionStorage.getItem("glip-key") || "";
-  return key ? { Authorization: `Bearer ${key}` } : {};
-}
-
-async function call(path, options = {}) {
-  let response;
+async function begin() {
   try {
-    response = await fetch(path, { ...options, headers: headers() });
+    state.model = await readModel();
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer. Is it still running?");
+    $("error").hidden = false;
+    $("error").textContent = error.message;
+    throw error;
   }
-  let content = null;
-  try {
-    content = await response.json();
-  } catch { /* told below */ }
-  if (response.status === 401) {
-    $("key-line").hidden = false;
-    $("key").focus();
-  }
-  if (!response.ok || content === null) {
-    throw new Error(content?.error?.message ?? `The server answers ${response.status}.`);
-  }
-  if ($("key").value) sessionStorage.setItem("glip-key", $("key").value);
-  return content;
-}
-
-async function readModel() {
-  state.model = await call("v1/model");
   $("model").textContent = `${state.model.model} on ${state.model.device}`;
   $("threshold").value = state.model.threshold;
   const tasks = Object.keys(state.model.tasks);
   $("task-line").hidden = tasks.length === 0;
   $("task").replaceChildren(new Option("none", ""), ...tasks.map((name) => new Option(name)));
   showThreshold();
+  say("Choose a photo, or try an example.");
 }
 
 // Photos.
@@ -58,7 +38,7 @@ function addPhotos(blobs, words) {
   }));
   if (!added.length) return;
   state.photos.push(...added);
-  if (words !== undefined) $("words").value = words;
+  if (words !== undefined && !$("words").readOnly) $("words").value = words;
   showThumbnails();
   select(added[0]);
 }
@@ -103,18 +83,11 @@ async function ask() {
   const request = state.request = new AbortController();
   const asked = question();
   const task = $("task").value;
-  const form = new FormData();
-  form.append("image", photo.blob, photo.name);
-  form.append("threshold", "0"); // the slider hides what is below, without asking again
-  if (task) form.append("task", task);
-  else form.append("caption", asked);
   say(`Looking for ${asked} in ${photo.name} …`);
   document.body.setAttribute("aria-busy", "true");
   photo.error = null;
   try {
-    const answer = await call(task ? "v1/detect" : "v1/ground", {
-      method: "POST", body: form, signal: request.signal,
-    });
+    const answer = await find(photo, { text: asked, task, signal: request.signal });
     answer.phrases ??= byName(answer, state.model.tasks[task]);
     Object.assign(photo, { asked, answer });
   } catch (error) {
@@ -415,13 +388,5 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   addPhotos(event.dataTransfer.files);
 });
-
-function begin() {
-  return readModel().then(() => say("Choose a photo, or try an example."), (error) => {
-    $("error").hidden = false;
-    $("error").textContent = error.message;
-    throw error;
-  });
-}
 
 begin().catch(() => {}); // told on the page

@@ -12,11 +12,17 @@ import pytest
 from PIL import Image
 
 import glip
+from glip.checkpoint import Weights, save
+from glip.cli.main import main
 from glip.detector import Detector
 from glip.errors import CheckpointError, ExportError, PromptError
-from glip.export.export import export
+from glip.exporting.export import export
+from glip.progress import Step
 from glip.runtime.engine import GraphEngine
 from glip.runtime.manifest import FILE, read_manifest
+from glip.task_prompt import save_prompt
+from glip.text.prompt import Prompt
+from glip.training.words import as_table
 
 pytest.importorskip("onnxscript", reason="writing graphs needs pip install 'glip[export]'")
 pytest.importorskip("onnxruntime", reason="running graphs needs pip install 'glip[onnx]'")
@@ -163,3 +169,51 @@ def test_files_that_are_not_whole_are_named(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(ExportError, match="cannot be read"):
         glip.load(tmp_path)
     assert read_manifest(folder).runtime == "onnx"
+
+
+def saved(detector: Detector, path: Path) -> Path:
+    """The weights of a detector, in a file."""
+    path.parent.mkdir(exist_ok=True)
+    save(path, Weights(detector.config, detector.model.state_dict()))
+    return path
+
+
+def test_the_function_writes_and_counts(make_small: Callable[[], Detector], tmp_path: Path) -> None:
+    told: list[Step] = []
+    weights = saved(make_small(), tmp_path / "weights" / "mine.safetensors")
+    weights.with_name("MODEL_CARD.md").write_text("Use it.")
+    result = glip.export(
+        tmp_path / "out",
+        weights=weights,
+        classes=["red car", "cat"],
+        progress=told.append,
+    )
+    assert result.folder == tmp_path / "out" and result["baked"] and result["dtype"] == "float32"
+    assert result["files"] == {file.name: file.stat().st_size for file in result.folder.iterdir()}
+    assert "MODEL_CARD.md" in str(result) and "head.onnx" in str(result)
+    assert (told[-1].done, told[-1].total) == (2, 2)
+    assert [*glip.load(result.folder).task.prompt.names] == ["red car", "cat"]  # type: ignore[union-attr]
+    with pytest.raises(ExportError, match="is an exported model, of which only predictions"):
+        glip.export(tmp_path / "again", weights=result.folder)
+
+
+def test_a_learned_prompt_is_baked_in(
+    make_small: Callable[[], Detector], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = make_small()
+    weights = saved(detector, tmp_path / "mine.safetensors")
+    table = as_table(detector, Prompt.from_classes(["cat", "traffic light"]))
+    noise = np.random.default_rng(0).normal(size=table.offsets.shape)
+    task = table.learned(noise.astype(np.float32))
+    save_prompt(tmp_path / "mine.prompt.safetensors", task)
+    words = ["--weights", str(weights), "--task", str(tmp_path / "mine.prompt.safetensors")]
+    assert main(["export", *words, "--out", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert "text_encoder" not in out and "words.prompt.safetensors" in out
+    assert "run it with glip.load(" in err
+    exported = glip.load(tmp_path / "out")
+    [expected] = detector.with_prompt(task).predict(picture((96, 96)), threshold=0.0)
+    [found] = exported.predict(picture((96, 96)), threshold=0.0)
+    assert_same(found, expected)
+    with pytest.raises(CheckpointError, match="whose words cannot be replaced; bake the prompt in"):
+        glip.load(tmp_path / "out", prompt=tmp_path / "mine.prompt.safetensors")

@@ -1,8 +1,10 @@
 """Graphs with 8-bit weights, through ONNX Runtime's own quantiser (extra `export`).
 
-Convolutions of the image encoder multiply 8-bit numbers whose ranges are measured on photos. Of the
-text encoder only the weights are stored so. The head stays as it is: most of its work is sampling,
-and its last products decide about scores.
+Convolutions of the image encoder multiply 8-bit numbers whose ranges are measured on photos, and
+their clipping is done in the same numbers: ranges are then those of what is left after it. Its
+first convolutions stay as they are, since their rounding is in all that follows. Of the text
+encoder only the weights are stored so. The head stays as it is: most of its work is sampling, and
+its last products decide about scores.
 """
 
 from __future__ import annotations
@@ -16,6 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from glip.errors import ExportError
+
+IN_FLOAT = 3
+"""So many first convolutions are not rounded. In glip_nano they are 4 % of the sums, and in 8 bits
+two thirds of the noise in the finest map came from them."""
 
 
 def quantise_image_encoder(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
@@ -49,7 +55,8 @@ def quantise_image_encoder(path: Path, pictures: Iterable[npt.NDArray[np.float32
                 done,
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
+                op_types_to_quantize=["Conv", "Clip", "Relu"],
+                nodes_to_exclude=_first_convolutions(prepared),
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -58,6 +65,14 @@ def quantise_image_encoder(path: Path, pictures: Iterable[npt.NDArray[np.float32
         except Exception as error:  # the quantiser raises what it meets
             raise ExportError(f"the image encoder cannot be quantised: {error}") from error
         path.write_bytes(done.read_bytes())
+
+
+def _first_convolutions(path: Path) -> list[str]:
+    """Names of the nodes that stay in float32."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return [node.name for node in nodes if node.op_type == "Conv"][:IN_FLOAT]
 
 
 def quantise_text_encoder(path: Path) -> None:

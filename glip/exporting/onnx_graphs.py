@@ -18,7 +18,7 @@ from torch import nn
 from torch.export import Dim
 
 from glip.errors import ExportError
-from glip.export.graphs import HeadGraph, ImageGraph, TextGraph
+from glip.exporting.graphs import HeadGraph, ImageGraph, TextGraph
 from glip.model.fpn import LEVEL_STRIDES
 from glip.model.glip import GLIP
 from glip.model.text_encoder import TextEncoder
@@ -37,7 +37,7 @@ def write_onnx(
     folder: Path,
     *,
     size_hw: tuple[int, int] | None = None,
-    progress: Callable[[str], object] = lambda name: None,
+    done: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Write the graphs of a model.
 
@@ -45,7 +45,7 @@ def write_onnx(
         model: In evaluation mode, float32, on the CPU.
         folder: Gets image_encoder.onnx, head.onnx and, if the model has one, text_encoder.onnx.
         size_hw: Height and width that pictures shall have, multiples of 32; by default any.
-        progress: Told the name of each graph as its turn comes.
+        done: Called after each graph.
     Returns:
         Names of the graphs.
     Raises:
@@ -78,8 +78,8 @@ def write_onnx(
             TextGraph(model.text), (ids, mask), shapes, ["ids", "mask"], ["states"]
         )  # fmt: skip
     for name, graph in graphs.items():
-        progress(name)
         _write(folder / f"{name}.onnx", *graph)
+        done()
     return list(graphs)
 
 
