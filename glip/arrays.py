@@ -142,7 +142,7 @@ def _scaled(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
 
 
 def from_unbounded(values: npt.NDArray[Any], mode: str, name: str) -> Image.Image:
-    """Pillow's modes I and F carry no range: it is the smallest usual one that holds the values."""
+    """(H, W) of Pillow's modes I and F, which carry no range: the smallest usual one that fits."""
     low, high = _extremes(values, name)
     ranges = (255, 65535) if mode == "I" else (1, 255, 65535)
     full = next((full for full in ranges if high <= full), None)
@@ -167,7 +167,7 @@ def _extremes(values: npt.NDArray[Any], name: str) -> tuple[float, float]:
 
 
 def eight_bits(values: npt.NDArray[Any], *, full: int) -> npt.NDArray[np.uint8]:
-    """Values in [0, full] -> 0 ... 255, rounded, so that x / 255 comes back as x."""
+    """(H, W, ...) values in [0, full] -> 0 ... 255, rounded, so that x / 255 comes back as x."""
     scaled: npt.NDArray[np.float32] = values.astype(np.float32) * np.float32(255 / full)
     return np.rint(scaled).astype(np.uint8)
 

@@ -78,7 +78,7 @@ def clip_boxes(boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
 
 
 def _inclusive(boxes: Tensor) -> Tensor:
-    """The same boxes with exclusive far corners, so that plain box arithmetic counts plus one."""
+    """(N, 4) boxes with exclusive far corners, so that plain box arithmetic counts plus one."""
     return boxes + boxes.new_tensor([0, 0, 1, 1])
 
 

@@ -68,7 +68,7 @@ def phrase_probabilities(
 
 
 def _other_probabilities(logits: Tensor, token_map: Tensor, aggregate: Aggregate | None) -> Tensor:
-    """`phrase_probabilities` by the first or the best token of a phrase."""
+    """`phrase_probabilities`, (A, T) to (A, P), by the first or the best token of a phrase."""
     if aggregate == "max":
         counts = token_map.sum(-1, keepdim=True)  # (P, 1)
         tokens = token_map.int().argsort(
@@ -201,7 +201,7 @@ def _best_of_levels(output: HeadOutput, token_map: Tensor, options: PostprocessO
 
 
 def suppress(found: Found, options: PostprocessOptions) -> Found:
-    """Per-phrase non-maximum suppression and the cap on the number of detections, best first."""
+    """Per-phrase non-maximum suppression of N boxes, (N, 4), and the cap on them, best first."""
     if options.score > 0:
         found = Found(*(part[found.scores > options.score] for part in found))
     kept = nms_per_label(found.boxes, found.scores, found.labels, options.nms)

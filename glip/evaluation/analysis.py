@@ -60,14 +60,14 @@ class Judged:
     """(G,) whether a detection is right about it."""
 
     def of_class(self, row: int) -> tuple[Floats, npt.NDArray[np.bool_], int]:
-        """Scores and whether they are right, best first, and how many boxes are to be found."""
+        """(D,) scores and (D,) whether they are right, best first, and how many are to be found."""
         own = (self.label == row) & (self.kind != IGNORED)
         order = np.argsort(-self.score[own], kind="stable")
         right = self.kind[own][order] == RIGHT
         return self.score[own][order], right, int((self.truth_label == row).sum())
 
     def of_all(self) -> tuple[Floats, npt.NDArray[np.bool_], int]:
-        """The same over all classes."""
+        """(D,) and (D,) likewise over all classes."""
         own = self.kind != IGNORED
         order = np.argsort(-self.score[own], kind="stable")
         return self.score[own][order], self.kind[own][order] == RIGHT, len(self.truth_label)
@@ -190,7 +190,7 @@ def overlap(
 
 
 def curve_of(score: Floats, right: npt.NDArray[np.bool_], total: int) -> Curve:
-    """Precision and recall at each score, which come best first; empty with nothing to find."""
+    """Precision and recall at each of (D,) scores, best first; empty with nothing to find."""
     if not total:
         return Curve(*(np.zeros(0) for _ in range(3)))
     hits = right.cumsum()
@@ -219,7 +219,10 @@ def at(curve: Curve, threshold: float) -> tuple[float, float, float]:
 
 
 def average_precision(score: Floats, right: npt.NDArray[np.bool_], total: int) -> float:
-    """AP at an IoU of 0.5 as COCO interpolates it, at 101 recalls; NaN with nothing to find."""
+    """AP of (D,) detections at an IoU of 0.5 as COCO interpolates it, at 101 recalls.
+
+    NaN with nothing to find.
+    """
     if not total:
         return float("nan")
     curve = curve_of(score, right, total)

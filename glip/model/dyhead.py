@@ -87,10 +87,12 @@ class DyHeadBlock(nn.Module):
         """Group norm, scale attention and dynamic ReLU, of (B, S, C) moments.
 
         Args:
-            mean: Of each candidate over its cells.
-            variance: Likewise.
-            shown: Mean over the level's map, to which a coarser candidate is enlarged.
+            mean: (B, S, C) of each candidate over its cells.
+            variance: (B, S, C) likewise.
+            shown: (B, S, C) mean over the level's map, to which a coarser candidate is enlarged.
             levels: L.
+        Returns:
+            Weights (B, S, C), slopes and biases (B, L, 2, C).
         """
         convs = self.same, self.finer, self.coarser
         norms = [part for conv in convs for part in (conv.norm.weight, conv.norm.bias)]
@@ -109,13 +111,13 @@ class DyHeadBlock(nn.Module):
         group_variance = variance.unflatten(-1, groups).mean(-1, keepdim=True) + between
         factor = weight * (group_variance + self.same.norm.eps).rsqrt()
         offset = torch.addcmul(bias, group_mean, factor, value=-1).flatten(-2)
-        factor = factor.flatten(-2)
+        factor = factor.flatten(-2)  # (B, S, C), as is the offset
         shown = torch.addcmul(offset, shown, factor)  # of the normalised map
 
         # Scale attention. official: a hard sigmoid after a ReLU, so no candidate weighs less than a
         # half; their mean is taken, not their sum.
         gate = F.hardsigmoid(F.linear(shown, small[6], small[7]).relu()) * of.shares  # (B, S, 1)
-        gated = torch.stack([shown, offset, factor]) * gate
+        gated = torch.stack([shown, offset, factor]) * gate  # (3, B, S, C)
         mean, shift = of.levels @ gated[:2]  # (B, L, C) each, of the sum of a level's candidates
 
         # Dynamic ReLU (arXiv 2003.10027): slopes begin at 1 and 0.

@@ -78,6 +78,7 @@ class BiAttention(nn.Module):
         return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def _fold(self, words: Tensor) -> _FoldedWords:
+        """What (B, T, D) words are to regions: projections of both sides as products of one."""
         key = self._split_heads(self.text_key(words)) * self.scale  # (B, H, T, d)
         query_weight = self.visual_query.weight.unflatten(0, (self.heads, -1))  # (H, d, C)
         query_bias = self.visual_query.bias.unflatten(0, (self.heads, -1))  # (H, d)

@@ -34,7 +34,7 @@ class Pyramid(NamedTuple):
         return tuple(cast(tuple[int, int], tuple(level.shape[-2:])) for level in self.levels)
 
     def of(self, pictures: Sequence[int]) -> Pyramid:
-        """The features of some pictures of the batch."""
+        """The features of n pictures of the batch, levels (n, C, H_l, W_l)."""
         return Pyramid(tuple(level[list(pictures)] for level in self.levels))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Pyramid:
@@ -108,7 +108,13 @@ class GLIP(nn.Module):
         return Fused(self.head.tower(pyramid.levels, words), pyramid.shapes)
 
     def predict_regions(self, fused: Fused) -> HeadOutput:
-        """The output layers: alignment with each word (Eq. 3), a box and a centerness a region."""
+        """The output layers: alignment with each word (Eq. 3), a box and a centerness a region.
+
+        Args:
+            fused: Regions (B, A, C) and words (B, T, D).
+        Returns:
+            Logits (B, A, T), deltas (B, A, 4), centerness (B, A) and anchors (A, 4).
+        """
         regions, words = fused.tower
         sizes = tuple(height * width for height, width in fused.shapes)
         anchors = grid_anchors(fused.shapes, LEVEL_STRIDES, regions.device)
@@ -128,7 +134,7 @@ class GLIP(nn.Module):
         return self._predict_unfused(pyramid, prompts)
 
     def _predict_unfused(self, pyramid: Pyramid, prompts: Sequence[Words]) -> Iterator[HeadOutput]:
-        """Without fusion no word touches the tower, so it runs once for all prompts."""
+        """Without fusion no word touches the tower, (B, A, C): it runs once for all prompts."""
         shared: HeadOutput | None = None
         for words in prompts:
             if shared is None:

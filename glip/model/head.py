@@ -67,7 +67,12 @@ class HeadStage(nn.Module):
         self.block = block
 
     def forward(self, tower: Tower, shapes: Sequence[tuple[int, int]]) -> Tower:
-        """The next state of both sides; `shapes` are the (height, width) of the levels."""
+        """The next state of both sides, regions (B, A, C) and words (B, T, D).
+
+        Args:
+            tower: The present one.
+            shapes: (height, width) of each level.
+        """
         regions, words = tower
         if self.fusion is not None and self.text_layer is not None:
             regions, words = self.fusion(regions, words)
@@ -98,7 +103,7 @@ class Outputs(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def align(self, regions: Tensor, words: Words) -> Tensor:
-        """Eq. 3: (B, A, T) logits.
+        """Eq. 3: (B, A, T) logits of regions (B, A, C) and words (B, T, D).
 
         official: a token is scaled to length one; the projection takes half of it, the bias all.
         """
@@ -108,7 +113,7 @@ class Outputs(nn.Module):
         return linear_each(regions.float(), projected, bias)
 
     def locate(self, regions: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(B, A, 4) deltas and (B, A) centerness logits."""
+        """(B, A, 4) deltas and (B, A) centerness logits of regions (B, A, C)."""
         regions = regions.float()
         scale = torch.cat([s.expand(n) for s, n in zip(self.scales, level_sizes, strict=True)])
         return self.deltas(regions) * scale[:, None], self.centerness(regions)[..., 0]
@@ -133,7 +138,9 @@ class Head(nn.Module):
 
         Args:
             pyramid: (B, C, H_l, W_l), finest first.
-            words: Of the same batch. Without fusion they come out as they went in.
+            words: (B, T, D) of the same batch. Without fusion they come out as they went in.
+        Returns:
+            Regions (B, A, C), all levels in one row, and words (B, T, D).
         """
         shapes = [cast(tuple[int, int], tuple(level.shape[-2:])) for level in pyramid]
         regions = torch.cat([level.flatten(2).mT for level in pyramid], 1)  # (B, A, C)

@@ -35,11 +35,11 @@ class ReplayedGLIP:
         self._head = recorded(self._predict, memory)
 
     def encode_image(self, pixels: Tensor) -> Pyramid:
-        """See `GLIP.encode_image`."""
+        """See `GLIP.encode_image`: (B, 3, H, W) to levels (B, C, H_l, W_l)."""
         return Pyramid(self._image(pixels))
 
     def predict_prompts(self, pyramid: Pyramid, prompts: Sequence[Words]) -> Iterator[HeadOutput]:
-        """See `GLIP.predict_prompts`."""
+        """See `GLIP.predict_prompts`: logits (B, A, T) for each prompt's words (B, T, D)."""
         if not self._model.head.fused:  # the tower runs once for all prompts
             yield from self._model.predict_prompts(pyramid, prompts)
             return
@@ -54,8 +54,10 @@ class ReplayedGLIP:
             yield HeadOutput(logits[..., :tokens], deltas, centerness, anchors, sizes)
 
     def _encode_image(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) to (B, C, H_l, W_l) of each level."""
         return self._model.encode_image(pixels).levels
 
     def _predict(self, states: Tensor, mask: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+        """(B, A, T) logits, (B, A, 4) deltas and (B, A) centerness, of words (B, T, D)."""
         fused = self._model.fuse(Pyramid(levels), Words(states, mask))
         return self._model.predict_regions(fused)[:3]

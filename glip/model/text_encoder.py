@@ -54,7 +54,7 @@ class Words(NamedTuple):
     """(B, T) bool, True on real tokens."""
 
     def to(self, device: torch.device | str) -> Words:
-        """The same words on another device."""
+        """The same words, (B, T, D), on another device."""
         return Words(self.states.to(device), self.mask.to(device))
 
     def expand(self, pictures: int) -> Words:
@@ -135,7 +135,7 @@ class TextLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, words: Words) -> Words:
-        """New states of the same shape; no token attends to padding."""
+        """New states of the same shape, (B, T, D); no token attends to padding."""
         rate = self.dropout.p if self.training else 0.0
         states = post_norm_layer(
             *words, dict(self.named_children()), self.heads, dropout=rate, attention_dropout=rate

@@ -35,7 +35,7 @@ class Found(NamedTuple):
     """(N,) rows of the token map."""
 
     def of(self, rows: npt.NDArray[Any]) -> Found:
-        """The detections of some rows, by number or by one truth value for each."""
+        """The detections of (n,) rows, by number, or by one truth value for each, (N,)."""
         return Found(self.boxes[rows], self.scores[rows], self.labels[rows])
 
 

@@ -57,7 +57,7 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight that the layer works with."""
+        """(O, I) weight that the layer works with, of its own (O, I)."""
         return weight + self.scale * (self.up @ self.down)
 
 
@@ -93,7 +93,10 @@ def is_product(name: str) -> bool:
 
 @torch.no_grad()
 def merged(state: Mapping[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:
-    """The state of a model with products as that of a plain one, products added to the weights."""
+    """The state of a model with products as that of a plain one, products added to the weights.
+
+    Weights are (O, I), and products of (O, R) and (R, I).
+    """
     plain: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if is_product(name):

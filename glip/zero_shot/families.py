@@ -91,7 +91,7 @@ class Texts:
     def answers(
         self, pixels: Tensor, prompts: Sequence[Prompt], aggregate: Aggregate | None
     ) -> list[list[Answer]]:
-        """All passes of all prompts of a picture, a few at a time."""
+        """All passes of all prompts of a picture (1, 3, H, W), a few at a time."""
         asked = [(n, part) for n, prompt in enumerate(prompts) for part in self.passes(prompt)]
         found: list[list[Answer]] = [[] for _ in prompts]
         step = 1 if pixels.device.type == "cpu" else TEXTS_AT_ONCE
@@ -149,7 +149,7 @@ class Names:
     def answers(
         self, pixels: Tensor, prompts: Sequence[Prompt], aggregate: Aggregate | None
     ) -> list[list[Answer]]:
-        """Every different phrase of all prompts once."""
+        """Every different phrase of all prompts once, over a picture (1, 3, H, W)."""
         words = [_words_of(prompt) for prompt in prompts]
         distinct = list(dict.fromkeys(name for names in words for name in names))
         place = {name: number for number, name in enumerate(distinct)}

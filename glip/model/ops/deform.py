@@ -97,7 +97,7 @@ def sampling_plan(
 
 
 def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Grid points below and above each position (int32, inside the map) and their weights."""
+    """(N, ...) grid points below and above each position (int32, inside the map), their weights."""
     # All is zero beyond the ends; stopping there keeps the conversion to int32 defined. The slope
     # of `threshold` is zero at -1 itself, as in the official kernel; that of `clamp` is not.
     position = F.threshold(position, -1, -1).clamp(max=size)
@@ -113,7 +113,7 @@ def _corners(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 
 def join_plans(plans: Sequence[SamplingPlan]) -> SamplingPlan:
-    """One plan whose outputs are those of `plans` one after the other, image by image."""
+    """One plan whose outputs are those of `plans` one after the other: (B, ΣQ, K, 4)."""
     return SamplingPlan(
         torch.cat([plan.indices for plan in plans], 1),
         torch.cat([plan.weights for plan in plans], 1),
@@ -182,6 +182,7 @@ class _SampledMatmul(torch.autograd.Function):
         kernel: Tensor,
         bias: Tensor,
     ) -> Tensor:
+        """(N, O), of a table (R, C), (N, K, 4) indices and weights, (O, K * C) and (O,)."""
         ctx.save_for_backward(table, indices, weights, kernel)
         output = table.new_empty(len(indices), len(kernel))
         for tile in _tiles(len(indices), kernel):
@@ -192,6 +193,7 @@ class _SampledMatmul(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of (N, O) as those of the table (R, C), weights (N, K, 4), kernel and bias."""
         table, indices, weights, kernel = (saved.detach() for saved in ctx.saved_tensors)
         # Its gradient is not asked for; but torch 2.4 cannot differentiate the sums without it.
         table.requires_grad_()
@@ -229,7 +231,7 @@ class _SampledMatmul(torch.autograd.Function):
 
 
 def _tiles(outputs: int, kernel: Tensor) -> Iterator[slice]:
-    """Slices of the outputs, as long as a tile of columns may be."""
+    """Slices of the outputs, as long as a tile of columns may be; the kernel is (O, K * C)."""
     return tiles(outputs, kernel.shape[1] * kernel.element_size(), kernel.device)
 
 

@@ -87,7 +87,7 @@ class _Exchange(torch.autograd.Function):
         hidden: Tensor,
         dropout: float,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See `exchange`."""
+        """See `exchange`: (B, A, C) regions, (B, H·T, C) pooled, (B, H·T) share or None."""
         inputs = _Inputs(regions, keys, key_bias, values, bias, hidden)
         chance = _Chance(dropout, regions.device)
         training = any(ctx.needs_input_grad)
@@ -107,7 +107,13 @@ class _Exchange(torch.autograd.Function):
     def backward(
         ctx: Any, d_updated: Tensor, d_pooled: Tensor, d_share: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of the first five inputs; d_x is that of x."""
+        """Gradients of the first five inputs, as large as they; d_x is that of x.
+
+        Args:
+            d_updated: (B, A, C).
+            d_pooled: (B, H·T, C).
+            d_share: (B, H·T), if there is a share.
+        """
         regions, keys, key_bias, values, hidden, pooled, share, level = ctx.saved_tensors
         wide, dtype = _wide(regions), keys.dtype
         product = partial(linear_each, training=True)
@@ -211,6 +217,7 @@ def _by_images(inputs: _Inputs, chance: _Chance, training: bool) -> _Outputs:
 
 
 def _of_images(inputs: _Inputs, chance: _Chance, training: bool) -> _Outputs:
+    """`exchange` of (B, A, C) regions with (B, H·T, C) keys, all at once."""
     regions, keys, key_bias, values, bias, hidden = inputs
     wide, dtype = _wide(regions), keys.dtype
     narrow = regions.to(dtype)
@@ -263,7 +270,7 @@ def _wide(regions: Tensor) -> torch.dtype:
 
 
 def _tiles(regions: Tensor, keys: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Images and regions whose scores may exist at a time: on a GPU whole images."""
+    """Images and regions whose scores, (B, A, H·T), may exist at a time: on a GPU whole images."""
     row_bytes = keys.shape[1] * torch.finfo(_wide(regions)).bits // 8
     batch, rows = regions.shape[:2]
     if regions.device.type == "cpu":

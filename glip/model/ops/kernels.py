@@ -477,12 +477,13 @@ def moments(raw: Tensor, batch: int, chunks: Chunks) -> Tensor:
 
 
 def moments_backward(raw: Tensor, chunks: Chunks, found: Tensor, grad: Tensor) -> Tensor:
-    """Gradient of `raw`, as large as it is.
+    """Gradient of `raw`: (B · Q, C).
 
     Args:
-        raw, chunks: As for `moments`.
-        found: What that returned.
-        grad: Gradient of it, contiguous.
+        raw: (B · Q, C), as for `moments`.
+        chunks: As for `moments`.
+        found: (3, B, S, C), what that returned.
+        grad: (3, B, S, C), gradient of it, contiguous.
     """
     channels, block = raw.shape[1], _block(raw.shape[1])
     batch, segments = found.shape[1:3]

@@ -51,7 +51,17 @@ def convolve(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
 ) -> Tensor:
-    """See `by_level.convolve`; all directions in one (B · Q, C) buffer, direction by direction."""
+    """Raw results of the three deformable convolutions; see `by_level.convolve`.
+
+    Args:
+        regions: (B, A, C), levels finest first, row-major inside each.
+        shapes: (height, width) of each level.
+        offset: (B, C, h, w) to (B, 3 · K, h, w).
+        weights: (O, C, 3, 3) of each direction.
+        biases: (O,) likewise.
+    Returns:
+        (B · Q, O), direction by direction, then image by image.
+    """
     batch = len(regions)
     places = layout(tuple(shapes), str(regions.device))
     mosaic = regions.index_select(1, places.mosaic.rows) * places.mosaic.keep
@@ -71,7 +81,14 @@ def convolve(
 
 
 def moments(raw: Tensor, shapes: Sequence[Shape]) -> Tensor:
-    """See `by_level.moments`."""
+    """Moments of each segment; see `by_level.moments`.
+
+    Args:
+        raw: (B · Q, C), what `convolve` returns.
+        shapes: (height, width) of each level.
+    Returns:
+        (3, B, S, C) float32 or float64.
+    """
     places = layout(tuple(shapes), str(raw.device))
     result: Tensor = segment_moments(raw, len(raw) // sum(places.counts), *places.chunks)
     return result
@@ -80,7 +97,17 @@ def moments(raw: Tensor, shapes: Sequence[Shape]) -> Tensor:
 def combine(
     raw: Tensor, weights: Tensor, slopes: Tensor, biases: Tensor, shapes: Sequence[Shape]
 ) -> Tensor:
-    """See `by_level.combine`."""
+    """The larger of two lines of weighted sums; see `by_level.combine`.
+
+    Args:
+        raw: (B · Q, C), what `convolve` returns.
+        weights: (B, S, C) of each segment's results.
+        slopes: (B, L, 2, C) of both lines.
+        biases: (B, L, 2, C) of both lines.
+        shapes: (height, width) of each level.
+    Returns:
+        (B, A, C) in the dtype of the results.
+    """
     cells = layout(tuple(shapes), str(raw.device)).cells
     ends = (part.contiguous() for part in (weights, slopes, biases))
     result: Tensor = combine_candidates(raw, *ends, *cells[:3], *cells.counts)
@@ -167,7 +194,18 @@ def deformable_backward(
     counts: Sequence[int],
     weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of table, moves, weight and bias, in their dtypes."""
+    """Gradients of table, moves, weight and bias, in their dtypes.
+
+    Args:
+        grad: (B · Q, O).
+        table: (B, R, C).
+        moves: (B, Q, 3 · K).
+        grid: (Q, 5).
+        counts: Outputs of each direction.
+        weight: (directions, O, K · C).
+    Returns:
+        (B, R, C), (B, Q, 3 · K), (directions, O, K · C) and (directions, O).
+    """
     wide = kernels.wide_dtype(table)
     grad_table = torch.zeros_like(table, dtype=wide)
     grad_moves = torch.empty_like(moves, memory_format=torch.contiguous_format)
@@ -234,7 +272,17 @@ deformable.register_autograd(_deformable_gradients, setup_context=_keep_deformab
 def segment_moments(
     raw: Tensor, batch: int, runs: Tensor, of_segments: Tensor, shares: Tensor
 ) -> Tensor:
-    """Mean, variance and shared mean of each segment, see `kernels.moments`: (3, B, S, C)."""
+    """Mean, variance and shared mean of each segment, see `kernels.moments`.
+
+    Args:
+        raw: (B · Q, C).
+        batch: B.
+        runs: (N, 5), see `levels.Chunks`.
+        of_segments: (S, 3), likewise.
+        shares: (Q,), likewise.
+    Returns:
+        (3, B, S, C).
+    """
     return kernels.moments(raw, batch, Chunks(runs, of_segments, shares))
 
 
@@ -256,7 +304,7 @@ def _wide(raw: Tensor) -> torch.dtype:
 def segment_moments_backward(
     grad: Tensor, raw: Tensor, found: Tensor, runs: Tensor, of_segments: Tensor, shares: Tensor
 ) -> Tensor:
-    """Gradient of `raw`."""
+    """Gradient of `raw`: (B · Q, C), from that of the moments, (3, B, S, C)."""
     return kernels.moments_backward(raw, Chunks(runs, of_segments, shares), found, grad)
 
 
@@ -299,7 +347,18 @@ def combine_candidates(
     cells: int,
     rest: int,
 ) -> Tensor:
-    """Weighted sums of candidates, then the larger of two lines of them, see `kernels.combine`."""
+    """Weighted sums of candidates, then the larger of two lines of them, see `kernels.combine`.
+
+    Args:
+        raw: (B · Q, C).
+        weights: (B, S, C).
+        slopes, biases: (B, L, 2, C).
+        runs: (N, 5), see `levels.Cells`.
+        corners, corner_weights: (A, 4), likewise.
+        cells, rest: Outputs of the first direction, and of each other one.
+    Returns:
+        (B, A, C).
+    """
     places = Cells(runs, corners, corner_weights, (cells, rest))
     return kernels.combine(raw, weights, slopes, biases, places)
 
@@ -337,7 +396,13 @@ def combine_candidates_backward(
     cells: int,
     rest: int,
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of `raw`, and parts of the others', see `kernels.combine_backward`."""
+    """Gradient of `raw`, and parts of the others', see `kernels.combine_backward`.
+
+    Args:
+        grad: (B, A, C); the rest as of `combine_candidates`.
+    Returns:
+        (B · Q, C), and (B, N, 7, C) sums of each run.
+    """
     places = Cells(runs, corners, corner_weights, (cells, rest))
     return kernels.combine_backward(raw, weights, slopes, biases, places, grad)
 

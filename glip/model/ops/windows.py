@@ -178,7 +178,7 @@ def run_in_tiles(blocks: Any, x: Tensor, window: int) -> Tensor:
     """`run_blocks` for a CPU: what a tile of windows goes through stays in the cache.
 
     A window needs no cells but its own, so without gradients a tile goes back to where it came
-    from, in `x`.
+    from, in `x`: (B, H, W, C) to (B, H, W, C).
     """
     batch, height, width, channels = x.shape
     area = window * window
@@ -273,7 +273,7 @@ def _padded_index(window: int, device: str) -> Tensor:
 
 
 def run_on_map(blocks: Any, x: Tensor, window: int) -> Tensor:
-    """`run_blocks` for a GPU: every step once over the whole map, and no value read back."""
+    """`run_blocks` for a GPU: every step once over the whole (B, H, W, C), no value read back."""
     batch, height, width, channels = x.shape
     area = window * window
     index = _padded_index(window, str(x.device))
