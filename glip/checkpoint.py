@@ -89,10 +89,10 @@ def find(source: str | os.PathLike[str] | None = None) -> Path:
     """
     name = os.fsdecode(source) if source is not None else DEFAULT_MODEL
     path = Path(os.path.expanduser(name))
-    if path.is_file() or is_transformers_folder(path):
+    if os.path.isfile(path) or is_transformers_folder(path):
         return path
     if name not in PRESETS:  # a folder may well be called like a model
-        if path.is_dir():
+        if os.path.isdir(path):  # Path would not bear a name that is too long
             raise CheckpointError(f"{path} is a folder; give the weights file inside it")
         raise CheckpointError(
             f"there is no weights file '{name}', and no model of that name; "
@@ -197,7 +197,9 @@ def read(path: str | os.PathLike[str]) -> Weights:
     if is_transformers_folder(path):
         return _read_folder(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        if os.path.exists(path) and not os.path.isfile(
+            path
+        ):  # a pipe would be waited for without end
             raise CheckpointError(f"weights {path} are no regular file; save them to one first")
         with open(path, "rb") as file:
             head = file.read(9)
@@ -221,7 +223,7 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
     path = Path(path)
     if is_transformers_folder(path):
         return _config_of_folder(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return read(path).config  # which says what is wrong
     try:
         with safe_open(path, framework="pt") as file:
@@ -328,7 +330,7 @@ def _tokenizer_beside(path: Path, config: ModelConfig) -> str | None:
     if name == TextConfig.tokenizer:
         return None
     file = path.parent / name
-    if Path(name).name != name or not file.is_file():
+    if Path(name).name != name or not os.path.isfile(file):
         raise CheckpointError(
             f"{path} names the tokenizer {name!r}; only a file beside the weights is opened, put "
             "the tokenizer.json there"

@@ -42,16 +42,16 @@ def find_model(source: str | os.PathLike[str] | None = None) -> Path:
     """
     name = os.fsdecode(source) if source is not None else ""
     path = Path(os.path.expanduser(name))
-    if source is not None and (is_exported(path) or (path / CONFIG).is_file()):
+    if source is not None and (is_exported(path) or os.path.isfile(path / CONFIG)):
         return path
-    if _HUB_NAME.fullmatch(name) and not path.exists() and path.suffix not in _WEIGHTS:
+    if _HUB_NAME.fullmatch(name) and not os.path.exists(path) and path.suffix not in _WEIGHTS:
         return _of_hub(name)
     return find(source)
 
 
 def is_zero_shot(path: Path) -> bool:
     """Whether it is a folder with somebody else's detector."""
-    return (path / CONFIG).is_file() and not is_transformers_folder(path)
+    return os.path.isfile(path / CONFIG) and not is_transformers_folder(path)
 
 
 def model_sha256(path: Path) -> str:
@@ -78,7 +78,7 @@ def threshold_of(path: Path) -> float:
 def model_name(source: str | os.PathLike[str], path: Path) -> str:
     """What a model of transformers is called: like its repository, or else its folder."""
     name = os.fsdecode(source)
-    return path.resolve().name if Path(name).exists() else name.split("/")[-1]
+    return path.resolve().name if os.path.exists(name) else name.split("/")[-1]
 
 
 def _of_hub(name: str) -> Path:

@@ -21,6 +21,8 @@ from torch import Tensor
 from glip.errors import CheckpointError
 
 SLACK = 2**20  # bytes by which contents may exceed their file
+BUFFER = b"bytearray"
+"""What a pickle calls to get one."""
 SHARED = 4
 """How many times its file's size tensors may hold together, as tied weights are stored once."""
 
@@ -76,13 +78,21 @@ def _refuse_bombs(path: Path) -> None:
     size = path.stat().st_size
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > size + SLACK:
-            raise CheckpointError(
-                f"{path} was refused: it unpacks to {unpacked:,} bytes, the file has {size:,}"
-            )
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > size + SLACK:
+                raise CheckpointError(
+                    f"{path} was refused: it unpacks to {unpacked:,} bytes, the file has {size:,}"
+                )
+            pickles = (member for member in members if member.filename.endswith(".pkl"))
+            if any(BUFFER in archive.read(member) for member in pickles):  # may be compressed
+                raise _asks_for_a_buffer(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content.find(b"bytearray") >= 0:
-            raise CheckpointError(
-                f"{path} was refused: it asks for a buffer of any size, which no weights need"
-            )
+        if content.find(BUFFER) >= 0:
+            raise _asks_for_a_buffer(path)
+
+
+def _asks_for_a_buffer(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} was refused: it asks for a buffer of any size, which no weights need"
+    )

@@ -207,7 +207,10 @@ def _plain_value(kind: type, value: Any, place: str) -> Any:
     """A number, a text or a truth value; whole numbers are taken for others, True for none."""
     is_bool = isinstance(value, bool)
     if kind is float and isinstance(value, int) and not is_bool:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:  # of hundreds of digits
+            raise ConfigError(f"{place}: the number is too large") from error
     if is_bool != (kind is bool) or not isinstance(value, kind):
         raise ConfigError(f"{place}: expected {kind.__name__}, got {value!r}")
     return value
@@ -252,7 +255,12 @@ def read_config(
         values = laid_over(under or {}, {} if path is None else _read_file(Path(path), ()))
         for override in overrides:
             _override(values, override)
-        return from_dict(kind, values, where=where)
+        try:
+            return from_dict(kind, values, where=where)
+        except ConfigError as error:  # of values that do not go together: it knows no file
+            if path is None or where != file or file in str(error):
+                raise
+            raise ConfigError(f"{file}: {error}") from error
 
     try:
         return build(overrides, file)
@@ -293,24 +301,19 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         ConfigError: As `read_yaml`; `where` begins the message.
     """
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        if node is None:
-            return None
-        if (count := _written_out(node, {})) > MOST_VALUES:
-            raise ConfigError(
-                f"{where}: aliases in it stand for {count:.0e} values; write out what it needs"
-            )
-        return loader.construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:  # a date of the 31st of February is the latter
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{where} is no valid YAML: {error}") from error
+        count = 0 if node is None else _written_out(node, {})
+        if count <= MOST_VALUES:
+            return None if node is None else loader.construct_document(node)
     except RecursionError as error:
         raise ConfigError(f"{where} is no valid YAML: too many levels inside each other") from error
-    finally:
-        loader.dispose()
+    except Exception as error:  # a date of the 31st of February, a time that is none, 0x: anything
+        raise ConfigError(f"{where} is no valid YAML: {error}") from error
+    raise ConfigError(
+        f"{where}: aliases in it stand for {count:.0e} values; write out what it needs"
+    )
 
 
 class Shallow:
@@ -354,8 +357,8 @@ def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
 
 def _read_file(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """A file laid over its base."""
-    path = path.resolve()
-    if path in above:
+    real = Path(os.path.realpath(path))
+    if real in above:
         raise ConfigError(f"{path}: is its own base")
     values = read_yaml(path)
     if values is None:
@@ -365,7 +368,7 @@ def _read_file(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop(BASE, None)
     if base is None:
         return values
-    return laid_over(_read_file(path.parent / str(base), (*above, path)), values)
+    return laid_over(_read_file(real.parent / str(base), (*above, real)), values)
 
 
 def laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

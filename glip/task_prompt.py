@@ -214,7 +214,7 @@ def read_prompt(path: str | os.PathLike[str]) -> TaskPrompt:
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; make it again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise CheckpointError(
             f"{path} is damaged, its header cannot be read ({error!r}); make it again"
         ) from error
@@ -226,9 +226,9 @@ def _read(path: Path) -> tuple[str, dict[str, npt.NDArray[Any]]]:
     Raises:
         CheckpointError: See `read_prompt`.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CheckpointError(f"{path} is a folder; name the learned prompt in it, NAME{SUFFIX}")
-    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
         raise CheckpointError(f"{path} is no regular file, and so no learned prompt")
     try:
         with safe_open(path, framework="np") as file:

@@ -49,6 +49,16 @@ def test_a_file_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
         read_pickle(path)
 
 
+def test_a_compressed_pickle_asks_for_no_buffer_either(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        two_gib = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."
+        archive.writestr("archive/data.pkl", two_gib)
+        archive.writestr("archive/version", "3")
+    with pytest.raises(CheckpointError, match="asks for a buffer of any size"):
+        read_pickle(path)
+
+
 @pytest.mark.parametrize("kept", [0.2, 0.7, 0.95])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_damaged_file_says_so(tmp_path: Path, kept: float, zipped: bool) -> None:

@@ -14,6 +14,7 @@ Knows nothing about how graphs are made or run.
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -77,7 +78,7 @@ class Manifest:
 
 def is_exported(path: Path) -> bool:
     """Whether a path is a folder that `glip export` wrote."""
-    return (path / FILE).is_file()
+    return os.path.isfile(path / FILE)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -13,9 +13,15 @@ WORD = re.compile(f"[^\\W{NO_SPACE_SCRIPTS}]")
 """A letter or digit of a script that puts blanks between words."""
 
 
-def shown(text: str) -> str:
-    """The text as an error message shows it."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+def shown(value: object) -> str:
+    """A text, or what stands in the place of one, as an error message shows it."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 80 else value[:77] + "...")
+    try:
+        written = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a very large {type(value).__name__}"
+    return written if len(written) <= 80 else written[:77] + "..."
 
 
 def is_visible(text: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count, pairwise
 from operator import index
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from glip.text.nouns import Chunker, noun_phrases
 from glip.text.pack import SEPARATOR, join, split_caption, split_names
 from glip.text.sentences import are_names, pieces_of, without_request
 from glip.text.tokenizer import Encoding, Span, Tokenizer
+
+T = TypeVar("T")
 
 PhraseLike: TypeAlias = str | Span | Sequence[Span]
 """A phrase of a caption as a user gives it: its words, its [start, end), or several of those."""
@@ -124,8 +126,9 @@ class Prompt:
         """
         if isinstance(names, str):
             raise PromptError(
-                f"class names must be a list, got the string {names!r}; write [{names!r}]"
+                f"class names must be a list, got the string {shown(names)}; write [{shown(names)}]"
             )
+        names = _listed(names, "class names")
         for row, name in enumerate(names):
             if not isinstance(name, str) or not is_visible(name):
                 raise _bad_name(row, name)
@@ -171,8 +174,9 @@ class Prompt:
             return cls(caption, tuple((span,) for span in found))
         if isinstance(phrases, str):
             raise PromptError(
-                f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]"
+                f"phrases must be a list, got the string {shown(phrases)}; write [{shown(phrases)}]"
             )
+        phrases = _listed(phrases, "phrases")
         places = _places(caption, [phrase for phrase in phrases if isinstance(phrase, str)])
         spans = [
             (next(places),) if isinstance(phrase, str) else _as_spans(phrase) for phrase in phrases
@@ -283,7 +287,7 @@ class Prompt:
         if not mapped.any(-1).all():
             row = rows[int((~mapped.any(-1)).argmax())]
             raise PromptError(
-                f"phrase {row} ({self.names[row]!r}) has no character that the text encoder "
+                f"phrase {row} ({shown(self.names[row])}) has no character that the text encoder "
                 "reads; remove it"
             )
         return PromptPass(text, encoding.ids, mapped, rows)
@@ -359,19 +363,35 @@ def _no_prompt(text: object) -> PromptError:
 def _bad_name(row: int, name: object) -> PromptError:
     """Why something cannot be a class name."""
     if not isinstance(name, str):
-        return PromptError(f"class name {row} must be a string, got {name!r}")
-    return PromptError(f"class name {row} is empty: {name!r}; remove it from the list")
+        return PromptError(f"class name {row} must be a string, got {shown(name)}")
+    return PromptError(f"class name {row} is empty: {shown(name)}; remove it from the list")
+
+
+def _listed(values: Iterable[T], what: str) -> list[T]:
+    """The members of a list of words, whatever it is a list of.
+
+    Raises:
+        PromptError: it has no members.
+    """
+    if isinstance(values, (bytes, bytearray)) or not isinstance(values, Iterable):
+        raise PromptError(f"{what} must be a list, got {shown(values)}")
+    return list(values)
 
 
 def _tidied(names: Sequence[object]) -> list[str]:
     """Class names as somebody has typed them: without periods, each once.
 
-    What makes no name is left for `Prompt.from_classes`, which says so.
+    What makes no name, but is text, is left for `Prompt.from_classes`, which says so.
+
+    Raises:
+        PromptError: one of them is no text.
     """
-    tidied: dict[Any, None] = {}
-    for name in names:
-        pieces = pieces_of(name) if isinstance(name, str) else []
-        tidied |= dict.fromkeys([name[a:b] for a, b in pieces] if pieces else [name])  # type: ignore[index]
+    tidied: dict[str, None] = {}
+    for row, name in enumerate(names):
+        if not isinstance(name, str):
+            raise _bad_name(row, name)
+        pieces = pieces_of(name)
+        tidied |= dict.fromkeys([name[a:b] for a, b in pieces] if pieces else [name])
     return [*tidied]
 
 
@@ -380,7 +400,9 @@ def _checked_phrase(text: str, row: int, spans: Sequence[Span]) -> tuple[Span, .
     try:
         checked = tuple((index(a), index(b)) for a, b in spans)
     except (TypeError, ValueError) as error:
-        raise PromptError(f"phrase {row}: {spans!r} is not a sequence of (start, end)") from error
+        raise PromptError(
+            f"phrase {row}: {shown(spans)} is not a sequence of (start, end)"
+        ) from error
     inside = all(0 <= a < b <= len(text) for a, b in checked)
     apart = all(b <= c for (_, b), (c, _) in pairwise(sorted(checked)))
     if not (inside and apart and any(is_visible(text[a:b]) for a, b in checked)):
@@ -406,7 +428,7 @@ def _bad_phrase(text: str, row: int, spans: Sequence[Span]) -> PromptError:
                 f"phrase {row}: spans ({a}, {b}) and ({c}, {d}) overlap; spans of one phrase must "
                 "not (two phrases may)"
             )
-    return PromptError(f"phrase {row} is blank: {_words_of(text, spans)!r}; move or remove it")
+    return PromptError(f"phrase {row} is blank: {shown(_words_of(text, spans))}; move or remove it")
 
 
 def _as_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
@@ -416,7 +438,8 @@ def _as_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
         return (phrase,) if isinstance(first, int) else tuple(phrase)  # type: ignore[arg-type, return-value]
     except (TypeError, IndexError, KeyError) as error:
         raise PromptError(
-            f"phrase {phrase!r} is neither words of the caption nor (start, end) nor a list of them"
+            f"phrase {shown(phrase)} is neither words of the caption nor (start, end) nor a list "
+            "of them"
         ) from error
 
 
@@ -438,7 +461,7 @@ def _occurrences(caption: str, phrase: str, number: int) -> list[Span]:
     """Where a phrase stands in a caption, at least `number` times."""
     words = phrase.split()
     if not has_word(phrase):
-        raise PromptError(f"phrase {phrase!r} has no words; name something in the caption")
+        raise PromptError(f"phrase {shown(phrase)} has no words; name something in the caption")
     pattern = r"\s+".join(re.escape(word) for word in words)
     if WORD.match(words[0]):
         pattern = f"(?<!{WORD.pattern}){pattern}"
@@ -447,12 +470,12 @@ def _occurrences(caption: str, phrase: str, number: int) -> list[Span]:
     found = [match.span() for match in re.finditer(pattern, caption, re.IGNORECASE)]
     if not found:
         raise PromptError(
-            f"phrase {phrase!r} is not in the caption {shown(caption)}; write it as it stands "
+            f"phrase {shown(phrase)} is not in the caption {shown(caption)}; write it as it stands "
             "there or give its (start, end)"
         )
     if len(found) < number:
         raise PromptError(
-            f"phrase {phrase!r} is asked for {number} times but occurs {len(found)} times in "
+            f"phrase {shown(phrase)} is asked for {number} times but occurs {len(found)} times in "
             f"{shown(caption)}; give (start, end) to mark one place twice"
         )
     return found

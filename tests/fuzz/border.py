@@ -67,7 +67,7 @@ def refusal(action: Callable[[], Any], *names: object) -> str | None:
         else:
             return None
     assert said.strip()
-    assert len(said) < 5_000, "a message is read by people"
+    assert len(said) < 20_000, "a message is read by people"
     assert not names or any(str(name) in said for name in names), said
     return said
 
