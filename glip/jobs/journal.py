@@ -200,13 +200,14 @@ class Journal:
                     dropped += cursor.rowcount
         return dropped
 
-    def forget_changed(self, mark_of: Callable[[Any], str]) -> int:
+    def forget_changed(self, now: Callable[[str], str]) -> int:
         """Drop the items whose source is no longer as it was, so that they are done anew.
 
         In the files of all processes, so only while this is the one that runs.
 
         Args:
-            mark_of: the state of a record's source now; an empty one says nothing.
+            now: from the mark of an item, which says what its source is, that of the same source
+                now; an empty one says nothing.
         Returns:
             How many items were dropped.
         """
@@ -215,12 +216,8 @@ class Journal:
             self._refresh()
             for path, connection in self._all():
                 with _naming(path):
-                    rows = connection.execute("SELECT key, record, mark FROM records")
-                    changed = [
-                        key
-                        for key, record, mark in rows
-                        if mark and mark_of(json.loads(_decode(record))) not in ("", mark)
-                    ]
+                    rows = connection.execute("SELECT key, mark FROM records")
+                    changed = [key for key, mark in rows if mark and now(mark) not in ("", mark)]
                     _drop(connection, changed)
                     dropped += len(changed)
         return dropped

@@ -57,6 +57,9 @@ from glip.version import __version__
 
 logger = logging.getLogger(__name__)
 
+MARKED = "\t"
+"""Before the name of the picture in the mark of a record."""
+
 
 def ground_captions(
     captions: CaptionSet,
@@ -112,7 +115,7 @@ def ground_captions(
         """What one process does before the others: the folder may be wrong, the survey long."""
         with Journal(output / JOURNAL, job) as journal:
             if captions.root.is_dir():
-                journal.forget_changed(lambda record: _mark(captions, record))
+                journal.forget_changed(lambda mark: _mark(captions, mark.partition(MARKED)[2]))
             left_out = load_left_out()
             return survey(
                 captions, config.filters, output / SURVEY, leave_out=left_out, progress=progress
@@ -133,7 +136,7 @@ def ground_captions(
             journal,
             batch_size=config.batch_size,
             workers=config.workers,
-            mark=lambda entry: _mark(captions, {"picture": entry.picture}),
+            mark=lambda entry: _mark(captions, entry.picture),
             what="grounding",
             total=total,
             progress=progress,
@@ -144,10 +147,11 @@ def ground_captions(
         return replace(report, newly_rejected=journal.count(REJECTED) - rejected)
 
 
-def _mark(captions: CaptionSet, record: Any) -> str:
-    """The state of the picture of a record, if it is a file of its own."""
-    picture = record.get("picture") if isinstance(record, dict) else None
-    return file_mark(captions.root / picture) if picture and captions.root.is_dir() else ""
+def _mark(captions: CaptionSet, picture: str) -> str:
+    """The state of a picture, and which it is, if it is a file of its own."""
+    if not picture or not captions.root.is_dir():
+        return ""
+    return f"{file_mark(captions.root / picture)}{MARKED}{picture}"
 
 
 def _entries(captions: CaptionSet, limit: int | None, journal: Journal) -> Iterator[Captioned]:

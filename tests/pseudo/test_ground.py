@@ -390,6 +390,23 @@ def test_student_and_control_differ_in_pseudo_labels_alone() -> None:
     assert same == control
 
 
+def test_a_picture_that_was_mended_is_grounded_after_all(
+    make_input, tmp_path, tiny_file, make_picture
+) -> None:
+    captions = make_input([("a.png", "a cat on a mat"), ("b.png", "two dogs")])
+    make_picture().save(captions.root / "a.png")
+    (captions.root / "b.png").write_bytes(b"\x89PNG broken off")
+    command = ["ground", "--captions", str(captions.paths[0]), "--weights", str(tiny_file),
+               "--preset", "curated", "--device", "cpu", "--set", "boxes.min_score=0.3",
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 1
+    assert main(command) == 0
+    make_picture(60, 70, seed=5).save(captions.root / "b.png")
+    assert main(command) == 0
+    data = read_annotated(tmp_path / "out" / "data", captions.root).data
+    assert [record.file_name for record in data.records] == ["a.png", "b.png"]
+
+
 def test_a_picture_that_was_replaced_is_grounded_again(
     make_input, tmp_path, tiny_file, make_picture
 ) -> None:

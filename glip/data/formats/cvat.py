@@ -27,6 +27,9 @@ _KEYS = {
 }
 """Attributes of the shapes that have no list of points."""
 
+FRAME_DIGITS = 12
+"""Of the number of a frame; a hundred years have fewer."""
+
 _FRAME = re.compile(r"frame_0*(\d+)$")
 """How CVAT names the pictures of a video that it exports."""
 
@@ -127,13 +130,23 @@ def _frames(
     keys: set[int] = set()
     for track in tracks:
         for shape in track:
-            number = int(_number(shape.get("frame", "")) or 0)
+            frame = shape.get("frame", "0")
+            if not frame.isdecimal() or len(frame) > FRAME_DIGITS:
+                faults.count("boxes")
+                faults.add("no boxes", f"a <{shape.tag}> of a track is in frame {frame[:40]!r}")
+                continue
+            number = int(frame)
             if shape.get("keyframe", "1") == "1":
                 keys.add(number)
             if shape.get("outside", "0") != "1":
                 found = _shapes(shape, track.get("label", ""), f"frame {number}", faults)
                 drawn.setdefault(number, []).extend(found)
-    names = _frame_names(pictures)
+    names, by_number = _frame_names(pictures)
+    if not by_number:
+        faults.note(
+            f"frames of tracks are taken for the pictures in the order of their names: frame 0 is "
+            f"{names.get(0, 'none')}; call them frame_000000.jpg and so on to be sure"
+        )
     size = root.find("meta//original_size")
     known = None if size is None else whole_size(size.findtext("width"), size.findtext("height"))
     for number in sorted(keys):
@@ -142,13 +155,15 @@ def _frames(
     faults.note("frames of tracks without a key are left out", len(set(drawn) - keys))
 
 
-def _frame_names(pictures: Pictures) -> Mapping[int, str]:
-    """Frame -> picture: by the number in its name, or else by its place in the alphabet."""
+def _frame_names(pictures: Pictures) -> tuple[Mapping[int, str], bool]:
+    """Frame -> picture: by the number in its name, or else by its place in the alphabet; and
+    whether it is the former.
+    """
     names = pictures.names()
     numbered = {
         int(found[1]): name for name in names if (found := _FRAME.search(name.rpartition(".")[0]))
     }
-    return numbered or dict(enumerate(names))
+    return numbered or dict(enumerate(names)), bool(numbered)
 
 
 def write_cvat(data: DataSet, folder: Path) -> None:

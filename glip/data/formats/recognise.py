@@ -226,8 +226,8 @@ def data_set_at(path: Path) -> Path:
 
 def _only_json(path: Path) -> Path | None:
     """The one JSON file of a folder that has no other annotations, as many exports have one."""
-    others = ("*.jsonl", "*.xml", "Annotations")
-    if settings_file_of(path) is not None or any(next(path.glob(p), None) for p in others):
+    others = (one for p in ("*.jsonl", "*.xml", "Annotations") for one in path.glob(p))
+    if settings_file_of(path) is not None or not all(map(_is_view, others)):
         return None
     for pattern in ("annotations/instances_*.json", "annotations/*.json", "*.json"):
         files = list(islice(path.glob(pattern), 2))
@@ -354,7 +354,8 @@ def _folder_format(path: Path) -> Format:
         return "flickr"
     if (first := next(path.glob("*.jsonl"), None)) is not None:
         return _lines_format(first) and "odvg"
-    if (first := next(_some(path, ".xml"), None)) is not None:
+    annotations = (file for file in _some(path, ".xml") if not _is_view(file))
+    if (first := next(annotations, None)) is not None:
         return _xml_format(first)
     if any(is_labelme(_quietly(file)) for file in islice(_some(path, ".json"), 10)):
         return "labelme"
@@ -370,6 +371,14 @@ def _some(path: Path, suffix: str) -> Iterator[Path]:
     """Files of a kind below a folder, but not of all that a disk may hold."""
     for place, _, names in islice(os.walk(path), MOST_FOLDERS):
         yield from (Path(place, name) for name in sorted(names) if name.endswith(suffix))
+
+
+def _is_view(file: Path) -> bool:
+    """Whether a file says how Label Studio shows its tasks, as its exports have one beside them."""
+    try:
+        return file.suffix == ".xml" and read_xml(file).tag == "View"
+    except DataError:
+        return False
 
 
 def _quietly(file: Path) -> Any:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from glip.data.formats.recognise import read_annotated
+from glip.data.faults import Faults
+from glip.data.formats.recognise import read_annotated, read_with_faults
 from glip.errors import DataError
-from tests.data.formats.trees import boxes_of, grow
+from tests.data.formats.trees import CAT, boxes_of, grow
 
 
 def image(*shapes: str, name: str = "a.png") -> str:
@@ -52,6 +53,21 @@ def test_tracks_give_their_key_frames(tmp_path: Path) -> None:
         "frame_000000.png": [("cat", (1, 2, 10, 9))],
         "frame_000002.png": [("dog", (5, 2, 14, 9))],
     }
+
+
+def test_tracks_over_pictures_that_have_no_numbers_say_so(tmp_path: Path) -> None:
+    xml = """<annotations><track label="cat">
+      <box frame="0" keyframe="1" xtl="1" ytl="2" xbr="31" ybr="22"/>
+      <box frame="inf" keyframe="1" xtl="1" ytl="2" xbr="31" ybr="22"/>
+      <box frame="1" keyframe="1" xtl="1" ytl="2" xbr="31" ybr="22"/></track></annotations>"""
+    grow(tmp_path, {"annotations.xml": xml, "b.png": None, "a.png": None})
+    faults = Faults(tmp_path / "annotations.xml", 0.5)
+    assert boxes_of(read_with_faults(tmp_path / "annotations.xml", None, faults)) == {
+        "a.png": CAT,
+        "b.png": CAT,
+    }
+    assert list(faults.examples["no boxes"]) == ["a <box> of a track is in frame 'inf'"]
+    assert any("in the order of their names: frame 0 is a.png" in note for note in faults.notes)
 
 
 def test_wrong_corners_are_counted(tmp_path: Path) -> None:

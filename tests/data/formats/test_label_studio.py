@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glip.data.doctor.examine import examine
 from glip.data.formats.recognise import read_annotated
 from glip.errors import DataError
 from tests.data.formats.trees import boxes_of, grow
@@ -84,3 +85,19 @@ def test_picture_in_two_tasks_is_a_fault(tmp_path: Path) -> None:
     grow(tmp_path, {"tasks.json": [task(box), task(box)], "a.png": None})
     with pytest.raises(DataError, match=r"a.png; 1 of 2 images cannot be used"):
         read_annotated(tmp_path / "tasks.json")
+
+
+@pytest.mark.parametrize("name", ["tasks.json", "project-7-at-2026-01-02.json", "result.json"])
+def test_the_folder_of_an_export_is_read(name: str, tmp_path: Path) -> None:
+    """Whatever the tasks are called, also with the settings of the view beside them."""
+    view = '<View><Image name="image" value="$image"/></View>'
+    tasks = [task(result({**BOX, "rectanglelabels": ["cat"]}))]
+    grow(tmp_path, {name: tasks, "label_config.xml": view, "a.png": None})
+    assert boxes_of(read_annotated(tmp_path)) == {"a.png": [CAT]}
+    assert examine(tmp_path, quick=True).exit_code == 0
+
+
+def test_a_folder_with_nothing_but_a_view_is_no_data_set(tmp_path: Path) -> None:
+    grow(tmp_path, {"label_config.xml": "<View/>", "a.png": None})
+    with pytest.raises(DataError, match="is no data set that is known"):
+        read_annotated(tmp_path)
