@@ -11,7 +11,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ OFFICIAL_FILES = {
 }
 REACH_SECONDS = 3.0
 """To connect to the Hub before it counts as out of reach."""
+READ_AT_A_TIME = 16  # tensors that are in memory as the file holds them, where they are rounded
 SAMPLED = 4096  # values of each tensor that go into a fingerprint
 _PACKAGED = Path(__file__).parent / "weights"
 
@@ -68,6 +69,8 @@ class Weights:
     """The tokenizer, if it is not the packaged one."""
     dropped: tuple[str, ...] = ()
     """Keys of the official file that are not kept, as they change no result."""
+    exact: str | None = None
+    """Of tensors that were rounded as they were read, the fingerprint of what the file holds."""
 
 
 def weights_folder() -> Path:
@@ -177,19 +180,26 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(state):
-        if name.startswith("text."):
-            continue
-        values = state[name].detach().flatten()
-        step = max(1, len(values) // SAMPLED)
-        kept = values[::step].to("cpu", torch.float32).contiguous()
-        digest.update(f"{name} {tuple(state[name].shape)}\n".encode())
-        digest.update(kept.numpy().tobytes())
+        digest.update(_sample(name, state[name]))
     return digest.hexdigest()[:16]
 
 
-def read(path: str | os.PathLike[str]) -> Weights:
+def _sample(name: str, tensor: Tensor) -> bytes:
+    """What a tensor adds to the fingerprint."""
+    if name.startswith("text."):
+        return b""
+    values = tensor.detach().flatten()
+    kept = values[:: max(1, len(values) // SAMPLED)].to("cpu", torch.float32).contiguous()
+    return f"{name} {tuple(tensor.shape)}\n".encode() + kept.numpy().tobytes()
+
+
+def read(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Weights:
     """Read one of our files or an official checkpoint; the content tells which.
 
+    Args:
+        path: The file, or a folder of transformers.
+        dtype: What the tensors are for: our own files are rounded as they are read, so that no more
+            than a piece of the file is in memory beside the result.
     Raises:
         CheckpointError: Missing, empty, truncated, unsafe, or of a model that is not known here.
     """
@@ -208,7 +218,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     if len(head) < 9:
         raise CheckpointError(f"{path} is {'empty' if not head else 'truncated'}; fetch it again")
     if head[8:9] == b"{":
-        return _read_safetensors(path)
+        return _read_safetensors(path, dtype)
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return _from_official(read_pickle(path), path)
     raise CheckpointError(f"{path} is neither a safetensors file nor a PyTorch checkpoint")
@@ -233,11 +243,16 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
     return _config_of(metadata, path) if METADATA in metadata else read(path).config
 
 
-def _read_safetensors(path: Path) -> Weights:
+def _read_safetensors(path: Path, dtype: torch.dtype) -> Weights:
+    exact = None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            keys = sorted(file.keys())
+            if METADATA not in metadata or dtype == torch.float32:
+                state = {key: file.get_tensor(key) for key in keys}
+        if METADATA in metadata and dtype != torch.float32:
+            state, exact = _read_rounded(path, keys, dtype)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is damaged or truncated ({error}); fetch it again"
@@ -245,7 +260,36 @@ def _read_safetensors(path: Path) -> Weights:
     if METADATA not in metadata:
         return _from_official(state, path)
     config = _config_of(metadata, path)
-    return Weights(config, state, metadata.get("tokenizer") or _tokenizer_beside(path, config))
+    tokenizer = metadata.get("tokenizer") or _tokenizer_beside(path, config)
+    return Weights(config, state, tokenizer, exact=exact)
+
+
+def _read_rounded(
+    path: Path, keys: Sequence[str], dtype: torch.dtype
+) -> tuple[dict[str, Tensor], str]:
+    """Tensors as a model holds them, and the fingerprint of what they were."""
+    state: dict[str, Tensor] = {}
+    digest = hashlib.sha256()
+    for start in range(0, len(keys), READ_AT_A_TIME):
+        # Opened anew for each piece: what was read of a file stays in memory until it is closed.
+        with safe_open(path, framework="pt") as file:
+            for key in keys[start : start + READ_AT_A_TIME]:
+                tensor = file.get_tensor(key)
+                digest.update(_sample(key, tensor))
+                state[key] = _rounded(key, tensor, dtype)
+    return state, digest.hexdigest()[:16]
+
+
+def _rounded(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor as a model of some number format holds it.
+
+    A copy wherever the others are: one tensor that stays would hold the whole file in memory.
+    """
+    copy = dtype != torch.float32
+    if not tensor.is_floating_point():
+        return tensor.clone() if copy else tensor
+    wanted = torch.float32 if key.startswith("head.outputs.") else dtype
+    return tensor.to(wanted, copy=copy)
 
 
 def is_transformers_folder(path: Path) -> bool:
@@ -408,14 +452,9 @@ def assemble(
             f"weights do not fit {weights.config.name}: {'; '.join(problems[:5])}{more}"
         )
 
-    def cast(key: str, tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        # A copy wherever the others are: one tensor that stays would hold the whole file in memory.
-        wanted = torch.float32 if key.startswith("head.outputs.") else dtype
-        return tensor.to(wanted, copy=dtype != torch.float32)
-
-    model.load_state_dict({key: cast(key, t) for key, t in state.items()}, assign=True)
+    if weights.exact is None:
+        state = {key: _rounded(key, tensor, dtype) for key, tensor in state.items()}
+    model.load_state_dict(state, assign=True)
     return model.requires_grad_(True).eval()
 
 

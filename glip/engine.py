@@ -137,7 +137,7 @@ def load_engine(
     target = usable_device(device)
     number_format = usable_dtype(dtype, target)
     task = None if prompt is None else read_prompt(prompt)
-    content = read(path)
+    content = read(path, number_format)
     if architecture is not None:
         expected, got = preset(architecture), content.config
         if (expected.backbone, expected.head) != (got.backbone, got.head):
@@ -215,7 +215,9 @@ class Engine:
         number_format = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
         # Of the weights before they are rounded, so that it does not depend on the number format.
         rounded = number_format != torch.float32
-        exact = fingerprint(weights.state) if rounded or task is not None else None
+        exact = weights.exact
+        if exact is None and (rounded or task is not None):
+            exact = fingerprint(weights.state)
         table = None
         if task is not None and exact is not None:
             width = weights.state["head.outputs.project.weight"].shape[1]

@@ -25,6 +25,7 @@ from glip.checkpoint import (
     assemble,
     convert_file,
     find,
+    fingerprint,
     read,
     read_config,
     save,
@@ -49,6 +50,21 @@ def test_saved_weights_come_back(tiny_weights: Weights, tiny_file: Path) -> None
     assert back.state.keys() == tiny_weights.state.keys()
     assert all(torch.equal(back.state[key], t) for key, t in tiny_weights.state.items())
     assert back.tokenizer_json is None and back.dropped == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounded_while_reading_is_rounded_afterwards(
+    tiny_weights: Weights, tiny_file: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glip.checkpoint.READ_AT_A_TIME", 7)
+    early = read(tiny_file, dtype)
+    assert early.exact == fingerprint(tiny_weights.state)
+    late = assemble(tiny_weights, dtype).state_dict()
+    now = assemble(early, dtype).state_dict()
+    assert now.keys() == late.keys()
+    for key, tensor in late.items():
+        assert now[key].dtype == tensor.dtype and torch.equal(now[key], tensor), key
+        assert now[key].untyped_storage().nbytes() == tensor.untyped_storage().nbytes(), key
 
 
 def test_config_of_our_file_is_read_without_its_weights(
