@@ -152,8 +152,9 @@ def _swin_block(block: Any, x: Tensor, window: int, *, shifted: bool) -> Tensor:
     """One block of windows (arXiv 2103.14030) over (B, H, W, C), padded first and shifted then."""
     batch, height, width, channels = x.shape
     shift = window // 2 if shifted else 0
-    # Counted in windows: that the padded sides divide is then known without a proof.
-    down, across = -(-height // window), -(-width // window)
+    # Counted in windows: that the padded sides divide is then known without a proof. And of
+    # positive numbers: ONNX divides towards zero.
+    down, across = (height + window - 1) // window, (width + window - 1) // window
     high, wide = down * window, across * window
     normal = F.pad(block.norm1(x), (0, 0, 0, wide - width, 0, high - height))
     bias = _position_bias(block.attn, window)

@@ -21,7 +21,7 @@ import glip
 from glip.detector import Detector
 from glip.errors import ExportError
 from glip.exporting.export import export
-from glip.exporting.web import ORT_FILES, find_ort, write_page
+from glip.exporting.web import ORT_FILES, ORT_VERSION, find_ort, write_page
 from glip.runtime.manifest import TOKENIZER, WORDS, Manifest
 from glip.task_prompt import save_prompt
 from glip.text.prompt import Prompt
@@ -104,6 +104,11 @@ def test_what_makes_no_page_is_said(
     (tmp_path / "other" / TOKENIZER).write_text(json.dumps(content))
     with pytest.raises(ExportError, match=r"BERT's tokenizer only, this model has .*BPE"):
         write_page(tmp_path / "other", manifest, {})
+
+
+def test_the_docs_name_the_version_that_is_tested() -> None:
+    said = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"onnxruntime-web[@-](\d+\.\d+\.\d+)", said)} == {ORT_VERSION}
 
 
 # In a browser.
