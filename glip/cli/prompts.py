@@ -14,7 +14,6 @@ from glip.cli.options import (
 )
 from glip.cli.terminal import DONE, progress_bar, written
 from glip.errors import ConfigError
-from glip.files import make_folder, write_json
 
 if TYPE_CHECKING:
     from glip.tuning.word_search import SearchResult
@@ -68,51 +67,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search or put together, print what helped and say where it is; returns the exit code."""
-    from glip.data.formats.recognise import read_annotated, train_and_val
-    from glip.data.records import DetectionData
-    from glip.detector import load
-    from glip.errors import DataError
-    from glip.task_prompt import SUFFIX, save_prompt
-    from glip.training.words import check_names
-    from glip.tuning.few_shot import select
-    from glip.tuning.word_search import Photos, search
-    from glip.tuning.wording import Said, in_templates, read_wordings, worded
+    from glip.tuning.prompt_file import search_words, write_words
 
-    if not args.out.name.endswith(SUFFIX):
-        raise ConfigError(f"--out {args.out} must be called NAME{SUFFIX}")
     if args.search == (args.data is None):
         raise ConfigError("--search needs labelled photos (--data), and --data is for --search")
     if args.search and args.ensemble is not None:
         raise ConfigError("--search tries both ensembles; leave --ensemble out")
-    wordings = read_wordings(args.wordings)
-    make_folder(args.out.parent)
+    model = {"weights": args.weights, "device": args.device}
     if not args.search:
-        if not wordings.names:
-            raise ConfigError(f"{args.wordings} names no class")
-        check_names(wordings.names)
-        wordings.check(wordings.names)
-        said = Said(
-            {name: in_templates(wordings, name) for name in wordings.names},
-            negatives=wordings.negatives,
-            ensemble=args.ensemble or "scores",
-        )
-        save_prompt(args.out, worded(load(args.weights, device=args.device), said))
+        write_words(args.out, args.wordings, ensemble=args.ensemble, **model)
         written(args.out)
         return DONE
-    train, _ = train_and_val(args.data)
-    annotated = read_annotated(train.path, args.images, split=train.split, max_bad=args.max_bad)
-    if not isinstance(annotated.data, DetectionData):
-        raise DataError(f"{train.path} holds captions; a search needs boxes with classes")
-    check_names(annotated.data.names)
-    wordings.check(annotated.data.names)
-    drawn, selection = select(annotated.data, args.shots, args.seed)
-    photos = Photos(load(args.weights, device=args.device), drawn, annotated.pictures)
+    drawn = {"images": args.images, "max_bad": args.max_bad, "shots": args.shots, "seed": args.seed}
     with progress_bar() as show:
-        found = search(photos, wordings, progress=show)
-    save_prompt(args.out, found.task)
-    report = args.out.with_name(args.out.name.removesuffix(SUFFIX) + ".json")
-    content = {**found.to_dict(), "selection": selection.to_dict()}
-    write_json(report, content)
+        found, report = search_words(
+            args.out, args.wordings, args.data, progress=show, **drawn, **model
+        )
     print(trials_table(found))
     written(args.out, report)
     return DONE
