@@ -9,6 +9,7 @@ from glip.version import __version__
 if TYPE_CHECKING:
     from glip.api import doctor, evaluate, export, ground_captions, label, models, train, tune
     from glip.detector import Detector, load
+    from glip.samples import copy_samples
     from glip.structures import Detections
     from glip.text.prompt import Prompt
 
@@ -18,6 +19,7 @@ __all__ = [
     "GlipError",
     "Prompt",
     "__version__",
+    "copy_samples",
     "doctor",
     "evaluate",
     "export",
@@ -41,6 +43,7 @@ _HOMES = {
     "Detections": "glip.structures",
     "Detector": "glip.detector",
     "Prompt": "glip.text.prompt",
+    "copy_samples": "glip.samples",
     "load": "glip.detector",
 }
 

@@ -48,9 +48,18 @@ def test_wheel_holds_the_package_and_nothing_else(workshop: Path, tmp_path: Path
     assert installed >= code | DATA
     assert all(name.startswith("glip/") for name in installed)
     others = {Path(name).suffix for name in installed - code - DATA}
-    assert others <= {".txt", ".yaml", ".json", ".html", ".css", ".js", ".svg", ".jpg"}, (
-        "data that a user runs, of known kinds"
-    )
+    assert others <= {
+        ".txt",
+        ".yaml",
+        ".json",
+        ".html",
+        ".css",
+        ".js",
+        ".svg",
+        ".jpg",
+        ".md",
+        ".tsv",
+    }, "data that a user runs, of known kinds"
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": "answer programs, browsers and labelling tools over HTTP",
     "demo": "try words on photos in a browser",
     "doctor": "look for what is wrong with a data set before training on it",
+    "samples": "copy the small data set that ships with the package, to try things on",
     "models": "list the models that have a name, their size, source and place on this machine",
     "export": "write a model as graphs that run without torch, words still their input",
     "convert": "turn an official checkpoint into a safetensors file with the config inside",
