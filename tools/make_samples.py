@@ -174,7 +174,8 @@ def beside(left: Scene, right: Scene) -> Scene:
 
 def as_coco(names: list[str], scenes: list[Scene]) -> dict[str, object]:
     """Pictures and boxes in COCO's format."""
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for number, (name, scene) in enumerate(zip(names, scenes, strict=True), 1):
         width, height = scene.image.size
         images.append({"id": number, "file_name": name, "width": width, "height": height})
