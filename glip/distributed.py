@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 T = TypeVar("T")
+
+STOP_SECONDS = 60.0
+"""How long processes have, after Ctrl-C, to end their step and write what they have."""
 
 
 def started_by_torchrun() -> bool:
@@ -70,6 +74,7 @@ def launch(
         0, or the exit code of the first process that failed; it ends the others on this machine.
     Raises:
         ValueError: "auto" with several machines, or no such url.
+        KeyboardInterrupt: This process was told to stop, and all have done so in their own way.
     """
     if url == "auto":
         if machines > 1:
@@ -82,11 +87,34 @@ def launch(
         raise ValueError(f"{url!r} is no url of the form tcp://host:port")
     common = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": str(processes * machines)}
     first = machine_rank * processes
+    running = spawn(_launched, (work, arguments, first, common), nprocs=processes, join=False)
     try:
-        spawn(_launched, (work, arguments, first, common), nprocs=processes)
+        while not running.join():
+            continue
     except ProcessExitedException as error:
         return error.exit_code
+    except KeyboardInterrupt as stop:
+        _stop_all(running.processes, told=type(stop) is KeyboardInterrupt)
+        raise
     return 0
+
+
+def _stop_all(processes: Sequence[BaseProcess], *, told: bool) -> None:
+    """Wait until they have stopped; SIGTERM reaches the one that it is sent to alone.
+
+    Args:
+        processes: Those of this machine.
+        told: Whether they know it already, as a terminal sends Ctrl-C to all. It may have been sent
+            by something else, so after a while they are told all the same.
+    """
+    patience = STOP_SECONDS if told else 0.0
+    for process in processes:
+        process.join(patience)
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        process.join()
 
 
 def _launched(

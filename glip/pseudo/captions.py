@@ -35,7 +35,7 @@ from glip.data.pictures import (
 )
 from glip.data.records import ImageId
 from glip.errors import DataError
-from glip.files import parsed_json, read_text
+from glip.files import check_regular, parsed_json, read_text
 from glip.images import list_images
 from glip.pseudo.caption_tables import (
     MOST_CAPTIONS,
@@ -304,6 +304,7 @@ def _from_shard(
     """Files that follow one another and share a name up to its first period are one entry."""
     row = -1
     try:
+        check_regular(path)
         with (
             path.open("rb") as file,
             tarfile.open(fileobj=Bounded(file, path.stat().st_size), mode="r:") as archive,

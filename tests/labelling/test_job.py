@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 from PIL import Image
 
+from glip.choices import LabelFormat
+from glip.data.formats.layout import DataSet
+from glip.data.labels import Label, Labelled
 from glip.errors import ConfigError, DataError
+from glip.labelling.export import write_data_set
 from glip.labelling.job import LabelOptions, Labels, Output, label, take_corrected
 from glip.labelling.ontology import Ontology
 from glip.progress import Step
@@ -86,6 +93,28 @@ def test_nothing_usable_is_an_error(tmp_path: Path, options: LabelOptions) -> No
 def test_a_limit_is_a_whole_number_from_one() -> None:
     with pytest.raises(ConfigError, match="limit must be a whole number from 1, got 0; leave it"):
         LabelOptions(limit=0)
+
+
+@pytest.mark.parametrize("kind", get_args(LabelFormat))
+def test_corrected_labels_keep_the_order_of_the_folder_they_go_to(
+    kind: LabelFormat, photos: Path, tmp_path: Path, options: LabelOptions
+) -> None:
+    """Whatever format they come back in; classes that nobody used stay as well."""
+    order = Ontology.of_names(["zebra", "red car", "cat"], threshold=0.4)
+    (photos / "bad.png").unlink()
+    out, back = tmp_path / "out", tmp_path / "back"
+    label(photos, order, out, options)
+    picture = Labelled("0.png", (90, 120), (Label("cat", (1, 2, 50, 60)),))
+    more = replace(picture, picture="1.png", labels=(Label("aard", (1, 2, 50, 60)),))
+    write_data_set(DataSet([picture, more], ("aard", "cat"), photos, place="copy"), kind, back)
+    if kind == "labelstudio":  # somebody has looked at what the model proposed
+        tasks = json.loads((back / "tasks.json").read_text())
+        looked = [{**task, "annotations": task.pop("predictions")} for task in tasks]
+        (back / "tasks.json").write_text(json.dumps(looked))
+    again = take_corrected(back, out, images=photos, output=Output(formats=["yolo"], force=True))
+    assert list(again.boxes) == ["zebra", "red car", "cat", "aard"]
+    names = yaml.safe_load((again.data_sets["yolo"] / "data.yaml").read_text())["names"]
+    assert list(names.values()) == ["zebra", "red car", "cat", "aard"]
 
 
 def test_corrected_labels_become_a_data_set(

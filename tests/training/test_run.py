@@ -1,10 +1,13 @@
 """Whole runs over files, from configuration to report."""
 
 import json
+import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -361,3 +364,40 @@ def test_pictures_that_cannot_be_read_are_skipped_up_to_a_share(drawn, tmp_path,
 def test_two_runs_in_one_folder_are_refused(drawn, tmp_path):
     with held(tmp_path / "run"), pytest.raises(StorageError, match="in use by another run"):
         run_training(config_for(drawn, steps=1), tmp_path / "run", CPU)
+
+
+@pytest.mark.slow
+def test_all_processes_stop_when_the_first_is_told_to(drawn, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(to_yaml(config_for(drawn, steps=100_000)))
+    output = tmp_path / "run"
+    command = [sys.executable, TOOL, "--config-file", path, "--num-gpus", "2", "--output", output]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(output.glob("checkpoints/step_*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        children = [
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdecimal() and parent_of(int(name)) == process.pid
+        ]
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    assert "--resume goes on with" in said
+    assert "Traceback" not in said
+    assert len(children) >= 2
+    assert not [number for number in children if parent_of(number)]
+    newest = max((output / "checkpoints").glob("step_*.pt"))
+    assert int(newest.stem.removeprefix("step_")) >= max(
+        one["step"] for one in read_records(output)
+    )
+
+
+def parent_of(number):
+    """The process that started another one, which is still there; else None."""
+    try:
+        state, parent = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[:2]
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)

@@ -50,17 +50,13 @@ def unpacked(path: Path) -> Path:
         folder = tempfile.TemporaryDirectory(prefix="glip-")
         try:
             _unpack(path, Path(folder.name))
-        except (
-            zipfile.BadZipFile,
-            OSError,
-            RuntimeError,
-            ValueError,
-            NotImplementedError,
-        ) as error:
+        except DataError:
             folder.cleanup()
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path} cannot be unpacked: {error}") from error
+            raise
+        except Exception as error:  # damage shows in whatever the reader trips over first
+            folder.cleanup()
+            reason = str(error) or "it is broken off"
+            raise DataError(f"{path} cannot be unpacked: {reason}") from error
         _unpacked[key] = folder
     return _only_folder(Path(_unpacked[key].name))
 

@@ -24,7 +24,7 @@ from glip.data.formats.entries import Entry, Request, Shape, annotated
 from glip.data.formats.layout import DataSet, flat_name, place_picture, text_file, unused_name
 from glip.data.labels import Labelled
 from glip.data.matching import match_names, plain_stem
-from glip.data.pictures import PictureFolder, Pictures, open_pictures
+from glip.data.pictures import PictureFolder, Pictures, is_inside, open_pictures
 from glip.data.records import Annotated
 from glip.errors import DataError
 
@@ -228,6 +228,12 @@ class _Labels:
     def __init__(self, listing: Listing, pictures: Pictures) -> None:
         self._base = listing.base
         self._root = pictures.root
+        named = [PurePosixPath(value) for values in listing.parts.values() for value in values]
+        self._folders = [
+            self._base / _labels_of(folder).with_suffix("")
+            for folder in named
+            if "images" in folder.parts and is_inside(str(folder))
+        ]
 
     def candidates(self, name: str) -> list[Path]:
         """`labels` instead of the last `images` of the path, or beside it, or in one folder."""
@@ -239,7 +245,8 @@ class _Labels:
                 found.append(Path(*parts).with_suffix(".txt"))
             found.append((root / name).with_suffix(".txt"))
         text = PurePosixPath(name).with_suffix(".txt")
-        return [*found, self._base / "labels" / text, self._base / "labels" / text.name]
+        folders = [folder / text for folder in self._folders]  # pictures may lie elsewhere
+        return [*found, self._base / "labels" / text, self._base / "labels" / text.name, *folders]
 
     def of(self, name: str) -> Path | None:
         """The one that is there."""
