@@ -65,6 +65,10 @@ class Found(Protocol):
     def image_hw(self) -> tuple[int, int]:
         """Height and width of the picture, pixels."""
 
+    @property
+    def track_ids(self) -> npt.NDArray[np.int64] | None:
+        """(N,) of the tracks of a video, or None."""
+
 
 def yolo_lines(found: Found, *, scores: bool = False) -> str:
     """A YOLO label file: class, centre and size as shares of the picture, one line a box."""
@@ -142,6 +146,7 @@ def to_supervision(found: Found) -> Any:
         confidence=found.scores,
         class_id=found.phrase_ids,
         data={"class_name": np.array(found.phrases, dtype=str)},
+        tracker_id=found.track_ids,
     )
 
 

@@ -49,6 +49,8 @@ class Detections:
         prompt: the sentence and phrases that were looked for.
         image_hw: height and width of the original picture, pixels.
         source: the picture, as it was handed in: a path, or a weak reference; see `image`.
+        track_ids: (N,) int64, the track that each box is of in a video, from 1; None for a picture
+            by itself.
     Raises:
         ConfigError: shapes, lengths or types other than these, a value that is not finite, a phrase
             that the prompt does not have.
@@ -60,6 +62,7 @@ class Detections:
     prompt: Prompt
     image_hw: tuple[int, int]
     source: Any = field(default=None)
+    track_ids: npt.NDArray[np.int64] | None = field(default=None)
 
     def __post_init__(self) -> None:
         count = len(self.boxes) if getattr(self.boxes, "ndim", 0) else 0
@@ -67,8 +70,11 @@ class Detections:
             ("boxes", (count, 4), np.float32),
             ("scores", (count,), np.float32),
             ("phrase_ids", (count,), np.int64),
+            ("track_ids", (count,), np.int64),
         ):
             values: Any = getattr(self, name)
+            if name == "track_ids" and values is None:
+                continue
             if hasattr(values, "detach"):  # a tensor of torch, on any device
                 values = values.detach().cpu().numpy()
                 object.__setattr__(self, name, values)
@@ -116,7 +122,11 @@ class Detections:
             return self[self._of_name(index)]
         rows = _rows(index, len(self))
         return replace(
-            self, boxes=self.boxes[rows], scores=self.scores[rows], phrase_ids=self.phrase_ids[rows]
+            self,
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            phrase_ids=self.phrase_ids[rows],
+            track_ids=None if self.track_ids is None else self.track_ids[rows],
         )
 
     def _of_name(self, name: str) -> npt.NDArray[np.bool_]:
@@ -154,15 +164,17 @@ class Detections:
         Returns:
             `{"width", "height", "prompt", "detections": [{"box": [x1, y1, x2, y2], "score",
             "phrase", "span": [start, end]}]}`; a phrase of several spans has all of them under
-            "spans" as well.
+            "spans" as well, and a box of a video its track's number under "track".
         """
         height, width = self.image_hw
         detections: list[dict[str, Any]] = []
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.phrases, self.spans, strict=True)
-        for box, score, phrase, spans in rows:
+        for row, (box, score, phrase, spans) in enumerate(rows):
             record = {"box": box, "score": score, "phrase": phrase, "span": list(spans[0])}
             if len(spans) > 1:
                 record["spans"] = [list(span) for span in spans]
+            if self.track_ids is not None:
+                record["track"] = int(self.track_ids[row])
             detections.append(record)
         return {
             "width": width,
@@ -225,9 +237,12 @@ class Detections:
             ]
             boxes = np.array([entry["box"] for entry in entries], np.float32)
             scores = np.array([entry["score"] for entry in entries], np.float32)
+            tracks = [entry["track"] for entry in entries if "track" in entry]
+            track_ids = np.array(tracks, np.int64) if tracks else None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"this is not what to_dict writes: {error!r}") from error
-        return cls(boxes, scores, np.array(rows, np.int64), prompt, image_hw)
+        phrase_ids = np.array(rows, np.int64)
+        return cls(boxes, scores, phrase_ids, prompt, image_hw, track_ids=track_ids)
 
     @classmethod
     def from_any(

@@ -1,4 +1,5 @@
-"""Draw detections on a picture: one colour for each phrase, labels that stay readable.
+"""Draw detections on a picture: one colour for each phrase or, in a video, for each track, and
+labels that stay readable.
 
 Sizes follow the picture, so that a thumbnail and a poster look alike. Knows nothing about models;
 the boxes come in pixels of the very picture that is drawn on.
@@ -74,6 +75,10 @@ class Drawable(Protocol):
     def phrases(self) -> Sequence[str]:
         """N names."""
 
+    @property
+    def track_ids(self) -> Any:
+        """(N,) of the tracks of a video, from 1, which choose the colours then; or None."""
+
 
 class Rectangle(NamedTuple):
     """Whole pixels; right and bottom are the first ones outside."""
@@ -128,13 +133,17 @@ def draw(
     scored = detections.scores.tolist()
     best_first = sorted(range(len(scored)), key=lambda row: -scored[row])
     corners, rows = detections.boxes.tolist(), detections.phrase_ids.tolist()
+    phrases = list(detections.phrases)
+    if detections.track_ids is not None:
+        tracks = detections.track_ids.tolist()
+        rows = [track - 1 for track in tracks]
+        phrases = [f"{phrase} #{track}" for phrase, track in zip(phrases, tracks, strict=True)]
     boxes = [_pixels(corners[place], width, height) for place in best_first]
     colours = [phrase_colour(rows[place]) for place in best_first]
     canvas = ImageDraw.Draw(picture)
     for box, colour in reversed(list(zip(boxes, colours, strict=True))):
         _draw_box(canvas, box, colour, line_width)
     if labels:
-        phrases = detections.phrases
         texts = [
             (phrases[place], f"  {scored[place]:.2f}" if scores else "") for place in best_first
         ]

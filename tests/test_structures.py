@@ -342,3 +342,17 @@ def test_html_shows_no_markup_of_phrases(found: Detections) -> None:
     rows = torch.zeros(len(found), dtype=torch.int64)
     one = Detections(found.boxes, found.scores, rows, prompt, found.image_hw)
     assert "&lt;b&gt;cat" in one._repr_html_() and "<b>" not in one._repr_html_()
+
+
+def test_tracks_go_with_their_boxes(found: Detections, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked = dataclasses.replace(found, track_ids=np.array([5, 2, 9], np.int64))
+    ids = tracked[[2, 0]].track_ids
+    assert found.track_ids is None and ids is not None and ids.tolist() == [9, 5]
+    again = Detections.from_dict(tracked.to_dict())
+    assert again.track_ids is not None and again.track_ids.tolist() == [5, 2, 9]
+    stand_in = ModuleType("supervision")
+    stand_in.Detections = dict
+    monkeypatch.setitem(sys.modules, "supervision", stand_in)
+    assert tracked.to_supervision()["tracker_id"].tolist() == [5, 2, 9]
+    with pytest.raises(ConfigError, match=r"track_ids must be a int64 array of shape \(3,\)"):
+        dataclasses.replace(found, track_ids=np.array([5, 2], np.int64))

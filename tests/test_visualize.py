@@ -1,5 +1,6 @@
 """Boxes and labels on pictures: their place, their colour, and what must not break them."""
 
+import dataclasses
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -233,3 +234,12 @@ def test_a_picture_of_another_size_is_refused() -> None:
     found = detections([[0, 0, 9, 9]], ["cat"], size=(40, 30))
     with pytest.raises(ImageError, match="is 30x40 pixels, the detections are of one of 40x30"):
         draw(blank(30, 40), found)
+
+
+def test_boxes_of_tracks_have_the_colours_of_their_tracks() -> None:
+    found = detections([[2, 2, 10, 10], [20, 2, 28, 10]], ["cat"], size=(40, 20))
+    tracked = dataclasses.replace(found, track_ids=np.array([3, 1], np.int64))
+    plain, named = (draw(blank(40, 20), one, labels=False) for one in (found, tracked))
+    assert plain.getpixel((2, 2)) == plain.getpixel((20, 2)) == phrase_colour(0)
+    assert named.getpixel((2, 2)) == phrase_colour(2)
+    assert named.getpixel((20, 2)) == phrase_colour(0)

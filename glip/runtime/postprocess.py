@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glip.association.matching import iou
 from glip.choices import Aggregate
 from glip.config import PostprocessOptions
 from glip.runtime.sessions import Floats, RegionOutput
@@ -107,7 +108,7 @@ def without_negatives(found: Found, phrases: int, overlap: float) -> Found:
     """
     kept, others = found.of(found.labels < phrases), found.of(found.labels >= phrases)
     better = others.scores > kept.scores[:, None]
-    beaten = (_iou(_wide(kept.boxes), _wide(others.boxes)) > overlap) & better
+    beaten = (iou(_wide(kept.boxes), _wide(others.boxes)) > overlap) & better
     return kept.of(np.logical_not(np.any(beaten, axis=1)))
 
 
@@ -200,16 +201,6 @@ def _wide(boxes: Floats) -> npt.NDArray[np.float64]:
     return boxes.astype(np.float64) + np.array([0, 0, 1, 1])
 
 
-def _iou(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-    """(N, M) of plain boxes."""
-    near = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    far = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = np.clip(far - near, 0, None).prod(2)
-    area, other = ((part[:, 2:] - part[:, :2]).prod(1) for part in (boxes, others))
-    union = area[:, None] + other[None] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-
-
 def _nms(found: Found, labels: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.int64]:
     """Rows that survive greedy suppression inside each label, best score first."""
     kept: list[npt.NDArray[np.int64]] = []
@@ -220,6 +211,6 @@ def _nms(found: Found, labels: npt.NDArray[np.int64], threshold: float) -> npt.N
         while len(rows):
             best, rows = rows[:1], rows[1:]
             kept.append(best)
-            rows = rows[_iou(boxes[best], boxes[rows])[0] <= threshold]
+            rows = rows[iou(boxes[best], boxes[rows])[0] <= threshold]
     survivors = np.concatenate(kept) if kept else np.zeros(0, np.int64)
     return survivors[np.argsort(-found.scores[survivors], kind="stable")]
