@@ -7,7 +7,17 @@ from glip.errors import GlipError
 from glip.version import __version__
 
 if TYPE_CHECKING:
-    from glip.api import doctor, evaluate, export, ground_captions, label, models, train, tune
+    from glip.api import (
+        doctor,
+        evaluate,
+        export,
+        ground_captions,
+        label,
+        models,
+        track,
+        train,
+        tune,
+    )
     from glip.detector import Detector, load
     from glip.samples import copy_samples
     from glip.structures import Detections
@@ -27,6 +37,7 @@ __all__ = [
     "label",
     "load",
     "models",
+    "track",
     "train",
     "tune",
 ]
@@ -38,6 +49,7 @@ _HOMES = {
     "ground_captions": "glip.api",
     "label": "glip.api",
     "models": "glip.api",
+    "track": "glip.api",
     "train": "glip.api",
     "tune": "glip.api",
     "Detections": "glip.structures",

@@ -26,6 +26,7 @@ from glip.choices import (
     Runtime,
     Split,
     Task,
+    TrackFormat,
     TuneMode,
 )
 from glip.errors import ConfigError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from glip.labelling.job import Labels
     from glip.labelling.ontology import Ontology
     from glip.pseudo.summary import Summary
+    from glip.tracking.job import Tracks
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -612,6 +614,88 @@ def export(
     sizes = {file.relative_to(out).as_posix(): file.stat().st_size for file in files}
     lines = [f"{size / 1e6:9.2f} MB  {name}" for name, size in sizes.items()]
     return Result(asdict(manifest) | {"files": sizes}, "\n".join(lines), Path(out))
+
+
+def track(
+    clip: AnyPath | int,
+    out: AnyPath,
+    *,
+    prompt: str | None = None,
+    classes: Sequence[str] | None = None,
+    task: AnyPath | None = None,
+    every: int = 1,
+    limit: int | None = None,
+    format: Sequence[TrackFormat] = ("mp4", "jsonl"),
+    weights: AnyPath | None = None,
+    threshold: float | None = None,
+    low: float = 0.1,
+    patience: int = 30,
+    nms: float = 0.6,
+    max_detections: int = 100,
+    aggregate: Aggregate | None = None,
+    exclusive: bool = False,
+    device: str | None = None,
+    dtype: DType = "float32",
+    batch_size: int = 1,
+    workers: int = 2,
+    progress: Progress | Literal[True] | None = None,
+) -> Tracks:
+    """Track what a prompt names through a video or before a camera.
+
+    Stopped at any moment, the same call goes on with a video where it was.
+
+    Args:
+        clip: a video file, or the number of a camera.
+        out: results, journal.
+        prompt: what to look for: names with periods between them, or a caption.
+        classes: exact names.
+        task: the classes of a learned prompt, NAME.prompt.safetensors.
+        every: look at each N-th frame, and at the last; between them boxes move on a line.
+        limit: only the first frames; of a camera, when to stop.
+        format: mp4 with boxes drawn, jsonl, mot, cvat.
+        weights: a file, or the name of a model.
+        threshold: boxes that score above this begin tracks; by default that of the weights.
+        low: boxes that score above this carry a track on.
+        patience: frames for which a track may be out of sight.
+        nms: of two boxes of a phrase that overlap by more, the better one stays.
+        max_detections: for each frame.
+        aggregate: how the scores of a phrase's tokens become one; by default as the model was
+            trained: the mean for GLIP.
+        exclusive: one phrase for each thing: boxes of different phrases suppress each other, too.
+        device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        dtype: number format of the model.
+        batch_size: more helps on a GPU.
+        workers: threads that prepare frames.
+        progress: True for bars, or what is told of each frame.
+    Returns:
+        What it came to, and where the files are.
+    Raises:
+        GlipError: What cannot be used, with the way out; what is done stays.
+    """
+    given = locals()
+    from glip.checkpoint import file_sha256
+    from glip.detector import load
+    from glip.model_files import find_model, model_sha256
+    from glip.text.prompt import Prompt
+    from glip.tracking import job
+    from glip.video.reading import Clip
+
+    if sum(one is not None for one in (prompt, classes, task)) != 1:
+        raise ConfigError("say what to look for, with one of --prompt, --classes and --task")
+    options = job.TrackOptions(**_fields_of(job.TrackOptions, given))
+    Clip(clip).close()  # what is no clip is told before the model is read
+    path = find_model(weights)
+    model = {"weights": model_sha256(path), "dtype": dtype}
+    detector = load(path, device=device, dtype=dtype, prompt=task)
+    if detector.task is not None and task is not None:
+        words = detector.task.prompt
+        model["task"] = file_sha256(Path(task))
+    else:
+        words = Prompt.from_classes(list(classes)) if classes else Prompt.of(prompt or "")
+    with _shown(progress) as show:
+        return job.track(
+            clip, detector, words, Path(out), options, tuple(format), model=model, progress=show
+        )
 
 
 @dataclass(frozen=True)

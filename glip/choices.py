@@ -30,5 +30,7 @@ Split: TypeAlias = Literal["train", "val", "test"]
 """A part of a data set."""
 Task: TypeAlias = Literal["coco", "lvis", "flickr", "odinw", "custom"]
 """A protocol of evaluation."""
+TrackFormat: TypeAlias = Literal["mp4", "jsonl", "mot", "cvat"]
+"""In which tracks of a video are written."""
 TuneMode: TypeAlias = Literal["full", "head", "linear_probe", "prompt", "language", "lora"]
 """Which part of a model is trained."""

@@ -7,10 +7,11 @@ batches, passes or tensors of the model.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from glip.association.byte_track import AssociationOptions, Tracker
+from glip.association.follow import follow, looks
 from glip.choices import Aggregate, DType
 from glip.config import ModelConfig, PostprocessOptions
 from glip.errors import CheckpointError, ConfigError, ExportError, ImageError, PromptError
@@ -33,6 +36,7 @@ from glip.task_prompt import TaskPrompt, read_prompt, rows_of
 from glip.text.prompt import PhraseLike, Prompt, reads_as
 from glip.text.question import Question, question
 from glip.text.tokenizer import Tokenizer
+from glip.video.reading import Clip, ClipLike, Frame
 
 if TYPE_CHECKING:  # torch takes seconds to import, and exported models do without it
     import torch
@@ -477,6 +481,70 @@ class Detector:
         if self.task is not None:
             raise ConfigError("a learned prompt is one pass, which no shortlist makes shorter")
         return partial(detect_probable, self.torch_engine.detect, names=names)
+
+    def track(
+        self,
+        frames: ClipLike | Iterable[ImageLike],
+        prompt: PromptLike | None = None,
+        *,
+        every: int = 1,
+        threshold: float | None = None,
+        low: float = 0.1,
+        patience: int = 30,
+        nms: float = 0.6,
+        max_detections: int = 100,
+        aggregate: Aggregate | None = None,
+        exclusive: bool = False,
+    ) -> Iterator[Detections]:
+        """Things that a prompt names through the frames of a clip, in constant memory.
+
+            for number, found in enumerate(detector.track("street.mp4", ["person", "dog"])):
+                print(number, found.phrases, found.track_ids)
+
+        Args:
+            frames: A video file, the number of a camera, or pictures of one size in their order.
+            prompt: What to look for; by default all classes of the learned prompt.
+            every: Look at each n-th frame, and at the last; between them boxes move on a line.
+            threshold: Boxes above this begin tracks; by default the model's.
+            low: Boxes above this carry a track on.
+            patience: Frames for which a track may be out of sight.
+            nms, max_detections, aggregate, exclusive: As of `predict`.
+        Yields:
+            The `Detections` of each frame with their `track_ids`, one look later than the frame is
+            read. A track begins when it is seen a second time.
+        Raises:
+            ConfigError: An option out of range, or PyAV is not installed.
+            DataError: No such video or camera, or a broken one.
+            ImageError: A picture that cannot be used.
+        """
+        within("every", every, least=1, whole=True)
+        score = self.lowest_threshold if threshold is None else threshold
+        association = AssociationOptions(score, min(low, score), patience)
+        options = PostprocessOptions(
+            score=association.low,
+            nms=nms,
+            max_detections=max_detections,
+            aggregate=aggregate,
+            exclusive=exclusive,
+        )
+        words = self._learned_prompt() if prompt is None else Prompt.of(prompt)
+
+        def looked() -> Iterator[tuple[None, Detections | None]]:
+            with contextlib.ExitStack() as stack:
+                pictures: Iterable[ImageLike | Frame] = (
+                    stack.enter_context(Clip(frames))
+                    if isinstance(frames, (str, os.PathLike, int))
+                    else frames
+                )
+                for picture, due in looks(pictures, every):
+                    if not due:
+                        yield None, None
+                        continue
+                    image = picture.picture() if isinstance(picture, Frame) else picture
+                    [[found]] = self.detect([self.prepare(image)], [[words]], options=options)
+                    yield None, found.remember(image)
+
+        return (found for _, found in follow(looked(), Tracker(association)))
 
     def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
         """A picture decoded, resized and normalised: the part of the work that any thread can do.

@@ -28,6 +28,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "evaluate": api.evaluate,
     "train": api.train,
     "tune": api.tune,
+    "track": api.track,
     "export": api.export,
 }
 OF_THE_COMMAND = {"strict", "num_gpus", "num_machines", "machine_rank", "dist_url"}

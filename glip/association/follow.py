@@ -92,3 +92,14 @@ def _tracked(found: Detections, ids: npt.NDArray[np.int64]) -> Detections:
     rows = np.nonzero(ids)[0]
     rows = rows[np.argsort(ids[rows], kind="stable")]
     return replace(found[rows], track_ids=ids[rows])
+
+
+def looks(items: Iterable[Item], every: int) -> Iterator[tuple[Item, bool]]:
+    """Each item, and whether to look at it: every n-th from the first on, and the last."""
+    held: tuple[Item, bool] | None = None
+    for number, item in enumerate(items):
+        if held is not None:
+            yield held
+        held = item, number % every == 0
+    if held is not None:
+        yield held[0], True

@@ -46,19 +46,19 @@ def cheapest_pairs(costs: Floats, limit: float) -> Pairs:
         costs: (N, M); infinity for what must not be a pair.
         limit: See above.
     """
-    costs = np.minimum(np.asarray(costs, np.float64), limit)
-    rows, columns = np.nonzero(costs < limit)
+    table: npt.NDArray[np.float64] = np.minimum(np.asarray(costs, np.float64), limit)
+    rows, columns = np.nonzero(table < limit)
     if not len(rows):
         return Pairs(rows.astype(np.int64), columns.astype(np.int64))
     # Only what can be in a pair matters; often that is little of a large table.
     own, others = np.unique(rows), np.unique(columns)
-    part = costs[np.ix_(own, others)]
+    part = table[np.ix_(own, others)]
     wide = len(own) <= len(others)
     chosen = _assigned(part if wide else part.T)
     pairs = np.stack([np.arange(len(chosen)), chosen])[:: 1 if wide else -1]  # (2, K)
     pairs = pairs[:, np.argsort(pairs[0])]
     found = Pairs(own[pairs[0]].astype(np.int64), others[pairs[1]].astype(np.int64))
-    cheap = costs[found.rows, found.columns] < limit
+    cheap = table[found.rows, found.columns] < limit
     return Pairs(found.rows[cheap], found.columns[cheap])
 
 

@@ -20,6 +20,7 @@ from glip.version import __version__
 COMMANDS = {
     "predict": "find what a prompt names in pictures and draw boxes around it",
     "label": "label a folder of photos, for training a detector of your own",
+    "track": "follow what a prompt names through a video or before a camera",
     "train": "train on your own pictures",
     "tune": "adapt a model to a few pictures of your own",
     "prompts": "find the words for your classes that help a model most",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 from xml.etree import ElementTree
 
 from glip.data.faults import Faults
 from glip.data.formats.content import read_xml
 from glip.data.formats.entries import SAMPLE, Entry, Point, Request, Shape, annotated, whole_size
 from glip.data.formats.layout import DataSet, XmlFile, place_all, text_file
+from glip.data.formats.mot import TrackBox
 from glip.data.labels import Labelled, Part
 from glip.data.matching import pictures_for
 from glip.data.pictures import Pictures
@@ -207,3 +212,89 @@ def _write_image(xml: XmlFile, number: int, picture: Labelled) -> None:
             ):
                 if label.score is not None:
                     xml.text("attribute", label.score, name="score")
+
+
+AddFrame: TypeAlias = Callable[[int, tuple[int, int], Sequence[str], Sequence[TrackBox]], None]
+"""Takes a frame's number, its height and width, and for each box its name and itself."""
+
+
+@contextlib.contextmanager
+def write_cvat_tracks(file: io.TextIOBase, name: str, names: Sequence[str]) -> Iterator[AddFrame]:
+    """Write a clip as CVAT for video 1.1 when the block ends: a track's boxes stand together.
+
+    Until then they are in a temporary database on the disk, so that memory does not grow.
+
+    Args:
+        file: To write to.
+        name: Of the clip.
+        names: Of all things that were looked for.
+    """
+    frames, image_hw = 0, (1, 1)
+    with contextlib.closing(sqlite3.connect("")) as kept:
+        kept.execute("CREATE TABLE boxes (track, frame, name, x1, y1, x2, y2)")
+
+        def add(
+            number: int, hw: tuple[int, int], called: Sequence[str], boxes: Sequence[TrackBox]
+        ) -> None:
+            nonlocal frames, image_hw
+            frames, image_hw = number + 1, hw
+            rows = ((b.track, number, n, *b.box) for n, b in zip(called, boxes, strict=True))
+            kept.executemany("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+        yield add
+        xml = XmlFile(file)
+        with xml.element("annotations"):
+            xml.text("version", "1.1")
+            _write_clip(xml, name, names, frames, image_hw)
+            tracks = "SELECT track, min(name) FROM boxes GROUP BY track ORDER BY track"
+            for track, called in kept.execute(tracks).fetchall():
+                order = "SELECT frame, x1, y1, x2, y2 FROM boxes WHERE track = ? ORDER BY frame"
+                _write_track(xml, track, called, kept.execute(order, (track,)), frames)
+
+
+def _write_clip(
+    xml: XmlFile, name: str, names: Sequence[str], frames: int, image_hw: tuple[int, int]
+) -> None:
+    with xml.element("meta"), xml.element("task"):
+        xml.text("name", name)
+        xml.text("size", frames)
+        xml.text("mode", "interpolation")
+        xml.text("start_frame", 0)
+        xml.text("stop_frame", max(frames - 1, 0))
+        with xml.element("labels"):
+            for one in dict.fromkeys(names):
+                with xml.element("label"):
+                    xml.text("name", one)
+                    xml.text("type", "rectangle")
+                    xml.text("attributes")
+        with xml.element("original_size"):
+            xml.text("width", image_hw[1])
+            xml.text("height", image_hw[0])
+
+
+def _write_track(
+    xml: XmlFile,
+    track: int,
+    name: str,
+    rows: Iterator[tuple[int, float, float, float, float]],
+    frames: int,
+) -> None:
+    """A track; where it is not seen a box says so."""
+    with xml.element("track", id=track - 1, label=name, source="auto"):
+        last: tuple[int, float, float, float, float] | None = None
+        for row in rows:
+            if last is not None and row[0] > last[0] + 1:
+                _write_box(xml, last[0] + 1, last[1:], outside=1)
+            _write_box(xml, row[0], row[1:], outside=0)
+            last = row
+        if last is not None and last[0] + 1 < frames:
+            _write_box(xml, last[0] + 1, last[1:], outside=1)
+
+
+def _write_box(
+    xml: XmlFile, frame: int, box: tuple[float, float, float, float], *, outside: int
+) -> None:
+    corners = {key: f"{value:.2f}" for key, value in zip(CORNERS, box, strict=True)}
+    state = {"frame": frame, "keyframe": 1, "outside": outside, "occluded": 0}
+    with xml.element("box", **state, **corners, z_order=0):
+        pass

@@ -1,0 +1,78 @@
+"""`glip track`: a clip and a prompt -> tracks, and what is said of them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import cast, get_args
+
+from glip import api
+from glip.choices import TrackFormat
+from glip.cli.options import class_names
+from glip.cli.signatures import add_options_of, options_of
+from glip.cli.terminal import DONE, SOME_FAILED, note, progress_bar, written
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("clip", metavar="CLIP", help="a video file, or the number of a camera")
+    what = parser.add_mutually_exclusive_group(required=True)
+    names = {
+        "nargs": None,
+        "metavar": "NAMES",
+        "help": 'exact names with commas between them: "person,stop sign"; or a file, one a line',
+    }
+    text, file = {"metavar": "TEXT"}, {"metavar": "FILE"}
+    add_options_of(
+        what, api.track, "prompt", "classes", "task", prompt=text, classes=names, task=file
+    )
+    formats = {
+        "nargs": None,
+        "type": track_formats,
+        "action": "extend",
+        "choices": None,
+        "default": None,
+        "metavar": "FORMAT",
+        "help": f"{', '.join(get_args(TrackFormat))}; several with commas between them, or the "
+        "option again (default: mp4,jsonl)",
+    }
+    add_options_of(parser, api.track, "out", "every", "limit", "format", format=formats)
+    tracks = parser.add_argument_group("tracks")
+    score, frames = {"metavar": "SCORE"}, {"metavar": "N"}
+    add_options_of(tracks, api.track, "threshold", "low", "patience", low=score, patience=frames)
+    model = parser.add_argument_group("model")
+    add_options_of(
+        model,
+        api.track,
+        *("weights", "nms", "max_detections", "aggregate", "exclusive", "device", "dtype"),
+        *("batch_size", "workers"),
+    )
+
+
+def track_formats(text: str) -> list[TrackFormat]:
+    """Formats, from a command line, with commas between them.
+
+    Raises:
+        ArgumentTypeError: One is not known.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in get_args(TrackFormat):
+            known = ", ".join(get_args(TrackFormat))
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
+    return cast(list[TrackFormat], names)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Track, and say what came of it; returns the exit code."""
+    options = options_of(args, api.track)
+    options["format"] = args.format or ("mp4", "jsonl")
+    if args.classes is not None:
+        options["classes"] = class_names(args.classes)
+    with progress_bar() as show:
+        tracks = api.track(**options, progress=show)
+    note(str(tracks))
+    written(*tracks.files.values())
+    if tracks.broken is not None:
+        note(f"error: {tracks.broken}; the frames before are tracked")
+        return SOME_FAILED
+    return DONE
