@@ -11,7 +11,7 @@ types:
 	mypy
 
 fast: # under a minute: what to run after every change
-	python -m pytest -m "not slow and not whole and not learned and not ray and not clients and not browser and not export"
+	python -m pytest -m "not slow and not whole and not learned and not ray and not clients and not browser and not export and not notebooks"
 
 test: # everything but what takes minutes, a cluster or other people's programs
 	python -m pytest
