@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel
 
 from glip.checkpoint import assemble, read
 from glip.config import BackboneConfig, HeadConfig, ModelConfig, TextConfig
-from glip.errors import CheckpointError
+from glip.errors import CheckpointError, ConfigError
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.text.prompt import clean_name
 from glip.training.freezing import freeze
@@ -121,6 +121,28 @@ def test_command(tool, image_part, bert, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "no" / "start.safetensors")])
     assert tool.main() == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_other_parts(tool):
+    config = tool.overridden(
+        "glip_nano", ["model.text.options.num_hidden_layers=2", "model.backbone.name=resnet18"]
+    )
+    assert config.backbone.name == "resnet18" and config.text.options["num_hidden_layers"] == 2
+    assert config.head == preset("glip_nano").head and config.name == "glip_nano_changed"
+    assert tool.overridden("glip_nano", []) == preset("glip_nano")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps=5", "not of the model"),
+        ("model.backbone.nam=x", "backbone"),
+        ("model.backbone", "a.b=value"),
+    ],
+)
+def test_other_parts_that_are_none(tool, override, message):
+    with pytest.raises(ConfigError, match=message):
+        tool.overridden("glip_nano", [override])
 
 
 def test_nano_normalises_as_its_image_encoder_was_trained():

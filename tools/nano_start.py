@@ -6,13 +6,15 @@
 
 The image encoder takes EfficientNet-Lite trained on ImageNet (Apache-2.0), the text encoder the
 lowest layers of a MiniLM (MIT, vocabulary of BERT). Pyramid and head keep their random numbers.
+Parts of the model may be others, as in the settings of a run:
+model.text.options.num_hidden_layers=4 model.backbone.name=tf_efficientnet_lite1.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +24,10 @@ from torch import Tensor
 
 from glip.checkpoint import Weights, save
 from glip.config import ModelConfig
-from glip.errors import CheckpointError, GlipError
-from glip.model.presets import PRESETS, build, preset
+from glip.errors import CheckpointError, ConfigError, GlipError
+from glip.model.presets import PRESETS, build, configured
+from glip.settings import read_config
+from glip.training.run_config import RunConfig
 
 BACKBONE = "backbone.body."
 TEXT = "text.model."
@@ -40,11 +44,12 @@ def main() -> int:
     parser.add_argument("--model", default="glip_nano", choices=sorted(PRESETS))
     parser.add_argument("--seed", type=int, default=0, help="of the random rest")
     parser.add_argument("--no-fusion", action="store_true", help="to see what deep fusion gives")
+    parser.add_argument("overrides", nargs="*", metavar="model.a.b=value", help="over the preset")
     args = parser.parse_args()
-    config = preset(args.model)
-    if args.no_fusion:
-        config = replace(config, head=replace(config.head, fusion=False))
     try:
+        config = overridden(args.model, args.overrides)
+        if args.no_fusion:
+            config = replace(config, head=replace(config.head, fusion=False))
         weights = start(
             config,
             torch.load(args.backbone, map_location="cpu", weights_only=True),
@@ -57,6 +62,21 @@ def main() -> int:
         return 2
     print(f"written: {args.output}", file=sys.stderr)
     return 0
+
+
+def overridden(name: str, overrides: Sequence[str]) -> ModelConfig:
+    """A preset with other parts.
+
+    Args:
+        name: Of the preset.
+        overrides: `model.a.b=value`, as for a run.
+    Raises:
+        ConfigError: No such key or value, or one that is not of the model.
+    """
+    for override in overrides:
+        if not override.startswith("model."):
+            raise ConfigError(f"{override!r} is not of the model; give model.a.b=value")
+    return configured(read_config(RunConfig, None, [f"model={name}", *overrides]).model)
 
 
 def start(
