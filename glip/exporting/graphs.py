@@ -158,12 +158,13 @@ def _swin_block(block: Any, x: Tensor, window: int, *, shifted: bool) -> Tensor:
     high, wide = down * window, across * window
     normal = F.pad(block.norm1(x), (0, 0, 0, wide - width, 0, high - height))
     bias = _position_bias(block.attn, window)
+    torn = None
     if shift:
         normal = _rolled(normal, shift, shift)
-        bias = bias + _torn(down, across, window, shift, x)
+        torn = _torn(down, across, window, shift, x)
     cut = normal.reshape(batch, down, window, across, window, channels)
     windows = cut.transpose(2, 3).reshape(-1, window * window, channels)
-    mixed = _window_attention(block.attn, windows, bias)
+    mixed = _window_attention(block.attn, windows, bias, torn)
     mixed = mixed.reshape(batch, down, across, window, window, channels)
     mixed = mixed.transpose(2, 3).reshape(batch, high, wide, channels)
     if shift:
@@ -199,17 +200,18 @@ def _torn(down: int, across: int, window: int, shift: int, like: Tensor) -> Tens
     return (cut[..., None, :] != cut[..., None]).to(like.dtype) * MASKED
 
 
-def _window_attention(attention: Any, windows: Tensor, bias: Tensor) -> Tensor:
-    """(n, window², C) to the same; `bias` (1 or windows of an image, heads, window², window²)."""
+def _window_attention(attention: Any, windows: Tensor, bias: Tensor, torn: Tensor | None) -> Tensor:
+    """(n, window², C) to the same; `bias` (1, heads, window², window²), `torn` see `_torn`."""
     count, area, channels = windows.shape
     heads: int = attention.num_heads
     qkv = attention.qkv(windows).reshape(count, area, 3, heads, channels // heads)
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     scores = (query * (channels // heads) ** -0.5) @ key.mT
-    if bias.shape[0] == 1:
-        scores = scores + bias
-    else:  # windows of all images, image after image
+    if torn is not None:  # windows of all images, image after image
+        bias = bias + torn
         scores = (scores.reshape(-1, *bias.shape) + bias).reshape(-1, heads, area, area)
+    else:
+        scores = scores + bias
     mixed = scores.softmax(-1) @ value
     return attention.proj(mixed.transpose(1, 2).reshape(count, area, channels))
 

@@ -28,7 +28,7 @@ OPSET = 20
 """The first with an exact GELU; deformable convolution came with 19."""
 LEVELS = tuple(f"p{number}" for number, _ in enumerate(LEVEL_STRIDES, 3))
 _SIDE = 32  # what a picture's sides are multiples of
-_EXAMPLE_HW = (160, 224)  # of no size that a dimension could be mistaken for
+_EXAMPLE_HW = (256, 320)  # several windows of a Swin at every stage: one would be taken for all
 _EXAMPLE_TOKENS = 11
 
 

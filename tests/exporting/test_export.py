@@ -217,3 +217,13 @@ def test_a_learned_prompt_is_baked_in(
     assert_same(found, expected)
     with pytest.raises(CheckpointError, match="whose words cannot be replaced; bake the prompt in"):
         glip.load(tmp_path / "out", prompt=tmp_path / "mine.prompt.safetensors")
+
+
+def test_a_swin_takes_any_size(tiny_detector: Detector, tmp_path: Path) -> None:
+    export(tiny_detector, tmp_path / "swin", classes=["cat", "red car"])
+    exported = glip.load(tmp_path / "swin")
+    for size in ((160, 120), (90, 200), (224, 224)):
+        [expected] = tiny_detector.predict(picture(size), ["cat", "red car"], threshold=0.0)
+        [found] = exported.predict(picture(size), threshold=0.0)
+        assert len(found) > 0
+        assert_same(found, expected)
