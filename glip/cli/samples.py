@@ -10,9 +10,7 @@ from glip.samples import copy_samples
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to."""
-    parser.add_argument(
-        "folder", nargs="?", default="samples", help="where to (default: %(default)s)"
-    )
+    parser.add_argument("folder", nargs="?", default="samples", help="where to (default: samples)")
 
 
 def run(args: argparse.Namespace) -> int:
