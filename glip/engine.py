@@ -223,8 +223,12 @@ class Engine:
             width = weights.state["head.outputs.project.weight"].shape[1]
             task.check(exact, width, weights.config.name)
             table = _table(task)
+        model = assemble(weights, number_format, table)
+        if torch.device(device).type == "cpu":  # faster there by a tenth, most of it depthwise
+            model.backbone.to(memory_format=torch.channels_last)
+            model.neck.to(memory_format=torch.channels_last)
         return cls(
-            assemble(weights, number_format, table),
+            model,
             weights.config,
             tokenizer_of(weights),
             device=device,

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from glip import engine, passes
+from glip.checkpoint import Weights
 from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Engine, usable_dtype
@@ -167,3 +168,23 @@ def test_selection_without_reading_back_finds_the_same(
             assert len(b) > 0
             torch.testing.assert_close((a.boxes, a.scores), (b.boxes, b.scores))
             assert a.phrases == b.phrases
+
+
+def test_on_a_processor_maps_are_convolved_with_their_channels_last(
+    tiny_detector: Detector, tiny_weights: Weights, make_picture: Callable[..., Image.Image]
+) -> None:
+    loaded = Detector(Engine.from_weights(tiny_weights))
+    convolutions = [
+        weight
+        for weight in loaded.model.neck.parameters()
+        if weight.dim() == 4 and weight[0, 0].numel() > 1
+    ]
+    assert convolutions
+    for weight in convolutions:
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+    [found] = loaded.predict(make_picture(), "cat. dog.", threshold=0.3)
+    [expected] = tiny_detector.predict(make_picture(), "cat. dog.", threshold=0.3)
+    assert len(found) and found.phrases == expected.phrases
+    torch.testing.assert_close(
+        torch.as_tensor(found.boxes), torch.as_tensor(expected.boxes), rtol=0, atol=0.01
+    )
