@@ -438,7 +438,8 @@ def assemble(
     state = weights.state
     if table is not None:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("text.")}
-        state |= {f"text.{key}": tensor for key, tensor in table.state_dict().items()}
+        words = {f"text.{key}": tensor for key, tensor in table.state_dict().items()}
+        state |= {key: _rounded(key, tensor, dtype) for key, tensor in words.items()}
     try:
         model = build_empty(weights.config, table)
     except ConfigError:

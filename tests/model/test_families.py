@@ -93,7 +93,7 @@ def test_maps_that_end_in_channels_are_turned() -> None:
     ("name", "message"),
     [
         ("resnet18.none_such", "backbone 'resnet18.none_such' gives no feature maps"),
-        ("resnet19.a1_in1k", "did you mean resnet18"),
+        ("resnet19.a1_in1k", "did you mean 'resnet18'"),
     ],
 )
 def test_tags_are_those_of_timm(name: str, message: str) -> None:

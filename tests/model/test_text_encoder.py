@@ -47,7 +47,7 @@ def test_no_weight_is_without_use() -> None:
 @pytest.mark.parametrize(
     ("model_type", "options", "message"),
     [
-        ("brt", {}, "'brt' is not a model type of transformers; did you mean bert"),
+        ("brt", {}, "'brt' is not a model type of transformers; did you mean 'bert'"),
         ("bert", {"hidden_siz": 8}, "no option 'hidden_siz'; did you mean 'hidden_size'"),
         ("bert", {"hidden_size": 30, "num_attention_heads": 4}, "'bert': .*30.* multiple of"),
         ("clip", {}, "'clip': .*hidden_size"),
