@@ -48,11 +48,10 @@ def outputs(model: Any, inputs: dict[str, Any]) -> Any:
         return model(**inputs)
 
 
-def same(first: Any, second: Any, **tolerance: float) -> None:
+def same(first: Any, second: Any, atol: float = 1e-5) -> None:
+    """Equal but for rounding, which where numbers lie in memory may change."""
     for name in ("logits", "deltas", "centerness"):
-        torch.testing.assert_close(
-            first[name], second[name], **(tolerance or {"rtol": 0, "atol": 0})
-        )
+        torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=atol)
 
 
 def test_forward_signature(model: Any) -> None:
@@ -199,7 +198,7 @@ def test_text_encoders_of_transformers(make_picture: Any, tmp_path: Path) -> Non
     }
     model.save_pretrained(tmp_path)
     again = GlipForObjectDetection.from_pretrained(tmp_path)
-    same(outputs(model, inputs), outputs(again, inputs), rtol=1e-5, atol=1e-6)
+    same(outputs(model, inputs), outputs(again, inputs))
 
 
 def test_any_backbone_of_timm(tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ def test_any_backbone_of_timm(tmp_path: Path) -> None:
     }
     model.save_pretrained(tmp_path)
     again = GlipForObjectDetection.from_pretrained(tmp_path)
-    same(outputs(model, inputs), outputs(again, inputs), rtol=1e-5, atol=1e-6)
+    same(outputs(model, inputs), outputs(again, inputs))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -232,7 +231,7 @@ def test_a_device_map(folder: Path, model: Any, inputs: dict[str, Any]) -> None:
     placed = GlipForObjectDetection.from_pretrained(folder, device_map="auto")
     assert len({p.device for p in placed.parameters()}) == 1  # its parts meet in every block
     on = {name: value.to(placed.device) for name, value in inputs.items()}
-    same(outputs(model, inputs), outputs(placed, on), rtol=1e-3, atol=1e-3)
+    same(outputs(model, inputs), outputs(placed, on), atol=1e-3)
 
 
 def test_constants_survive_loading(folder: Path, model: Any) -> None:
