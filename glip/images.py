@@ -98,6 +98,8 @@ UNREAD = frozenset(
     ]
 )
 """Suffixes of photos, of phones and cameras, that Pillow may not or cannot read."""
+FILM_STARTS = (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
+"""First bytes of Matroska and WebM, and of MPEG; MP4 and AVI say so later on."""
 
 MOST_SHOWN = 1000
 """Letters of a path in a message; no system opens a file whose path is four times as long."""
@@ -491,6 +493,8 @@ def _unknown_format(prefix: bytes, name: str, failures: Sequence[str]) -> ImageE
         )
     if prefix[4:12] in HEIF_BRANDS:
         return ImageError(f"{name} is a HEIC picture, read with pillow-heif: {HEIF_INSTALL}")
+    if prefix[4:8] == b"ftyp" or prefix.startswith(FILM_STARTS) or prefix[8:12] == b"AVI ":
+        return ImageError(f"{name} is a film; `glip track` finds things in films")
     kinds = ", ".join(sorted(FORMATS & set(Image.ID)))
     return ImageError(f"{name} is not a picture in a known format; convert it to one of {kinds}")
 
