@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING
 
 from glip import api
 from glip.choices import LabelFormat
-from glip.cli.options import add_strict_option, class_names
+from glip.cli.options import add_strict_option, class_names, formats_option
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import DONE, SOME_FAILED, note, progress_bar, written
 
@@ -26,16 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "help": 'what to label, with commas: "raccoon, trash can"; or a file, one name a line',
     }
     add_options_of(what, api.label, "classes", "ontology", classes=names)
-    formats = {
-        "nargs": None,
-        "type": label_formats,
-        "action": "extend",
-        "choices": None,
-        "default": None,
-        "metavar": "FORMAT",
-        "help": f"{', '.join(get_args(LabelFormat))}; several with commas between them, or the "
-        "option again (default: coco)",
-    }
+    formats = formats_option(LabelFormat, "coco")
     add_options_of(
         parser,
         api.label,
@@ -61,20 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         *("dtype", "engine", "actors", "batch_size", "workers", "retry_rejected"),
     )
     add_strict_option(model)
-
-
-def label_formats(text: str) -> list[LabelFormat]:
-    """Formats, from a command line, with commas between them.
-
-    Raises:
-        ArgumentTypeError: One is not known.
-    """
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in get_args(LabelFormat):
-            known = ", ".join(get_args(LabelFormat))
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
-    return cast(list[LabelFormat], names)
 
 
 def run(args: argparse.Namespace) -> int:

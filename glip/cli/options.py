@@ -6,6 +6,7 @@ Imports nothing heavy: a command line asks for its options before it knows what 
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -118,6 +119,42 @@ def number_of_shots(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is no number of pictures, 1 or more, nor 'all'")
     return int(text)
+
+
+def formats_option(kinds: object, default: str) -> dict[str, Any]:
+    """What argparse is told of an option `--format` that takes several.
+
+    Args:
+        kinds: The `Literal` of all formats.
+        default: What the help says of the ones that are taken without the option.
+    """
+    return {
+        "nargs": None,
+        "type": words_of(kinds),
+        "action": "extend",
+        "choices": None,
+        "default": None,
+        "metavar": "FORMAT",
+        "help": f"{', '.join(get_args(kinds))}; several with commas between them, or the option "
+        f"again (default: {default})",
+    }
+
+
+def words_of(kinds: object) -> Callable[[str], list[str]]:
+    """Reads words of a `Literal` from a command line, with commas between them.
+
+    It raises ArgumentTypeError where one is not among them.
+    """
+    known = get_args(kinds)
+
+    def words(text: str) -> list[str]:
+        names = [name.strip() for name in text.split(",")]
+        for name in names:
+            if name not in known:
+                raise ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
+        return names
+
+    return words
 
 
 def class_names(text: str) -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import cast, get_args
 
 from glip import api
 from glip.choices import TrackFormat
-from glip.cli.options import class_names
+from glip.cli.options import class_names, formats_option
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import DONE, SOME_FAILED, note, progress_bar, written
 
@@ -25,16 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options_of(
         what, api.track, "prompt", "classes", "task", prompt=text, classes=names, task=file
     )
-    formats = {
-        "nargs": None,
-        "type": track_formats,
-        "action": "extend",
-        "choices": None,
-        "default": None,
-        "metavar": "FORMAT",
-        "help": f"{', '.join(get_args(TrackFormat))}; several with commas between them, or the "
-        "option again (default: mp4,jsonl)",
-    }
+    formats = formats_option(TrackFormat, "mp4,jsonl")
     add_options_of(parser, api.track, "out", "every", "limit", "format", format=formats)
     tracks = parser.add_argument_group("tracks")
     score, frames = {"metavar": "SCORE"}, {"metavar": "N"}
@@ -46,20 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         *("weights", "nms", "max_detections", "aggregate", "exclusive", "device", "dtype"),
         *("batch_size", "workers"),
     )
-
-
-def track_formats(text: str) -> list[TrackFormat]:
-    """Formats, from a command line, with commas between them.
-
-    Raises:
-        ArgumentTypeError: One is not known.
-    """
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in get_args(TrackFormat):
-            known = ", ".join(get_args(TrackFormat))
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
-    return cast(list[TrackFormat], names)
 
 
 def run(args: argparse.Namespace) -> int:

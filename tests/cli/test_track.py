@@ -6,11 +6,13 @@ import argparse
 
 import pytest
 
+from glip.choices import TrackFormat
 from glip.cli.main import main, parser_of
-from glip.cli.track import track_formats
+from glip.cli.options import words_of
 
 
 def test_formats_have_commas_between_them() -> None:
+    track_formats = words_of(TrackFormat)
     assert track_formats("mp4, cvat") == ["mp4", "cvat"]
     with pytest.raises(argparse.ArgumentTypeError, match="'avi' is not one of mp4, jsonl, mot"):
         track_formats("avi")
