@@ -15,7 +15,6 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
 from pathlib import Path
 from typing import cast, get_args
 
@@ -336,28 +335,24 @@ class Engine:
         options: PostprocessOptions,
     ) -> list[list[Detections]]:
         """Detections of pictures of one padded size, for each prompt of each."""
-        passes = [[self.passes.of(prompt) for prompt in own] for own in prompts]
+        asked = [
+            [(which, part) for which, prompt in enumerate(own) for part in self.passes.of(prompt)]
+            for own in prompts
+        ]
         each = options
         if self._has_rivals(options):  # what goes because of others goes before boxes are counted
             each = replace(options, max_detections=sys.maxsize)
         encode_image = self.encode_image or self._runner.encode_image
         pyramid = encode_image(self._pixels([picture.pixels for picture in batch]))
-        found: list[list[Found]] = [[] for _ in batch]
-        for place, kept in self._answers(
-            pyramid, batch, [list(chain(*own)) for own in passes], each
-        ):
-            found[place].append(kept)
-        results = []
-        for picture, own, parts, kept_parts in zip(batch, prompts, passes, found, strict=True):
-            rest = iter(kept_parts)
-            of_prompts = [list(islice(rest, len(part))) for part in parts]
-            results.append(
-                [
-                    self._finished(picture, *asked, options)
-                    for asked in zip(own, of_prompts, strict=True)
-                ]
-            )
-        return results
+        found: list[list[list[Found]]] = [[[] for _ in own] for own in prompts]
+        passes = [[part for _, part in own] for own in asked]
+        for place, number, kept in self._answers(pyramid, batch, passes, each):
+            which, _ = asked[place][number]
+            found[place][which].append(kept)
+        return [
+            [self._finished(picture, *one, options) for one in zip(own, parts, strict=True)]
+            for picture, own, parts in zip(batch, prompts, found, strict=True)
+        ]
 
     def _answers(
         self,
@@ -365,8 +360,8 @@ class Engine:
         batch: Sequence[Prepared],
         passes: Sequence[Sequence[PromptPass]],
         options: PostprocessOptions,
-    ) -> Iterator[tuple[int, Found]]:
-        """Place of a picture in the batch, and what one of its passes found; these in their order.
+    ) -> Iterator[tuple[int, int, Found]]:
+        """Place of a picture in the batch, number of one of its passes, and what that found.
 
         Args:
             pyramid: Of all pictures, levels (B, C, H_l, W_l).
@@ -380,10 +375,10 @@ class Engine:
             rows = [[passes[place][number] for place in places] for number in numbers]
             outputs = self._runner.predict_prompts(seen, [self._words(row) for row in rows])
             selected = self._select(outputs, rows, sizes, options)
-            for row, candidates in zip(rows, selected, strict=True):
+            for number, row, candidates in zip(numbers, rows, selected, strict=True):
                 for place, part, own in zip(places, row, candidates, strict=True):
                     kept = suppress(own, options)
-                    yield place, kept._replace(labels=torch.tensor(part.rows)[kept.labels])
+                    yield place, number, kept._replace(labels=torch.tensor(part.rows)[kept.labels])
 
     def _pixels(self, pictures: Sequence[Tensor]) -> Tensor:
         """(B, 3, H, W) of (3, h, w) pictures as `prepare` makes them, on the device."""
