@@ -150,6 +150,27 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
             yield file
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`; it takes the place of what is there when the block ends
+    without error.
+
+    Raises:
+        StorageError: It cannot be written; nothing is left behind.
+    """
+    with failing_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
+        unfinished.mkdir()
+        try:
+            yield unfinished
+            if path.exists():
+                shutil.rmtree(path)
+            unfinished.replace(path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Content as JSON for people to read, whole or not at all.
 

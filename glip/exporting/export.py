@@ -8,10 +8,7 @@ said in `glip.runtime.manifest`; `glip.load(folder)` runs it.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -28,7 +25,7 @@ from glip.exporting.onnx_graphs import halve_weights, write_onnx
 from glip.exporting.openvino_graphs import write_openvino
 from glip.exporting.quantise import quantise_image_encoder, quantise_text_encoder
 from glip.exporting.web import find_ort, write_page
-from glip.files import failing_disk
+from glip.files import whole_folder
 from glip.images import list_images, load_image
 from glip.model.glip import GLIP
 from glip.model.text_encoder import Tokens
@@ -109,7 +106,7 @@ def export(
     steps = len(manifest.graphs) + (dtype == "int8") + (format == "openvino")
     done = Counter(progress, "export", steps, unit="step").add
     pictures = _pixels(detector, photos[:CALIBRATION_PICTURES], size_hw)
-    with _whole_folder(out) as folder:
+    with whole_folder(out) as folder:
         _write_graphs(detector.model, folder, manifest, pictures, done)
         (folder / TOKENIZER).write_text(detector.tokenizer.to_json(), encoding="utf-8")
         if task is not None:
@@ -120,22 +117,6 @@ def export(
             write_page(folder, manifest, ort)
         write_manifest(folder, manifest)
     return manifest
-
-
-@contextlib.contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder that takes its name, and the place of what is there, when all of it is written."""
-    with failing_disk(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = out.with_name(f".{secrets.token_hex(8)}.part")
-        unfinished.mkdir()
-        try:
-            yield unfinished
-            if out.exists():
-                shutil.rmtree(out)
-            unfinished.replace(out)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_graphs(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from glip.checkpoint import (
 )
 from glip.engine import tokenizer_of
 from glip.errors import ConfigError
-from glip.files import failing_disk
+from glip.files import whole_folder
 from glip.hf.card import model_card
 from glip.hf.configuration import GlipConfig
 from glip.hf.modeling import GlipForObjectDetection
@@ -62,21 +60,13 @@ def convert_to_folder(
     with naming(path):
         model = model_of(weights, dtype)
     processor = processor_of(weights)
-    with failing_disk(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            model.save_pretrained(unfinished)
-            if dtype is None:
-                _run_in_float32(unfinished / FOLDER_CONFIG)
-            processor.save_pretrained(unfinished)
-            card = model_card(weights.config, model.num_parameters(), target.name)
-            (unfinished / CARD).write_text(card, encoding="utf-8")
-            if target.exists():
-                shutil.rmtree(target)
-            unfinished.replace(target)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    with whole_folder(target) as unfinished:
+        model.save_pretrained(unfinished)
+        if dtype is None:
+            _run_in_float32(unfinished / FOLDER_CONFIG)
+        processor.save_pretrained(unfinished)
+        card = model_card(weights.config, model.num_parameters(), target.name)
+        (unfinished / CARD).write_text(card, encoding="utf-8")
     return weights
 
 
