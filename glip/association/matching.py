@@ -5,7 +5,7 @@ Of plain arrays, in numpy alone. Letters: N rows and M columns of a table of cos
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +29,17 @@ def iou(boxes: Floats, others: Floats) -> npt.NDArray[np.float64]:
     Boxes without extent overlap nothing.
     """
     boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    shared, areas, other_areas = intersections(boxes, others)
+    union = areas[:, None] + other_areas - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def intersections(boxes: Floats, others: Floats) -> tuple[Any, Any, Any]:
+    """(N, M) areas that (N, 4) and (M, 4) boxes share, and their own areas, (N,) and (M,)."""
     near = np.maximum(boxes[:, None, :2], others[None, :, :2])
     far = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = (far - near).clip(min=0).prod(-1)  # (N, M)
     areas, other_areas = ((b[:, 2:] - b[:, :2]).clip(min=0).prod(-1) for b in (boxes, others))
-    union = areas[:, None] + other_areas - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return (far - near).clip(min=0).prod(-1), areas, other_areas
 
 
 def cheapest_pairs(costs: Floats, limit: float) -> Pairs:

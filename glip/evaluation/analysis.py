@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
+from glip.association.matching import intersections
 from glip.data.records import DetectionData, DetectionRecord, ImageId
 from glip.evaluation.predictions import Prediction
 
@@ -180,12 +181,9 @@ def overlap(
     """(N, M) IoU of (N, 4) and (M, 4) xyxy boxes; `of_first`, the share of the first that lies in
     the second.
     """
-    near = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    far = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    inner = np.clip(far - near, 0, None).prod(-1)
-    areas = [np.clip(b[:, 2:] - b[:, :2], 0, None).prod(-1) for b in (boxes, others)]
-    whole = areas[0][:, None] + (0 if of_first else areas[1][None] - inner)
-    result: Floats = inner / np.maximum(whole, 1e-9)
+    shared, areas, other_areas = intersections(boxes, others)
+    whole = areas[:, None] + (0 if of_first else other_areas - shared)
+    result: Floats = shared / np.maximum(whole, 1e-9)
     return result
 
 
