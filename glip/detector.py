@@ -519,9 +519,9 @@ class Detector:
         """
         within("every", every, least=1, whole=True)
         score = self.lowest_threshold if threshold is None else threshold
-        association = AssociationOptions(score, min(low, score), patience)
+        association = AssociationOptions(score, low, patience)
         options = PostprocessOptions(
-            score=association.low,
+            score=association.least,
             nms=nms,
             max_detections=max_detections,
             aggregate=aggregate,

@@ -46,6 +46,11 @@ class AssociationOptions:
         within("low", self.low, least=0, most=1)
         within("patience", self.patience, least=0, whole=True)
 
+    @property
+    def least(self) -> float:
+        """Boxes that do not score above this are of no use."""
+        return min(self.low, self.threshold)
+
 
 class Tracker:
     """The tracks of one clip so far.

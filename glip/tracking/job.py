@@ -68,12 +68,12 @@ class TrackOptions:
     def association(self, usual: float) -> AssociationOptions:
         """How boxes become tracks; `usual` is the model's threshold."""
         threshold = usual if self.threshold is None else self.threshold
-        return AssociationOptions(threshold, min(self.low, threshold), self.patience)
+        return AssociationOptions(threshold, self.low, self.patience)
 
     def of_detections(self, usual: float) -> PostprocessOptions:
         """What becomes of the model's output."""
         return PostprocessOptions(
-            score=self.association(usual).low,
+            score=self.association(usual).least,
             nms=self.nms,
             max_detections=self.max_detections,
             aggregate=self.aggregate,

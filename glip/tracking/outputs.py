@@ -37,8 +37,6 @@ class Tally:
     """What went through."""
 
     frames: int = 0
-    width: int = 0
-    height: int = 0
     tracks: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """Phrase -> ids of its tracks."""
 
@@ -81,7 +79,7 @@ def write_tracks(
             cvat = stack.enter_context(write_cvat_tracks(text["cvat"], name, list(names)))
         for frame, found in results:
             boxes = _boxes(frame.number, found)
-            tally.frames, tally.width, tally.height = frame.number + 1, frame.width, frame.height
+            tally.frames = frame.number + 1
             for phrase, box in zip(found.phrases, boxes, strict=True):
                 tally.tracks[phrase].add(box.track)
             if "jsonl" in text:
