@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -15,6 +16,29 @@ VALUES: tuple[Any, ...] = (
     "../x", "/etc/passwd", "a\0b", "n" * 5_000, [], {}, [[]], [None], {"a": 1}, [1, 2, 3], "\ud800",
 )  # fmt: skip
 """What real files and careless scripts have where something else is expected."""
+
+
+def places(content: Any) -> Iterator[tuple[Any, ...]]:
+    """Where a value stands, of all values of some content."""
+    items: Any = ()
+    if isinstance(content, dict):
+        items = content.items()
+    elif isinstance(content, list):
+        items = enumerate(content)
+    for key, value in items:
+        yield (key,)
+        for rest in places(value):
+            yield (key, *rest)
+
+
+def spoiled(content: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value in one place."""
+    whole = copy.deepcopy(content)
+    inner = whole
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return whole
 
 
 def damaged(content: bytes, times: int, seed: int = 0) -> Iterator[bytes]:

@@ -7,10 +7,9 @@ names the data set; so does the doctor, who never raises.
 
 from __future__ import annotations
 
-import copy
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from glip.errors import GlipError
 from glip.text.tokenizer import Tokenizer
 from tests.data.formats.trees import grow
 from tests.fuzz.border import bounded
-from tests.fuzz.odd import KINDS, VALUES
+from tests.fuzz.odd import KINDS, VALUES, places, spoiled
 
 COCO: Any = {
     "images": [
@@ -94,29 +93,6 @@ LABELS: Any = {
     "height": 40,
     "detection": {"instances": [{"bbox": [1, 2, 3, 4], "label": 0}]},
 }
-
-
-def places(content: Any) -> Iterator[tuple[Any, ...]]:
-    """Where a value stands, of all values of some content."""
-    items: Any = ()
-    if isinstance(content, dict):
-        items = content.items()
-    elif isinstance(content, list):
-        items = enumerate(content)
-    for key, value in items:
-        yield (key,)
-        for rest in places(value):
-            yield (key, *rest)
-
-
-def spoiled(content: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """A copy with another value in one place."""
-    whole = copy.deepcopy(content)
-    inner = whole
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = value
-    return whole
 
 
 @pytest.fixture(scope="module")

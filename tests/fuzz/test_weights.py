@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import pickle
 import struct
@@ -23,7 +22,7 @@ from glip.task_prompt import TaskPrompt, read_prompt, save_prompt
 from glip.text.prompt import Prompt
 from glip.zero_shot.folder import kind_of
 from tests.fuzz.border import refusal
-from tests.fuzz.odd import KINDS, VALUES, damaged
+from tests.fuzz.odd import KINDS, VALUES, damaged, places, spoiled
 
 
 def with_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
@@ -33,6 +32,17 @@ def with_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> byt
     change(header)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + content[8 + size :]
+
+
+def with_odd_value(content: bytes, key: str, value: Any) -> Iterator[bytes]:
+    """Safetensors files with a value in each place, in turn, of some JSON in the metadata."""
+    size = struct.unpack("<Q", content[:8])[0]
+    own = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][key])
+    for place in places(own):
+        odd = json.dumps(spoiled(own, place, value))
+        yield with_header(
+            content, lambda header, odd=odd: header["__metadata__"].update({key: odd})
+        )
 
 
 def use(path: Path) -> None:
@@ -60,33 +70,13 @@ def test_damaged_weights(tiny_file: Path, tmp_path: Path) -> None:
         check(path)
 
 
-def places(content: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    for key, value in items:
-        yield (*above, key)
-        if isinstance(value, (dict, list)):
-            yield from places(value, (*above, key))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
 def test_odd_values_in_the_config(value: Any, tiny_file: Path, tmp_path: Path) -> None:
     """Each value in each place of the config; only what is read anew is built."""
-    content = tiny_file.read_bytes()
-    size = struct.unpack("<Q", content[:8])[0]
-    own = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["glip"])
     path = tmp_path / "x.safetensors"
-    for place in places(own):
-
-        def change(header: dict[str, Any], place: tuple[Any, ...] = place) -> None:
-            whole = copy.deepcopy(own)
-            inner = whole
-            for key in place[:-1]:
-                inner = inner[key]
-            inner[place[-1]] = value
-            header["__metadata__"]["glip"] = json.dumps(whole)
-
-        path.write_bytes(with_header(content, change))
+    for spoiled_file in with_odd_value(tiny_file.read_bytes(), "glip", value):
+        path.write_bytes(spoiled_file)
         check(path)
 
 
@@ -231,22 +221,9 @@ def learned(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_odd_values_in_learned_prompts(learned: Path) -> None:
     content = learned.read_bytes()
-    size = struct.unpack("<Q", content[:8])[0]
-    own = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["glip_prompt"])
-    for place in places(own):
-        for value in VALUES:
-
-            def change(
-                header: dict[str, Any], place: tuple[Any, ...] = place, value: Any = value
-            ) -> None:
-                whole = copy.deepcopy(own)
-                inner = whole
-                for key in place[:-1]:
-                    inner = inner[key]
-                inner[place[-1]] = value
-                header["__metadata__"]["glip_prompt"] = json.dumps(whole)
-
-            learned.write_bytes(with_header(content, change))
+    for value in VALUES:
+        for spoiled_file in with_odd_value(content, "glip_prompt", value):
+            learned.write_bytes(spoiled_file)
             refusal(lambda: read_prompt(learned), learned)
     for broken in damaged(content, 300):
         learned.write_bytes(broken)
