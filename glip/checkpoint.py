@@ -207,9 +207,8 @@ def read(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> We
     if is_transformers_folder(path):
         return _read_folder(path)
     try:
-        if os.path.exists(path) and not os.path.isfile(
-            path
-        ):  # a pipe would be waited for without end
+        # A pipe would be waited for without end.
+        if os.path.exists(path) and not os.path.isfile(path):
             raise CheckpointError(f"weights {path} are no regular file; save them to one first")
         with open(path, "rb") as file:
             head = file.read(9)

@@ -12,6 +12,7 @@ in an archive is written outside its folder.
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import http.client
 import os
@@ -29,6 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glip.cli.terminal import DONE, guarded, note
+from glip.data.pictures import is_inside
 from glip.errors import DataError, StorageError
 from glip.files import failing_disk, make_folder, read_json, whole_path, write_json
 
@@ -262,7 +264,8 @@ def download(url: str, path: Path, *, size: int | None = None) -> None:
             if error.code < 500 or attempt == TRIES - 1:
                 raise DataError(f"{url} answers {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.errno == 28:  # a full disk is no network
+            # A full disk is no network.
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise StorageError(f"{part}: no space left; what is there is kept") from error
             if attempt == TRIES - 1:
                 raise DataError(
@@ -346,7 +349,7 @@ def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
     name = member.filename
     parts = PurePosixPath(name.replace("\\", "/")).parts
     kind = stat.S_IFMT(member.external_attr >> 16)
-    outside = not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]
+    outside = not is_inside(name) or ":" in parts[0]
     if outside or "\\" in name or kind not in (0, stat.S_IFREG):
         raise DataError(f"{archive} holds {name!r}, which leads out of its folder; it is not used")
 
