@@ -37,6 +37,11 @@ class SamplingConfig:
     """Most names drawn as negatives. official: not reduced by the number of positives."""
     full_probability: float = 0.5
     """How often `max_negatives` names are drawn; otherwise their number is uniform below it."""
+    partial_probability: float = 0.0
+    """How often only some of the classes in the picture are asked for, among few that are not:
+    uniformly none to all but one, and log-uniformly one to `max_negatives`. The boxes of the rest
+    are background. Where each prompt names all that is there, a model learns that a name asked
+    for alone is always there."""
     shuffle: bool = True
     """Positives and negatives in random order; off, they keep the order of the classes."""
     background: bool = False
@@ -51,6 +56,7 @@ class SamplingConfig:
         one_of("sampling: negatives", self.negatives, Negatives)
         within("sampling: max_negatives", self.max_negatives, least=1)
         within("sampling: full_probability", self.full_probability, least=0, most=1)
+        within("sampling: partial_probability", self.partial_probability, least=0, most=1)
         for name, parts in self.decorations.items():
             if len(parts) != 2:
                 raise ConfigError(
@@ -122,6 +128,14 @@ class PromptSampler:
         config = self.config
         present = list(dict.fromkeys(positives))
         rng.shuffle(present)
+        absent = list(absent)
+        partial = bool(
+            config.partial_probability
+            and present
+            and absent
+            and rng.random() < config.partial_probability
+        )
+        asked = present[: rng.randrange(len(present))] if partial else present
         # Two classes may be one and the same wording; a prompt that named it as positive and as
         # negative would contradict itself, so a wording is one phrase.
         chosen: dict[str, tuple[int, str]] = {}  # key -> first class, wording
@@ -130,6 +144,7 @@ class PromptSampler:
         room = self._room
         for row in present:
             taken.update(map(_key, self._wordings(row, mirrored)))
+        for row in asked:
             wording = rng.choice(self._wordings(row, mirrored))
             key = _key(wording)
             if key not in chosen:
@@ -138,7 +153,7 @@ class PromptSampler:
                 room -= cost
                 chosen[key] = row, wording
             phrase_of[row] = key
-        for row in self._negatives(present, list(absent), rng):
+        for row in self._few(absent, rng) if partial else self._negatives(present, absent, rng):
             wording = BACKGROUND if row < 0 else rng.choice(self._wordings(row, mirrored))
             key, cost = _key(wording), self._cost(wording)
             if key in chosen or key in taken:
@@ -157,6 +172,11 @@ class PromptSampler:
         prompt = class_prompt([chosen[key][1] for key in keys], config.decorations)
         place = {key: row for row, key in enumerate(keys)}
         return SampledPrompt(prompt, {row: place[key] for row, key in phrase_of.items()})
+
+    def _few(self, absent: list[int], rng: Random) -> list[int]:
+        """Class rows to add where only some are asked for, in random order."""
+        wanted = round(self.config.max_negatives ** rng.random())
+        return rng.sample(absent, min(wanted, len(absent)))
 
     def _negatives(self, present: list[int], absent: list[int], rng: Random) -> list[int]:
         """Class rows to add, in random order; -1 stands for the background."""

@@ -48,6 +48,33 @@ def test_number_of_negatives_follows_the_official_law(tokenizer):
         assert counts[n] / 4000 == pytest.approx(expected, abs=0.03)
 
 
+def test_some_prompts_ask_for_a_part_of_what_is_there(tokenizer):
+    """None to all but one of what is there, each number as often, beside few that are not."""
+    draw = sampler(tokenizer, partial_probability=1.0, max_negatives=40)
+    asked, others = Counter(), []
+    for seed in range(3000):
+        prompt, rows = draw([0, 1, 2], range(3, 100), Random(seed))
+        assert {row: prompt.names[place] for row, place in rows.items()} == {
+            row: f"thing {row}" for row in rows
+        }
+        named = {int(name.split()[1]) for name in prompt.names}
+        assert named & {0, 1, 2} == set(rows), "what is there and not asked for is no negative"
+        asked[len(rows)] += 1
+        others.append(len(named - set(rows)))
+    assert all(count / 3000 == pytest.approx(1 / 3, abs=0.05) for count in asked.values())
+    assert set(asked) == {0, 1, 2}
+    assert min(others) == 1 and max(others) == 40
+    assert sorted(others)[1500] == pytest.approx(40**0.5, abs=1.5)
+
+
+def test_a_part_is_asked_for_as_often_as_told_and_only_where_something_is_absent(tokenizer):
+    draw = sampler(tokenizer, partial_probability=0.25)
+    partial = sum(len(draw([0], range(1, 9), Random(seed)).rows) == 0 for seed in range(2000))
+    assert partial / 2000 == pytest.approx(0.25, abs=0.04)
+    assert all(set(draw([0, 1], [], Random(seed)).rows) == {0, 1} for seed in range(50))
+    assert all(draw([], [5], Random(seed)).rows == {} for seed in range(50))
+
+
 def test_same_seed_same_prompt(tokenizer):
     draw = sampler(tokenizer)
     assert draw([1, 2], range(3, 90), Random(5)) == draw([1, 2], range(3, 90), Random(5))
