@@ -683,19 +683,26 @@ def track(
     if sum(one is not None for one in (prompt, classes, task)) != 1:
         raise ConfigError("say what to look for, with one of --prompt, --classes and --task")
     options = job.TrackOptions(**_fields_of(job.TrackOptions, given))
-    Clip(clip).close()  # what is no clip is told before the model is read
-    path = find_model(weights)
-    model = {"weights": model_sha256(path), "dtype": dtype}
-    detector = load(path, device=device, dtype=dtype, prompt=task)
-    if detector.task is not None and task is not None:
-        words = detector.task.prompt
-        model["task"] = file_sha256(Path(task))
-    else:
-        words = Prompt.from_classes(list(classes)) if classes else Prompt.of(prompt or "")
-    with _shown(progress) as show:
-        return job.track(
-            clip, detector, words, Path(out), options, tuple(format), model=model, progress=show
-        )
+    with Clip(clip) as opened:  # what is no clip is told before the model is read
+        path = find_model(weights)
+        model = {"weights": model_sha256(path), "dtype": dtype}
+        detector = load(path, device=device, dtype=dtype, prompt=task)
+        if detector.task is not None and task is not None:
+            words = detector.task.prompt
+            model["task"] = file_sha256(Path(task))
+        else:
+            words = Prompt.from_classes(list(classes)) if classes else Prompt.of(prompt or "")
+        with _shown(progress) as show:
+            return job.track(
+                opened,
+                detector,
+                words,
+                Path(out),
+                options,
+                tuple(format),
+                model=model,
+                progress=show,
+            )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from glip.errors import GlipError, StorageError
 
 RESULT_SUFFIX = ".glip.jpg"
 """Ends the names of annotated pictures, which are no pictures to look at again."""
+FILM_SUFFIX = ".glip.mp4"
+"""Ends those of annotated films."""
 OPEN_ALREADY = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """Names of what a program was started with, such as the output of another: it has somebody at the
 other end, and may be what it likes."""

@@ -494,7 +494,10 @@ def _unknown_format(prefix: bytes, name: str, failures: Sequence[str]) -> ImageE
     if prefix[4:12] in HEIF_BRANDS:
         return ImageError(f"{name} is a HEIC picture, read with pillow-heif: {HEIF_INSTALL}")
     if prefix[4:8] == b"ftyp" or prefix.startswith(FILM_STARTS) or prefix[8:12] == b"AVI ":
-        return ImageError(f"{name} is a film; `glip track` finds things in films")
+        return ImageError(
+            f"{name} is a film by its content; give it as a file whose name says so, such as "
+            "clip.mp4"
+        )
     kinds = ", ".join(sorted(FORMATS & set(Image.ID)))
     return ImageError(f"{name} is not a picture in a known format; convert it to one of {kinds}")
 

@@ -21,9 +21,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from glip import interchange
-from glip.errors import ConfigError, ImageError
+from glip.errors import ConfigError, DataError, ImageError
 from glip.images import ImageLike, load_image, save_image
 from glip.text.prompt import Prompt, reads_as
+from glip.video.reading import FrameAt
 from glip.visualize import draw
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Detections:
         phrase_ids: (N,) int64, row of `prompt.phrases`.
         prompt: the sentence and phrases that were looked for.
         image_hw: height and width of the original picture, pixels.
-        source: the picture, as it was handed in: a path, or a weak reference; see `image`.
+        source: the picture, as it was handed in: a path, a weak reference, or the place of a frame
+            in a film (`FrameAt`: its number, its seconds); see `image`.
         track_ids: (N,) int64, the track that each box is of in a video, from 1; None for a picture
             by itself.
     Raises:
@@ -359,7 +361,8 @@ class Detections:
 
     def remember(self, picture: object) -> Detections:
         """The same, with a reference to the picture that was searched: see `image`."""
-        kept: Any = picture if isinstance(picture, (str, os.PathLike, bytes)) else None
+        lasting = (str, os.PathLike, bytes, FrameAt)
+        kept: Any = picture if isinstance(picture, lasting) else None
         if kept is None:
             try:
                 kept = weakref.ref(picture)
@@ -367,11 +370,14 @@ class Detections:
                 return self
         return replace(self, source=kept)
 
-    def image(self, image: ImageLike | None = None) -> Image.Image:
+    def image(self, image: ImageLike | FrameAt | None = None) -> Image.Image:
         """The picture that was searched, upright and RGB: the given one, or the one remembered.
+
+        A frame of a film is found by decoding the film up to it.
 
         Raises:
             ImageError: it cannot be read, or nobody keeps it any more.
+            DataError: the film cannot be read, or has no such frame any more.
         """
         if image is None:
             image = self.source() if isinstance(self.source, weakref.ref) else self.source
@@ -380,10 +386,12 @@ class Detections:
                 "the picture of these detections is not remembered, or was let go; pass it: "
                 "found.plot(image)"
             )
-        return load_image(image)
+        return image.picture() if isinstance(image, FrameAt) else load_image(image)
 
     def _file_name(self) -> str:
         """Of the picture, if it came from a file."""
+        if isinstance(self.source, FrameAt):  # as `glip label` calls the frames of a film
+            return f"{self.source.number:09d}.jpg"
         is_path = isinstance(self.source, (str, os.PathLike))
         return Path(os.fsdecode(self.source)).name if is_path else "image.jpg"
 
@@ -447,7 +455,7 @@ class Detections:
     def _plotted(self) -> Image.Image | None:
         try:
             return self.plot()
-        except ImageError:
+        except (ImageError, DataError):
             return None
 
 

@@ -244,7 +244,7 @@ BAD_FILES = [
     ("paper.pdf", b"%PDF-1.7\n1 0 obj", "not a picture in a known format"),
     ("drawing.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "known format"),
     ("zeros.png", bytes(1000), "not a picture in a known format"),
-    ("clip.mp4", b"\0\0\0\x1cftypisom" + bytes(100), "clip.mp4 is a film; `glip track` finds"),
+    ("clip.mp4", b"\0\0\0\x1cftypisom" + bytes(100), "clip.mp4 is a film by its content"),
     ("clip.webm", b"\x1aE\xdf\xa3" + bytes(100), "is a film"),
     ("clip.avi", b"RIFF" + bytes(4) + b"AVI LIST" + bytes(100), "is a film"),
     ("half.png", WHOLE_PNG[: len(WHOLE_PNG) // 2], "damaged or incomplete"),

@@ -7,11 +7,13 @@ what is looked for: the caller turns pictures into records.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -19,9 +21,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from glip import distributed
 from glip.errors import ImageError, StorageError
 from glip.images import unusable_name
-from glip.jobs.batches import through_model
+from glip.jobs.batches import in_order, through_model
 from glip.jobs.journal import Journal, Row
 from glip.progress import Progress, Step
+
+logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 30.0
 """How long each process works before all tell each other how far they are. Rounds of equal length
@@ -193,6 +197,88 @@ def answers(
         else:
             assert isinstance(result, Settled)
             yield key, *result
+
+
+def in_turn(
+    items: Iterable[tuple[str | None, Source]],
+    answer: Answer,
+    prepare: Callable[[Source], Sized],
+    journal: Journal | None,
+    *,
+    batch_size: int,
+    workers: int,
+) -> Generator[tuple[Source, Any], None, None]:
+    """All items in their order, each with its record: the journal's, or else the model's.
+
+    What the model answers goes into the journal, so stopped at any moment, the next call goes on
+    where it was. Close it, as any generator that may be left before its end.
+
+    Args:
+        items: Name of each, in the order of names, and what it is read from; run through once, no
+            further ahead than batches need. None for a name: not for the model.
+        answer, prepare, batch_size, workers: See `work_through`.
+        journal: Of the only process; None to keep nothing.
+    Yields:
+        Item and record; None as its record for an item without a name, or one that could not be
+        used, which is "rejected" in the journal.
+    Raises:
+        ConfigError: `batch_size` or `workers` is not a whole number from 1.
+        StorageError: The journal cannot be written.
+    """
+    under_way: dict[int, tuple[str | None, Source]] = {}
+    past = _Past(journal)
+
+    def numbered() -> Iterator[tuple[int, tuple[Source, Settled | None]]]:
+        for number, (key, source) in enumerate(items):
+            under_way[number] = key, source
+            yield number, (source, Settled("", None) if key is None else past.of(key))
+
+    def read(item: tuple[Source, Settled | None]) -> Sized | Settled:
+        source, settled = item
+        return prepare(source) if settled is None else settled
+
+    def ask(batch: Sequence[tuple[int, Sized | Settled]]) -> list[Settled]:
+        keys = [under_way[number][0] or "" for number, _ in batch]
+        pictures = [Read(key, one) for key, (_, one) in zip(keys, batch, strict=True)]
+        records = [Settled(*record) for record in answer(pictures)]
+        for key, record in zip(keys, records, strict=True):
+            keep(Row(key, *record))
+        return records
+
+    with contextlib.ExitStack() as stack:
+        keep = (lambda row: None) if journal is None else stack.enter_context(_Store(journal)).add
+        results = through_model(
+            numbered(),
+            read,
+            ask,
+            size_of=lambda one: None if isinstance(one, Settled) else one.padded_hw,
+            batch_size=batch_size,
+            workers=workers,
+        )
+        for number, result in in_order(results):
+            key, source = under_way.pop(number)
+            if isinstance(result, ImageError):
+                logger.warning("%s", result)
+                keep(Row(key or "", "rejected", str(result)))
+                yield source, None
+            else:
+                assert isinstance(result, Settled)
+                yield source, None if result.status == "rejected" else result.record
+
+
+class _Past:
+    """What a journal had in the beginning, asked for in the order of keys."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._rows = iter(()) if journal is None else journal.read()
+        self._next = next(self._rows, None)
+
+    def of(self, key: str) -> Settled | None:
+        while self._next is not None and self._next[0] < key:
+            self._next = next(self._rows, None)
+        if self._next is None or self._next[0] != key:
+            return None
+        return Settled(*self._next[1:])
 
 
 class _Store:

@@ -1,19 +1,19 @@
-"""A clip and a prompt -> tracks: look, associate, write.
+"""A clip and a prompt -> tracks: look, associate, write, all in one pass over the frames.
 
-A film is looked at first, into a journal, so that a stopped job goes on; then it is read once more
-and its tracks are written. A camera is looked at and written at the same time. No more frames are
-held than lie between two looks. Knows nothing about command lines.
+What is found goes into a journal, so that a stopped job goes on: the film is decoded anew, but not
+looked at. A camera has no journal. No more frames are held than lie between two looks, and between
+those of a batch. Knows nothing about command lines.
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from glip.association.byte_track import AssociationOptions, Tracker
 from glip.association.follow import follow, looks
@@ -22,16 +22,14 @@ from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.jobs.folder import held
+from glip.jobs.interrupt import Held, signals_held
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, file_mark, work_through
-from glip.pixels import Prepared
 from glip.progress import Counter, Progress
 from glip.settings import within
-from glip.structures import Detections
 from glip.text.prompt import Prompt
-from glip.tracking.outputs import FILES, Tally, write_tracks
-from glip.version import __version__
-from glip.video.reading import BrokenClipError, Clip, ClipLike, Frame, camera_number
+from glip.tracking.looking import Looker, Readable
+from glip.tracking.outputs import FILES, write_tracks
+from glip.video.reading import Clip
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Tracks:
 
 
 def track(
-    clip: ClipLike,
+    clip: Clip,
     detector: Detector,
     prompt: Prompt,
     out: Path,
@@ -114,8 +112,11 @@ def track(
 ) -> Tracks:
     """Track what a prompt names through a clip, and write it.
 
+    Before a camera Ctrl-C and SIGTERM are the end of the clip; the latter comes through once all is
+    written.
+
     Args:
-        clip: A video file, or the number of a camera.
+        clip: Open, and not run through yet.
         detector: What looks.
         prompt: What for.
         out: Folder of results; a stopped job goes on in its own.
@@ -124,167 +125,51 @@ def track(
         model: What tells the model from others, for the journal.
         progress: Is told of each frame.
     Raises:
-        ConfigError: Another job's folder, PyAV is not installed, or an unknown format.
-        DataError: No such clip, or no frames in it.
+        ConfigError: Another job's folder, or an unknown format.
+        DataError: No frames in the clip.
         StorageError: The folder cannot be written, or another run is at work there.
     """
     if strange := [kind for kind in formats if kind not in FILES]:
         raise ConfigError(f"format must be among {', '.join(FILES)}, got {strange[0]!r}")
     association = options.association(detector.lowest_threshold)
-    options.of_detections(detector.lowest_threshold)
-    with Clip(clip) as opened:  # what is no clip leaves no folder
-        rate, name = opened.rate, opened.name
-    with held(out):
+    looker = Looker(
+        detector,
+        prompt,
+        options.of_detections(detector.lowest_threshold),
+        options.batch_size,
+        options.workers,
+    )
+    readable = Readable(clip, options.limit)
+    with held(out), contextlib.ExitStack() as stack:
         for rest in out.glob(".*.part"):  # of a run that was killed
             rest.unlink()
-        work = _Work(clip, detector, prompt, options, progress)
-        if camera_number(clip) is None:
-            with Journal(out / "journal", work.settings(model)) as journal:
-                work.look(journal)
-                tally = _written(work, work.seen(journal), association, out, formats, name, rate)
+        journal, stop = None, Held()
+        if clip.camera is None:
+            settings = looker.settings(clip, model) | {"every": options.every}
+            journal = stack.enter_context(Journal(out / "journal", settings))
         else:
-            tally = _written(work, work.live(), association, out, formats, name, rate)
+            stop = stack.enter_context(_last_frame_at_ctrl_c())
+        frames = looks(takewhile(lambda _: not stop, readable), options.every)
+        found = stack.enter_context(contextlib.closing(looker.found(clip, frames, journal)))
+        total = min((n for n in (clip.total, options.limit) if n is not None), default=None)
+        tally = write_tracks(
+            follow(found, Tracker(association)),
+            out,
+            formats,
+            name=Path(clip.name).name,
+            names=prompt.names,
+            rate=clip.rate,
+            counter=Counter(progress, "tracking", total, unit="frame"),
+        )
     counts = {phrase: len(tally.tracks[phrase]) for phrase in dict.fromkeys(prompt.names)}
     files = {kind: out / FILES[kind] for kind in formats}
-    return Tracks(out, files, tally.frames, counts, work.broken)
+    return Tracks(out, files, tally.frames, counts, readable.broken)
 
 
-def _written(
-    work: _Work,
-    frames: Iterator[tuple[Frame, Detections | None]],
-    association: AssociationOptions,
-    out: Path,
-    formats: Sequence[TrackFormat],
-    name: str,
-    rate: Any,
-) -> Tally:
-    return write_tracks(
-        follow(frames, Tracker(association)),
-        out,
-        formats,
-        name=Path(name).name,
-        names=work.prompt.names,
-        rate=rate,
-        counter=Counter(work.progress, "writing", work.options.limit, unit="frame"),
-    )
-
-
-class _Work:
-    """The looking part of a job."""
-
-    def __init__(
-        self,
-        clip: ClipLike,
-        detector: Detector,
-        prompt: Prompt,
-        options: TrackOptions,
-        progress: Progress | None,
-    ) -> None:
-        self.clip, self.detector, self.prompt = clip, detector, prompt
-        self.options, self.progress = options, progress
-        self.post = options.of_detections(detector.lowest_threshold)
-        self.broken: str | None = None
-
-    def settings(self, model: dict[str, Any]) -> dict[str, Any]:
-        """All that what is found depends on; neither the limit nor how boxes are joined is."""
-        return {
-            "clip": Path(str(self.clip)).name,
-            "clip_mark": file_mark(str(self.clip)),
-            "glip": __version__,
-            "prompt": self.prompt.text,
-            "names": list(self.prompt.names),
-            "every": self.options.every,
-            "low": self.post.score,
-            "nms": self.post.nms,
-            "max_detections": self.post.max_detections,
-            "aggregate": self.post.aggregate,
-            "exclusive": self.post.exclusive,
-            **model,
-        }
-
-    def frames(self, clip: Clip) -> Iterator[tuple[Frame, bool]]:
-        """The frames and whether they are looked at, up to where the clip breaks."""
-
-        def readable() -> Iterator[Frame]:
-            try:
-                yield from islice(clip, self.options.limit)
-            except BrokenClipError as error:
-                if not error.frames:
-                    raise
-                self.broken = str(error)
-
-        return looks(readable(), self.options.every)
-
-    def look(self, journal: Journal) -> None:
-        """Look at all frames that are due and not in the journal yet."""
-        with Clip(self.clip) as clip:
-            due = ((f"{f.number:09d}", f) for f, look in self.frames(clip) if look)
-            work_through(
-                due,
-                self._answer,
-                self._prepare,
-                journal,
-                batch_size=self.options.batch_size,
-                workers=self.options.workers,
-                what="looking",
-                before=journal.count(),
-                progress=self.progress,
-            )
-
-    def seen(self, journal: Journal) -> Iterator[tuple[Frame, Detections | None]]:
-        """All frames with what the journal has of them."""
-        records = journal.read("done")
-        next_key, record = self._next(records)
-        with Clip(self.clip) as clip:
-            for frame, _ in self.frames(clip):
-                while next_key is not None and next_key < frame.number:
-                    next_key, record = self._next(records)
-                here = next_key == frame.number
-                yield frame, self._found(record, frame) if here else None
-
-    @staticmethod
-    def _next(records: Iterator[tuple[str, str, Any]]) -> tuple[int | None, Any]:
-        row = next(records, None)
-        return (None, None) if row is None else (int(row[0]), row[2])
-
-    def live(self) -> Iterator[tuple[Frame, Detections | None]]:
-        """The frames of a camera with what is found in them; Ctrl-C is their end."""
-        with Clip(self.clip) as clip:
-            try:
-                for frame, look in self.frames(clip):
-                    found = None
-                    if look:
-                        prepared = [Read("", self._prepare(frame))]
-                        found = self._found(self._answer(prepared)[0][1], frame)
-                    yield frame, found
-            except KeyboardInterrupt:
-                return
-
-    def _prepare(self, frame: Frame) -> Prepared:
-        return self.detector.prepare(frame.picture())
-
-    def _answer(self, batch: Sequence[Read]) -> list[tuple[str, Any]]:
-        if not batch:
-            return []
-        pictures = [one.picture for one in batch]
-        asked = [[self.prompt]] * len(batch)
-        return [
-            (
-                "done",
-                {
-                    "boxes": np.round(found.boxes.astype(float), 2).tolist(),
-                    "scores": np.round(found.scores.astype(float), 5).tolist(),
-                    "phrases": found.phrase_ids.tolist(),
-                },
-            )
-            for (found,) in self.detector.detect(pictures, asked, options=self.post)
-        ]
-
-    def _found(self, record: Any, frame: Frame) -> Detections:
-        return Detections(
-            np.array(record["boxes"], np.float32).reshape(-1, 4),
-            np.array(record["scores"], np.float32),
-            np.array(record["phrases"], np.int64),
-            self.prompt,
-            (frame.height, frame.width),
-        )
+@contextlib.contextmanager
+def _last_frame_at_ctrl_c() -> Iterator[Held]:
+    """Signals are held back; Ctrl-C has done its work by the end."""
+    with signals_held() as came:
+        yield came
+        if came.came == [signal.SIGINT]:
+            came.came.clear()

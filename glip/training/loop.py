@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from glip.data.batch import Batch
 from glip.distributed import any_process, mean_over_processes, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
+from glip.jobs.interrupt import signals_held
 from glip.settings import one_of, within
 from glip.training.freezing import to_training
-from glip.training.interrupt import signals_held
 from glip.training.losses import Criterion
 from glip.training.optim import Schedule, clip_gradients, set_rates
 from glip.training.parallel import gradients_stay_local, unwrapped

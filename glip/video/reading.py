@@ -26,9 +26,14 @@ logger = logging.getLogger(__name__)
 ClipLike: TypeAlias = str | os.PathLike[str] | int
 """A video file, or the number of a camera, also as text."""
 
-SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
+SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".ogv", ".ts", ".webm", ".wmv"}
+)
 USUAL_RATE = Fraction(25)
 """Frames a second, of what does not say."""
+SAME_MOMENT = 1e-3
+"""Times of frames that differ by less are one, seconds."""
 
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 """Operating system -> what reads its cameras, and how it calls them by number."""
@@ -88,10 +93,40 @@ class Frame:
         return image.rotate(self._turn, expand=True) if self._turn else image
 
 
+@dataclass(frozen=True)
+class FrameAt:
+    """A frame by its place in a film, which is opened anew whenever its picture is asked for."""
+
+    film: str
+    number: int
+    """From 0."""
+    seconds: float
+    """Since the first one."""
+
+    def picture(self) -> Image.Image:
+        """Upright, RGB.
+
+        Raises:
+            ConfigError, DataError: As of `Clip`, or the frame is not there any more.
+            ImageError: Its colours cannot be converted.
+        """
+        with Clip(self.film) as clip:
+            frame = clip.sought(self)
+            if frame is not None:
+                return frame.picture()
+        with Clip(self.film) as clip:  # from the beginning
+            for frame in clip:
+                if frame.number == self.number:
+                    return frame.picture()
+        raise DataError(f"{self.film} has no frame {self.number} any more")
+
+
 class Clip:
     """A film or camera that is open: run through its frames once, then close it.
 
     Attributes:
+        source: what was handed in.
+        camera: its number; None for a film.
         name: what it is called in messages.
         rate: frames a second, on average.
         total: how many frames the file says that it has; None if it does not, as of a camera.
@@ -104,7 +139,8 @@ class Clip:
             ConfigError: PyAV is not installed, or cameras cannot be read on this system.
             DataError: No such file or camera, or no video in it.
         """
-        camera = camera_number(clip)
+        self.source = clip
+        self.camera = camera = camera_number(clip)
         self.name = f"camera {camera}" if camera is not None else str(clip)
         self._av = _pyav(self.name)
         self._container = self._opened_camera(camera) if camera is not None else self._opened()
@@ -182,6 +218,23 @@ class Clip:
             raise DataError(f"{self.name} has no frames")
         if self.total is not None and number < 0.9 * self.total:
             raise self._broken(number, f"it should have {self.total}")
+
+    def sought(self, place: FrameAt) -> Frame | None:
+        """The frame at that time, found by a jump; None where that does not lead to it."""
+        try:
+            first = next(iter(self))
+            moment = int((self._start + place.seconds) * self._av.time_base)
+            self._container.seek(moment, backward=True)
+            for decoded in self._container.decode(self._stream):
+                if decoded.time is None:
+                    return None
+                late = decoded.time - self._start - place.seconds
+                if late > -SAME_MOMENT:
+                    here = self._frame(place.number, decoded, first)
+                    return here if late < SAME_MOMENT else None
+        except (DataError, self._av.FFmpegError):
+            pass
+        return None
 
     def _frame(self, number: int, decoded: Any, first: Frame | None) -> Frame:
         turn = float(getattr(decoded, "rotation", 0)) % 360  # 0 where PyAV does not say

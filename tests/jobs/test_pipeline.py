@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,11 +21,11 @@ from glip import distributed
 from glip.config import PostprocessOptions
 from glip.data.labels import Labelled
 from glip.detector import Detector
-from glip.errors import ConfigError, StorageError
+from glip.errors import ConfigError, ImageError, StorageError
 from glip.images import list_pictures
 from glip.jobs import pipeline as run
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, work_through
+from glip.jobs.pipeline import Read, in_turn, work_through
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.ontology import Ontology
 from glip.pixels import Prepared
@@ -293,3 +294,32 @@ def test_a_failing_disk_is_told_by_its_own_error(
         monkeypatch.setattr(journal, "write", fail)
         with pytest.raises(StorageError, match="broken"):
             work_through([("a", "1")], lambda batch: [("done", 1)], _prepared, journal)
+
+
+def test_all_in_turn_and_none_twice(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(batch: Sequence[Read]) -> list[tuple[str, Any]]:
+        asked.extend(one.key for one in batch)
+        return [("done", one.picture.number) for one in batch]
+
+    def prepare(number: int) -> Prepared:
+        if number == 5:
+            raise ImageError("5 is no picture")
+        size = (32, 32) if number % 2 else (64, 32)  # batches of two sizes
+        pixels = np.zeros((3, *size), np.float32)
+        return Prepared(number, pixels, size)
+
+    def run(count: int, journal: Journal | None) -> list[tuple[int, Any]]:
+        items = ((None if number % 4 == 3 else f"{number:03d}", number) for number in range(count))
+        return list(in_turn(items, answer, prepare, journal, batch_size=3, workers=2))
+
+    expected = [(n, None if n % 4 == 3 or n == 5 else n) for n in range(30)]
+    assert run(30, None) == expected
+    first, asked[:] = asked[:], []
+    with Journal(tmp_path, JOB) as journal:
+        assert run(14, journal) == expected[:14]
+        early, asked[:] = asked[:], []
+        assert run(30, journal) == expected
+        assert not set(asked) & set(early) and sorted(asked + early) == sorted(first)
+        assert [key for key, _, _ in journal.read("rejected")] == ["005"]

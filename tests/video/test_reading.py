@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from glip.errors import ConfigError, DataError
-from glip.video.reading import BrokenClipError, Clip, camera_number, is_video
+from glip.video.reading import BrokenClipError, Clip, FrameAt, camera_number, is_video
 from glip.video.writing import whole_film
 
 
@@ -45,6 +45,20 @@ def test_frames_in_order_with_their_times(ten: Path) -> None:
             assert frame.seconds == pytest.approx(number / 10, abs=1e-3)
             assert np.asarray(frame.picture()).mean() == pytest.approx(20 * number, abs=3)
     assert number == 9
+
+
+@pytest.mark.parametrize("jumps", [True, False])
+def test_a_frame_by_its_place(ten: Path, monkeypatch: pytest.MonkeyPatch, jumps: bool) -> None:
+    if not jumps:
+        monkeypatch.setattr(Clip, "sought", lambda clip, place: None)
+    for number in (0, 4, 9):
+        shown = FrameAt(str(ten), number, number / 10).picture()
+        assert np.asarray(shown).mean() == pytest.approx(20 * number, abs=3)
+    with pytest.raises(DataError, match="has no frame 10 any more"):
+        FrameAt(str(ten), 10, 1.0).picture()
+    ten.unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        FrameAt(str(ten), 4, 0.4).picture()
 
 
 def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
@@ -173,6 +187,37 @@ def test_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigError, match="numbers on Linux and macOS only"):
         Clip(0)
+
+
+def test_a_rate_of_nothing_is_taken_for_the_usual_one(
+    ten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av: Any = pytest.importorskip("av")
+    real = av.open
+
+    class Stream:
+        """Of a file that says 0 frames a second, or nothing."""
+
+        average_rate = guessed_rate = Fraction(0)
+
+        def __init__(self, stream: Any) -> None:
+            self.frames, self.disposition = stream.frames, stream.disposition
+
+    class Container:
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.container = real(*args, **options)
+            self.streams = type("Streams", (), {"video": [Stream(self.container.streams.video[0])]})
+
+        def decode(self, stream: Any) -> Any:
+            return self.container.decode(video=0)
+
+        def close(self) -> None:
+            self.container.close()
+
+    monkeypatch.setattr(av, "open", Container)
+    with Clip(ten) as clip:
+        assert clip.rate == 25
+        assert [frame.number for frame in clip] == list(range(10))
 
 
 def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

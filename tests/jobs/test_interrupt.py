@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from glip.training.interrupt import signals_held
+from glip.jobs.interrupt import signals_held
 
 
 def interrupted(times, log, error=None):
@@ -67,7 +67,7 @@ def test_nothing_is_held_without_a_signal_or_in_another_thread():
 def test_term_ends_the_process_after_the_block():
     code = (
         "import os, signal\n"
-        "from glip.training.interrupt import signals_held\n"
+        "from glip.jobs.interrupt import signals_held\n"
         "with signals_held():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    print('to the end', flush=True)\n"
