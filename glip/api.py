@@ -606,11 +606,11 @@ def export(
             size_hw=size,
             classes=[classes] if isinstance(classes, str) else classes,
             calibration=photos,
-            card=card.read_text(encoding="utf-8") if card.is_file() else None,
+            card=card.read_text(encoding="utf-8") if os.path.isfile(card) else None,
             web=None if web is None else Path(web),
             progress=show,
         )
-    files = sorted(file for file in Path(out).rglob("*") if file.is_file())
+    files = sorted(file for file in Path(out).rglob("*") if os.path.isfile(file))
     sizes = {file.relative_to(out).as_posix(): file.stat().st_size for file in files}
     lines = [f"{size / 1e6:9.2f} MB  {name}" for name, size in sizes.items()]
     return Result(asdict(manifest) | {"files": sizes}, "\n".join(lines), Path(out))

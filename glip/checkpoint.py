@@ -116,7 +116,7 @@ def local_file(name: str) -> Path | None:
     official = OFFICIAL_FILES.get(name)
     files = [f"{name}.safetensors", f"{name}.pth", *([official] if official else [])]
     places = [folder / file for folder in (Path(), weights_folder(), _PACKAGED) for file in files]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def source_of(name: str) -> str:
@@ -323,7 +323,7 @@ def _read_folder(folder: Path) -> Weights:
     words = folder / "tokenizer.json"
     if config.text.tokenizer == TextConfig.tokenizer:
         return Weights(config, state)
-    if not words.is_file() or words.stat().st_size > MOST_TOKENIZER_BYTES:
+    if not os.path.isfile(words) or words.stat().st_size > MOST_TOKENIZER_BYTES:
         raise CheckpointError(f"{folder} lacks a tokenizer.json of usual size; fetch it again")
     return Weights(config, state, Tokenizer.from_file(words).to_json())
 

@@ -44,3 +44,19 @@ class StorageError(GlipError, OSError):
 
 class ExportError(GlipError, RuntimeError):
     """A model that cannot be written as graphs or run from them, or a package that this needs."""
+
+
+MOST_SHOWN = 200
+"""Letters of a value in a message."""
+
+
+def shown(value: object) -> str:
+    """A value in a message: as Python writes it, cut where it gets long.
+
+    Python writes no whole number of more than some thousands of digits, alone or in a list.
+    """
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"{type(value).__name__} with a number of thousands of digits"
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."

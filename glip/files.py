@@ -51,6 +51,23 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EINVAL, "it is no regular file", name)
 
 
+def why_missing(path: str | os.PathLike[str]) -> str:
+    """Why a path leads to nothing, as the end of a message: "does not exist" or what is in the way.
+
+    Whether it does is asked with `os.path.exists` and its like. Those of `pathlib` raise what the
+    system says of a name that is too long or a folder that may not be entered.
+    """
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return "is a link to nothing" if os.path.islink(path) else "does not exist"
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    except ValueError:  # a null character, or half of a surrogate pair
+        return "cannot be opened (no file can have this name)"
+    return "is no regular file"
+
+
 def read_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     """The content of a file.
 
@@ -105,6 +122,12 @@ def is_device(path: str | os.PathLike[str]) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def _check_name(path: Path) -> None:
+    """Refuse a name that the file system does not take before there is work that it would lose."""
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(path)
+
+
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty file beside `path` to write to, for writers that want a name and not a file.
@@ -122,6 +145,7 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 shutil.copyfileobj(content, device)
         return
     path = Path(os.path.realpath(path))
+    _check_name(path)
     unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         unfinished.touch()
@@ -162,11 +186,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     with failing_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_name(path)
         unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
         unfinished.mkdir()
         try:
             yield unfinished
-            if path.exists():
+            if os.path.exists(path):
                 shutil.rmtree(path)
             unfinished.replace(path)
         finally:

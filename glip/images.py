@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from importlib import import_module
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -34,8 +35,8 @@ from glip.arrays import (
     is_tensor,
     too_many_pixels,
 )
-from glip.errors import ConfigError, ImageError
-from glip.files import RESULT_SUFFIX, whole_path
+from glip.errors import ConfigError, ImageError, shown
+from glip.files import RESULT_SUFFIX, whole_path, why_missing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,8 +167,9 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
         ImageError: the folder is missing, cannot be read, or holds no picture.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        reason = "is a file, not a folder" if folder.exists() else f"does not exist{_tried(folder)}"
+    if not os.path.isdir(folder):
+        is_file = os.path.exists(folder)
+        reason = "is a file, not a folder" if is_file else f"{why_missing(folder)}{_tried(folder)}"
         raise ImageError(f"folder {folder} {reason}")
     suffixes = known_suffixes()
     names = _files_below(folder, lambda error: _unreadable(error, folder), recursive=recursive)
@@ -195,8 +197,8 @@ def list_pictures(root: str | os.PathLike[str], *, without: Path | None = None) 
         ConfigError: the folder does not exist or cannot be read.
     """
     base = Path(root)
-    if not base.is_dir():
-        reason = "is a file, not a folder" if base.exists() else "does not exist"
+    if not os.path.isdir(base):
+        reason = "is a file, not a folder" if os.path.exists(base) else why_missing(base)
         raise ConfigError(f"picture folder {base} {reason}")
     suffixes = known_suffixes()
 
@@ -370,10 +372,12 @@ def _pixel_limit(max_pixels: int | None) -> int:
     given = os.environ.get("GLIP_MAX_PIXELS", "").strip() if max_pixels is None else max_pixels
     if given == "":
         return MAX_PIXELS
-    if str(given).isdecimal() and int(given) > 0:
-        return int(given)
+    is_number = isinstance(given, str) and given.isdecimal() and len(given) < 30
+    number = int(given) if is_number else given
+    if isinstance(number, Integral) and not isinstance(number, bool) and number > 0:
+        return int(number)
     name = "GLIP_MAX_PIXELS" if max_pixels is None else "max_pixels"
-    raise ConfigError(f"{name} must be a positive whole number, got {given!r}")
+    raise ConfigError(f"{name} must be a positive whole number, got {shown(given)}")
 
 
 def _read_file(source: str | os.PathLike[str], limit: int) -> Image.Image:
@@ -383,7 +387,7 @@ def _read_file(source: str | os.PathLike[str], limit: int) -> Image.Image:
         return _decode_bytes(_download(name), shown, limit)
     path = Path(name)
     try:
-        if not path.is_file() or path.stat().st_size == 0:
+        if not os.path.isfile(path) or path.stat().st_size == 0:
             raise _no_file(name)
         with path.open("rb") as file:
             picture = _decode(_identify(file, shown), shown, limit)
@@ -400,11 +404,11 @@ def _no_file(name: str) -> ImageError:
     path, shown = Path(name), describe(name)
     if not name:
         return ImageError("the path of a picture is empty")
-    if path.is_dir():
+    if os.path.isdir(path):
         return ImageError(f"{shown} is a folder, not a picture; list_images gives its pictures")
-    if not path.exists():
-        return ImageError(f"{shown} does not exist{_tried(path)}")
-    if not path.is_file():
+    if not os.path.exists(path):
+        return ImageError(f"{shown} {why_missing(path)}{_tried(path)}")
+    if not os.path.isfile(path):
         return ImageError(f"{shown} is not a regular file; save the picture to one first")
     return ImageError(f"{shown} is empty (0 bytes)")
 

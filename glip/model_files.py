@@ -56,7 +56,7 @@ def is_zero_shot(path: Path) -> bool:
 
 def model_sha256(path: Path) -> str:
     """SHA-256 of a model, which tells it from others of the same name."""
-    return folder_sha256(path) if path.is_dir() else file_sha256(path)
+    return folder_sha256(path) if os.path.isdir(path) else file_sha256(path)
 
 
 def threshold_of(path: Path) -> float:
@@ -87,7 +87,7 @@ def _of_hub(name: str) -> Path:
 
     try:
         cached = Path(snapshot_download(name, local_files_only=True))
-        if (cached / CONFIG).is_file() and _has_weights(cached):
+        if os.path.isfile(cached / CONFIG) and _has_weights(cached):
             return cached
     except Exception:  # not there; the client raises a different family with each version
         pass

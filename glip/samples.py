@@ -28,11 +28,11 @@ def copy_samples(folder: str | os.PathLike[str] = "samples") -> Path:
     files = {
         target / source.relative_to(SAMPLE_SET): source.read_bytes()
         for source in sorted(SAMPLE_SET.rglob("*"))
-        if source.is_file()
+        if os.path.isfile(source)
     }
     there = {path for path in files if os.path.lexists(path)}
     for path in sorted(there):
-        if not path.is_file() or path.read_bytes() != files[path]:
+        if not os.path.isfile(path) or path.read_bytes() != files[path]:
             raise StorageError(
                 f"{path} is there already, and is not the sample of that name; give another folder"
             )

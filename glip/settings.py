@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from glip.errors import ConfigError
+from glip.errors import ConfigError, shown
 from glip.files import read_text
 
 BASE = "base"
@@ -41,6 +41,8 @@ MOST_VALUES = 1_000_000
 """Values of a YAML file with all its aliases written out: few lines can stand for billions."""
 DEEPEST = 100
 """Brackets inside each other, in YAML."""
+MOST_BITS = 1024
+"""Of a whole number in YAML."""
 SHOWN = 80
 """Letters of a value in a message."""
 
@@ -82,7 +84,8 @@ def within(
         if value == value and all(fits):
             return
     rule = _rule(least, most, above, below, whole)
-    raise ConfigError(f"{name} must {rule}, got {value!r}" + (f"; {way_out}" if way_out else ""))
+    rest = f"; {way_out}" if way_out else ""
+    raise ConfigError(f"{name} must {rule}, got {shown(value)}{rest}")
 
 
 def _rule(
@@ -136,7 +139,7 @@ def one_of(name: str, value: object, choices: object) -> None:
     """
     words = typing.get_args(choices)
     if value is not None and value not in words:
-        raise ConfigError(f"{name} must be one of {words}, got {value!r}")
+        raise ConfigError(f"{name} must be one of {words}, got {shown(value)}")
 
 
 # dataclasses
@@ -158,13 +161,14 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], *, where: str = "co
 def _build(kind: type[Config], values: Mapping[str, Any], where: str, inside: str) -> Config:
     place = f"{where}: {inside}" if inside else where
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{place}: expected a mapping, got {values!r}")
+        raise ConfigError(f"{place}: expected a mapping, got {shown(values)}")
     hints = typing.get_type_hints(kind)
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise ConfigError(f"{place}: unknown key '{key}'; {nearest(key, known)}")
+            named = key if isinstance(key, str) else shown(key)
+            raise ConfigError(f"{place}: unknown key '{named}'; {nearest(named, known)}")
         below = f"{inside}.{key}" if inside else str(key)
         arguments[key] = _coerce(hints[key], value, where, below)
     try:
@@ -183,13 +187,13 @@ def _coerce(hint: Any, value: Any, where: str, inside: str) -> Any:
         return _one_of(typing.get_args(hint), value, where, inside)
     if origin is Literal:
         if value not in typing.get_args(hint):
-            raise ConfigError(f"{place}: {value!r} is not one of {typing.get_args(hint)}")
+            raise ConfigError(f"{place}: {shown(value)} is not one of {typing.get_args(hint)}")
         return value
     if origin is tuple:
         return _tuple(typing.get_args(hint), value, where, inside)
     if origin is not None:  # Mapping[str, Any]
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{place}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{place}: expected a mapping, got {shown(value)}")
         return dict(value)
     return value if hint is Any else _plain_value(hint, value, place)
 
@@ -212,7 +216,7 @@ def _plain_value(kind: type, value: Any, place: str) -> Any:
         except OverflowError as error:  # of hundreds of digits
             raise ConfigError(f"{place}: the number is too large") from error
     if is_bool != (kind is bool) or not isinstance(value, kind):
-        raise ConfigError(f"{place}: expected {kind.__name__}, got {value!r}")
+        raise ConfigError(f"{place}: expected {kind.__name__}, got {shown(value)}")
     return value
 
 
@@ -220,10 +224,10 @@ def _tuple(kinds: Sequence[Any], value: Any, where: str, inside: str) -> tuple[A
     """A list as a tuple of these types, of which a `...` repeats the first."""
     place = f"{where}: {inside}"
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{place}: expected a list, got {value!r}")
+        raise ConfigError(f"{place}: expected a list, got {shown(value)}")
     each = [kinds[0]] * len(value) if kinds[-1] is Ellipsis else list(kinds)
     if len(each) != len(value):
-        raise ConfigError(f"{place}: expected {len(each)} values, got {value!r}")
+        raise ConfigError(f"{place}: expected {len(each)} values, got {shown(value)}")
     return tuple(_coerce(kind, one, where, inside) for kind, one in zip(each, value, strict=True))
 
 
@@ -333,7 +337,20 @@ class PlainLoader(Shallow, yaml.SafeLoader):
 
 
 class _Loader(PlainLoader):
-    """Reads 1e-4 as a number, as YAML 1.2 does; the older YAML of this library wants 1.0e-4."""
+    """Reads 1e-4 as a number, as YAML 1.2 does; the older YAML of this library wants 1.0e-4.
+
+    Whole numbers that no float can hold are refused: nothing here counts so far.
+    """
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """One whole number."""
+        number = super().construct_yaml_int(node)
+        if number.bit_length() > MOST_BITS:
+            raise yaml.YAMLError(f"a whole number of more than {MOST_BITS} bits")
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 _Loader.add_implicit_resolver(
@@ -480,5 +497,8 @@ def _members(value: Any) -> Any:
 def _shown(value: Any) -> str:
     if value is _ABSENT:
         return "absent"
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except ValueError:
+        return shown(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -153,6 +153,17 @@ def test_modules_have_their_tests() -> None:
     assert share >= 0.95, f"{share:.0%} of the modules have a test file; without: {missing}"
 
 
+def test_what_is_there_is_asked_of_os_path() -> None:
+    """Those of `pathlib` raise for names that are too long and folders that may not be entered."""
+    asked = re.compile(r"(?<!entry)(?<!member)\.(is_dir|is_file|exists)\(\)")
+    found = {
+        str(path.relative_to(HOUSE)): match.group()
+        for path in MODULES.values()
+        if (match := asked.search(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}, "use os.path.isdir, os.path.isfile or os.path.exists"
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

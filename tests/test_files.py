@@ -2,6 +2,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from glip.files import (
     read_json,
     read_text,
     whole_file,
+    whole_folder,
     whole_path,
+    why_missing,
     write_json,
 )
 
@@ -62,6 +65,31 @@ def test_a_disk_that_fails_is_told_with_the_way_out(tmp_path):
         write_json(tmp_path / "file" / "in.txt", 1)
     with pytest.raises(DataError, match="as it was"), failing_disk(tmp_path):
         raise DataError("as it was")
+
+
+@pytest.mark.parametrize("kind", [whole_file, whole_folder])
+def test_a_name_that_no_disk_takes_is_told_before_the_work(
+    kind: Callable[[Path], AbstractContextManager[object]], tmp_path: Path
+) -> None:
+    path = tmp_path / ("n" * 300)
+    with pytest.raises(StorageError, match="cannot be written: File name too long"), kind(path):
+        pytest.fail("the work would be lost")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_why_a_path_leads_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "nothing").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    said = {
+        "gone": "does not exist",
+        "nothing": "is a link to nothing",
+        "loop": "cannot be opened (Too many levels of symbolic links)",
+        "n" * 300: "cannot be opened (File name too long)",
+        "a\0b": "cannot be opened (no file can have this name)",
+        "pipe": "is no regular file",
+    }
+    assert {name: why_missing(tmp_path / name) for name in said} == said
 
 
 def test_files_are_for_all_whom_the_system_lets_read(tmp_path):

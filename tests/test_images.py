@@ -285,7 +285,7 @@ def test_a_bad_file_is_refused_by_name_and_reason(
         ("file:///nowhere/cat.jpg", "file:///nowhere/cat.jpg cannot be fetched"),
         ("data:image/png;base64," + "A" * 5_000, "AAA... is not a picture in a known format"),
         ("data:nothing", "data:nothing cannot be fetched"),
-        ("nul\0character.jpg", "does not exist"),
+        ("nul\0character.jpg", "no file can have this name"),
         ("x" * 5_000, "cannot be opened"),
     ],
 )

@@ -88,6 +88,9 @@ def test_values_take_the_annotated_type(values: dict[str, Any], expected: dict[s
         ({"word": "c"}, r"config: word: 'c' is not one of \('a', 'b'\)"),
         ({"maybe": "x"}, "expected int, got 'x'"),
         ({"rest": [1]}, r"config: rest: expected a mapping, got \[1\]"),
+        ({"pair": [10**5000]}, "pair: expected 2 values, got list with a number of thousands"),
+        ({"pair": "1" * 900}, "pair: expected a list, got '1{196}\\.\\.\\.$"),
+        ({10**5000: 1}, "unknown key 'int with a number of thousands of digits'"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_place(values: dict[Any, Any], message: str) -> None:
@@ -114,6 +117,7 @@ def test_config_must_be_a_mapping() -> None:
         ({"above": 0, "below": 1}, (0.5,), (0, 1), r"n must lie in \(0, 1\), got"),
         ({"above": 0}, (0.1,), (0, float("nan")), "n must be above 0, got"),
         ({"most": 3}, (3, -9), (4,), "n must be at most 3, got 4"),
+        ({"most": 3}, (), (10**5000,), "n must be at most 3, got int with a number of thousands"),
         ({"least": 1, "whole": True}, (1, 7), (0, 1.0, True), "n must be a whole number from 1"),
         ({}, (1, 0.5), ("x", float("nan")), "n must be a number, got"),
     ],
@@ -185,6 +189,13 @@ def test_a_fault_is_blamed_on_who_wrote_it(
 def test_files_that_are_none_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(Outer, write(tmp_path, text))
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 300, "1" * 400, "9" * 5_000, "59:" * 300 + "59"])
+def test_numbers_that_nothing_counts_up_to_are_refused(number: str) -> None:
+    with pytest.raises(ConfigError, match=r"^x\.yaml is no valid YAML: .*(1024 bits|4300)"):
+        parse_yaml(f"a: [{number}]", "x.yaml")
+    assert parse_yaml("a: 0xff", "x.yaml") == {"a": 255}
 
 
 def test_few_lines_cannot_stand_for_billions_of_values() -> None:

@@ -5,6 +5,7 @@ of transformers.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{target} would be a folder; name it without {target.suffix}")
     if not to_folder and target.suffix != ".safetensors":
         raise ConfigError(f"{target} must be called NAME.safetensors, the format that is written")
-    if target.exists() and not args.force:
+    if os.path.exists(target) and not args.force:
         raise ConfigError(f"{target} exists; --force replaces it")
 
     import torch

@@ -316,8 +316,7 @@ def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
             errors.append(error)
             continue
         if found == [path]:
-            address = urlsplit(path).path if "://" in path else path
-            pictures.append(Input(path, Path(address).name or "picture"))
+            pictures.append(Input(path, Path(_without_server(path)).name or "picture"))
             continue
         # Our own results are no input, wherever they were put the last time.
         found = [file for file in found if not file.endswith(RESULT_SUFFIX)]
@@ -334,6 +333,14 @@ def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
     return pictures, len(errors)
 
 
+def _without_server(path: str) -> str:
+    """What names a file in a path or an address."""
+    try:
+        return urlsplit(path).path if "://" in path else path
+    except ValueError:  # brackets that hold no address: nothing will be fetched from there
+        return ""
+
+
 def _output_of(picture: Input, output: str | None) -> Path:
     """The annotated picture of a single one: `output`, or a name derived from it.
 
@@ -343,7 +350,7 @@ def _output_of(picture: Input, output: str | None) -> Path:
     from glip.images import check_saveable
 
     path = Path(output or "")
-    if not output or path.is_dir() or not path.suffix or output.endswith(("/", os.sep)):
+    if not output or os.path.isdir(path) or not path.suffix or output.endswith(("/", os.sep)):
         path /= Path(picture.below).stem + RESULT_SUFFIX
     _refuse_input("--output", path, [picture.source])
     check_saveable(path)
@@ -368,7 +375,7 @@ def _folder(output: str | None, made_with: dict[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
+        reason = "it is a file" if os.path.isfile(folder) else error.strerror
         raise ConfigError(
             f"--output {folder} cannot be a folder for several pictures: {reason}"
         ) from error

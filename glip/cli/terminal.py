@@ -59,6 +59,11 @@ def guarded(work: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except OSError as error:  # of a file that nobody expected to fail
+        if error.filename is None:
+            raise
+        note(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
+        return FAILED
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:

@@ -6,6 +6,7 @@ The flags are detectron2's.
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from glip import api
@@ -96,7 +97,7 @@ def _train(order: api.Order, device: torch.device) -> int:
     """Until the end, or until somebody stops it."""
     from glip.distributed import is_main
 
-    if order.resume and is_main() and not (order.output / "checkpoints").exists():
+    if order.resume and is_main() and not os.path.exists(order.output / "checkpoints"):
         note(f"warning: {order.output} holds no run to go on with (--resume): one begins there")
     metrics = api.run_order(order, device)
     if is_main():

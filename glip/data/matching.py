@@ -9,6 +9,7 @@ nothing about formats.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +41,9 @@ def pictures_for(annotations: Path, images: str | Path | None, names: Sequence[s
         DataError: no place holds any of them, or `images` does not exist.
     """
     places = list(_places(Path(annotations))) if images is None else [Path(images)]
-    opened = [open_pictures(place) for place in places if images is not None or place.exists()]
+    opened = [
+        open_pictures(place) for place in places if images is not None or os.path.exists(place)
+    ]
     for pictures in opened:
         if not names or any(name in pictures for name in names):
             return pictures
@@ -195,8 +198,8 @@ def _places(annotations: Path) -> Iterator[Path]:
     `annotations/instances_default.json` beside `images/default`, FiftyOne `labels.json` beside
     `data`, others `train.json` beside `images.tar`.
     """
-    base = annotations if annotations.is_dir() else annotations.parent
-    part = "" if annotations.is_dir() else annotations.stem.rsplit("_", 1)[-1]
+    base = annotations if os.path.isdir(annotations) else annotations.parent
+    part = "" if os.path.isdir(annotations) else annotations.stem.rsplit("_", 1)[-1]
     bases = [base]
     if base.name.lower() in ANNOTATION_FOLDERS:
         bases.append(base.parent)

@@ -19,7 +19,7 @@ from typing import IO, Protocol
 from PIL import ExifTags, Image
 
 from glip.errors import DataError, ImageError
-from glip.files import check_regular
+from glip.files import check_regular, why_missing
 from glip.images import FORMATS, ImageLike, describe, list_images, load_image
 
 TAR_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, struct.error)
@@ -83,9 +83,10 @@ class PictureFolder:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._tars: dict[str, PictureTar] = {}
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             raise DataError(
-                f"picture folder {self.root} does not exist; pass the one with the pictures"
+                f"picture folder {self.root} {why_missing(self.root)}; pass the one with the "
+                "pictures"
             )
 
     def __contains__(self, name: object) -> bool:
@@ -208,7 +209,7 @@ def open_pictures(root: str | Path) -> Pictures:
     Raises:
         DataError: neither of them.
     """
-    return PictureTar(root) if Path(root).is_file() else PictureFolder(root)
+    return PictureTar(root) if os.path.isfile(root) else PictureFolder(root)
 
 
 class Bounded(io.RawIOBase):

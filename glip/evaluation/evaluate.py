@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -262,13 +263,13 @@ def _settings(
 
 def _parts(output: Path) -> list[Path]:
     """What processes have written and nobody has put together yet."""
-    return sorted(output.glob("predictions.part*.jsonl"))
+    return sorted(output.glob("predictions.part*.jsonl")) if os.path.isdir(output) else []
 
 
 def _is_complete(output: Path, questions: Sequence[Question], settings: Mapping[str, Any]) -> bool:
     """Whether every picture has a prediction, with the same settings."""
     merged = output / MERGED
-    if _parts(output) or not merged.exists():
+    if _parts(output) or not os.path.exists(merged):
         return False
     check_settings(merged, settings)
     done = {one.image_id for one in read_predictions(merged) if one.error is None}
@@ -279,7 +280,7 @@ def _done(output: Path, settings: Mapping[str, Any]) -> set[ImageId]:
     """Ids of the pictures that were predicted already, with the same settings."""
     done: set[ImageId] = set()
     for path in [output / MERGED, *_parts(output)]:
-        if not path.exists():
+        if not os.path.exists(path):
             continue
         if path.name != MERGED and (
             not path.stat().st_size or next(read_predictions(path), None) is None
@@ -296,7 +297,7 @@ def _merge(output: Path, questions: Sequence[Question], settings: Mapping[str, A
     parts = _parts(output)
     if not parts:
         return
-    files = [path for path in (output / MERGED, *parts) if path.exists()]
+    files = [path for path in (output / MERGED, *parts) if os.path.exists(path)]
     found = {one.image_id: one for path in files for one in read_predictions(path)}
     ordered = (found[q.image_id] for q in questions if q.image_id in found)
     write_predictions(ordered, output / MERGED, settings)

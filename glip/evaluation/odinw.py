@@ -74,14 +74,15 @@ def odinw_sets(paths: Sequence[Path]) -> dict[str, Path]:
 def _sets_of(path: Path) -> list[tuple[str, Path]]:
     """Name and annotations of the data sets of one path: itself, or what lies in it."""
     place = Path(os.path.abspath(path))  # "." has a name then
-    if path.is_file():
+    if os.path.isfile(path):
         # A data set's parts lie in folders of their own, which do not name it.
         folder = place.parent.parent if place.parent.name in ODINW_PARTS else place.parent
         return [(folder.name or path.stem, path)]
     own = _annotations(path)
     if own is not None:
         return [(place.name, own)]
-    below = [(p.name, _annotations(p)) for p in sorted(path.glob("*")) if p.is_dir()]
+    folders = sorted(filter(os.path.isdir, path.glob("*"))) if os.path.isdir(path) else []
+    below = [(folder.name, _annotations(folder)) for folder in folders]
     return [(name, file) for name, file in below if file is not None]
 
 
@@ -146,7 +147,7 @@ def _add_report(output: Path, data: DetectionData, pictures: Pictures) -> None:
 def _annotations(folder: Path) -> Path | None:
     for split in ODINW_SPLITS:
         for name in ODINW_FILES:
-            if (folder / split / name).is_file():
+            if os.path.isfile(folder / split / name):
                 return folder / split / name
     return None
 

@@ -72,7 +72,7 @@ class PredictionWriter:
         self.path = Path(path)
         with failing_disk(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            existing = self.path.exists() and _cut_to_whole_lines(self.path) > 0
+            existing = os.path.exists(self.path) and _cut_to_whole_lines(self.path) > 0
         if existing:
             check_settings(self.path, settings)
         with failing_disk(self.path):

@@ -174,7 +174,11 @@ def _check(
             "int8 needs photos to measure on: name a folder of some dozens like those to come "
             "(--calibration)"
         )
-    if out.exists() and not is_exported(out) and (not out.is_dir() or any(out.iterdir())):
+    if (
+        os.path.exists(out)
+        and not is_exported(out)
+        and (not os.path.isdir(out) or any(out.iterdir()))
+    ):
         raise ExportError(f"{out} is there and is no exported model; choose another name")
 
 

@@ -8,6 +8,7 @@ The page is the one of `glip serve` (`glip/page`), with a model in the place of 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +42,7 @@ def find_ort(folder: Path) -> dict[str, Path]:
     files = {name: folder / "dist" / name for name in ORT_FILES}
     files["package.json"] = folder / "package.json"  # its version and licence
     for file in files.values():
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise ExportError(
                 f"{folder} is not the npm package onnxruntime-web: it has no "
                 f"{file.relative_to(folder)}; 'npm pack onnxruntime-web@{ORT_VERSION}', unpack it "

@@ -51,8 +51,8 @@ def convert_to_folder(
         StorageError: It cannot be written.
     """
     target = Path(folder)
-    if target.exists() and not is_transformers_folder(target) and (
-        not target.is_dir() or any(target.iterdir())
+    if os.path.exists(target) and not is_transformers_folder(target) and (
+        not os.path.isdir(target) or any(target.iterdir())
     ):  # fmt: skip
         raise ConfigError(f"{target} exists and holds something else; name a new folder")
     path = find(source)

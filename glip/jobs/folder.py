@@ -53,10 +53,11 @@ def is_begun(folder: Path, record: str) -> bool:
         StorageError: It cannot be looked into.
     """
     with failing_disk(folder):
-        if (folder / record).exists():
+        if os.path.exists(folder / record):
             return True
-        if folder.exists() and (
-            not folder.is_dir() or not all(path.name.startswith(LOCK) for path in folder.iterdir())
+        if os.path.exists(folder) and (
+            not os.path.isdir(folder)
+            or not all(path.name.startswith(LOCK) for path in folder.iterdir())
         ):
             raise ConfigError(f"{folder} is a file or holds other files; choose an empty folder")
     return False

@@ -88,7 +88,7 @@ class Journal:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            reason = "it is a file" if self.folder.is_file() else error.strerror
+            reason = "it is a file" if os.path.isfile(self.folder) else error.strerror
             raise StorageError(f"folder {folder} cannot be made: {reason}") from error
         try:
             # Other processes stay away from this rank's file.

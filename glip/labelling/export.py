@@ -68,7 +68,7 @@ def write_data_set(
             unfinished.mkdir(parents=True)
             _WRITERS[kind](data, unfinished)
             shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
+            if os.path.exists(folder):
                 folder.rename(old)
             unfinished.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
@@ -83,7 +83,7 @@ def check_target(folder: Path, *, replace: bool) -> None:
     Raises:
         ConfigError: see above; ask before hours of work.
     """
-    if folder.exists() and not replace:
+    if os.path.exists(folder) and not replace:
         raise ConfigError(
             f"{folder} exists; move it away, or replace it and what was corrected in it with "
             "--force"

@@ -366,7 +366,7 @@ def _already(
     known = _read_written(out)
     same = all(
         known.get(kind, {}).get("made_with") == {**output.settings(kind), **asked}
-        and (out / kind).exists()
+        and os.path.exists(out / kind)
         for kind in output.formats
     )
     if output.force or not same:

@@ -104,5 +104,5 @@ class JournalPictures:
 
     def __iter__(self) -> Iterator[Labelled]:
         for name, _, record in self._journal.read("done"):
-            if self._root is None or (self._root / name).exists():
+            if self._root is None or os.path.exists(self._root / name):
                 yield Labelled.from_json(name, record)

@@ -47,7 +47,7 @@ def extract_frames(
                 continue
             count += 1
             target = Path(folder) / f"{frame.number:09d}.jpg"
-            if not target.exists():
+            if not os.path.exists(target):
                 save_image(frame.picture(), target)
             counter.add()
     return count

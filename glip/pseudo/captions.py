@@ -35,7 +35,7 @@ from glip.data.pictures import (
 )
 from glip.data.records import ImageId
 from glip.errors import DataError
-from glip.files import check_regular, parsed_json, read_text
+from glip.files import check_regular, parsed_json, read_text, why_missing
 from glip.images import list_images
 from glip.pseudo.caption_tables import (
     MOST_CAPTIONS,
@@ -159,13 +159,15 @@ class CaptionSet:
 
     def fingerprint(self) -> list[list[str | int]]:
         """Name and size of each file: what tells this input from another one."""
-        return [[path.name, path.stat().st_size if path.is_file() else 0] for path in self.paths]
+        return [
+            [path.name, path.stat().st_size if os.path.isfile(path) else 0] for path in self.paths
+        ]
 
     def _entries(
         self, path: Path, wanted: Callable[[int | str], bool]
     ) -> Iterator[tuple[int | str, _Entry]]:
         """Entries of a file by row; of a folder, to which pictures may come, by name."""
-        if path.is_dir():
+        if os.path.isdir(path):
             return _from_folder(path, wanted)
         if path.suffix == ".tar":
             name = path.absolute().relative_to(self.root).as_posix()
@@ -175,7 +177,7 @@ class CaptionSet:
         return _grouped(rows_of(path), wanted)
 
     def _find_pictures(self, images: str | Path | None) -> Pictures:
-        if self.paths[0].is_dir():
+        if os.path.isdir(self.paths[0]):
             if len(self.paths) > 1:
                 raise DataError(f"{self.paths[0]} is a folder; run folders one after the other")
             if images is not None:
@@ -206,11 +208,11 @@ def _key(file: int, row: int | str) -> str:
 
 def _files(path: Path) -> list[Path]:
     """The path itself, or the tars of a folder that has any."""
-    if path.is_dir():
+    if os.path.isdir(path):
         tars = sorted(path.glob("*.tar"))
         return tars or [path]
-    if not path.exists():
-        raise DataError(f"captions {path} do not exist")
+    if not os.path.exists(path):
+        raise DataError(f"captions: {path} {why_missing(path)}")
     if path.suffix not in (".json", ".tar", *SUFFIXES):
         hint = "; unpack it, or pack it again as .tar" if ".tar" in path.suffixes else ""
         hint = "; save it as CSV" if path.suffix in (".xlsx", ".xls", ".ods") else hint

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -301,7 +302,7 @@ class _Surveyor:
 
 def _is_survey(folder: Path, of: Mapping[str, Any]) -> bool:
     """Whether a folder holds the survey of an input for some filters."""
-    if not (folder / _COUNTS).is_file():
+    if not os.path.isfile(folder / _COUNTS):
         return False
     there = json.loads((folder / _COUNTS).read_text())
     return all(there.get(key) == value for key, value in of.items())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -114,7 +115,7 @@ def ground_captions(
     def begin() -> Survey:
         """What one process does before the others: the folder may be wrong, the survey long."""
         with Journal(output / JOURNAL, job) as journal:
-            if captions.root.is_dir():
+            if os.path.isdir(captions.root):
                 journal.forget_changed(lambda mark: _mark(captions, mark.partition(MARKED)[2]))
             left_out = load_left_out()
             return survey(
@@ -149,7 +150,7 @@ def ground_captions(
 
 def _mark(captions: CaptionSet, picture: str) -> str:
     """The state of a picture, and which it is, if it is a file of its own."""
-    if not picture or not captions.root.is_dir():
+    if not picture or not os.path.isdir(captions.root):
         return ""
     return f"{file_mark(captions.root / picture)}{MARKED}{picture}"
 

@@ -109,6 +109,6 @@ def read_manifest(folder: Path) -> Manifest:
     needed = [manifest.graph(folder, name) for name in manifest.graphs]
     needed += [folder / TOKENIZER] + ([folder / WORDS] if manifest.baked else [])
     for file in needed:
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise CheckpointError(f"{file} is missing; export the model again")
     return manifest

@@ -6,6 +6,7 @@ Knows nothing about training.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,7 @@ def _summary(
     if state.stopped:
         words["ended"] = "as the evaluations no longer rose"
     start = output / "evaluation" / FOLDER_OF_STEP.format(0)
-    before = read_results(start)["metrics"] if (start / "results.json").exists() else {}
+    before = read_results(start)["metrics"] if os.path.exists(start / "results.json") else {}
     last = state.history[-1] if state.history else {}
     for name in list(last)[1:3]:  # the first metrics of the protocol, behind "step"
         words[name] = f"{per_cent(before.get(name))} before, {per_cent(last[name])} after"

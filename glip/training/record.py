@@ -31,7 +31,7 @@ FILE = "metrics.jsonl"
 def read_records(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The JSON lines of a run; what a kill has cut off is left out."""
     path = Path(folder) / FILE
-    if not path.exists():
+    if not os.path.exists(path):
         return []
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -130,4 +130,8 @@ def _summary_writer(folder: Path, start: int) -> Any:
     except ImportError:
         logger.info("no TensorBoard logs: `pip install tensorboard` brings them")
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+    try:
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+    except UnicodeError:  # it wants names of folders in Unicode
+        logger.warning("no TensorBoard logs: the name of the folder %s is not Unicode", folder)
+        return None

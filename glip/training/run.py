@@ -207,7 +207,7 @@ def evaluate_only(
     if resume:
         suffix = weights_suffix(config.tune)
         files = [output / f"model_final{suffix}", output / f"model_best{suffix}"]
-        weights = next((file for file in files if file.exists()), None)
+        weights = next((file for file in files if os.path.exists(file)), None)
         if weights is None:
             raise CheckpointError(f"{output} holds no weights yet; evaluate without --resume")
         if config.tune != "prompt":
@@ -232,12 +232,12 @@ def _drop_later_evaluations(output: Path, step: int) -> None:
 
 def _prepare_folder(output: Path, config: RunConfig, resume: bool) -> None:
     """Write down the values of the run; what other values it had before is said."""
-    if not resume and (output / "checkpoints").exists():
+    if not resume and os.path.exists(output / "checkpoints"):
         raise ConfigError(
             f"{output} already holds a run; go on with it (--resume), or choose another folder"
         )
     file = output / "config.yaml"
-    if resume and file.exists():
+    if resume and os.path.exists(file):
         changed = differences(read_yaml(file), parse_yaml(to_yaml(config), "this run"))
         if changed:
             logger.warning("going on with other values: %s", "; ".join(changed))

@@ -245,7 +245,7 @@ class CheckpointFolder:
 
     def _files(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):
             return []
         return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name))
 

@@ -23,7 +23,7 @@ import torch
 from glip.choices import TuneMode
 from glip.data.formats.recognise import train_and_val
 from glip.errors import ConfigError, DataError, GlipError, StorageError
-from glip.files import make_folder, whole_file, write_json
+from glip.files import make_folder, whole_file, why_missing, write_json
 from glip.progress import Progress, Step
 from glip.report.chart import Line, write_chart
 from glip.settings import within
@@ -88,9 +88,13 @@ def data_sets(path: str | os.PathLike[str]) -> dict[str, Path]:
         DataError: None of them has a part to train and a part to evaluate on.
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
-    folders = [path, *sorted(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else []
+    if not os.path.exists(path):
+        raise DataError(f"{path} {why_missing(path)}")
+    folders = (
+        [path, *sorted(p for p in path.iterdir() if os.path.isdir(p))]
+        if os.path.isdir(path)
+        else []
+    )
     found = {}
     for folder in folders:
         part, held_out = train_and_val(folder)

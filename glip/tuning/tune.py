@@ -167,9 +167,9 @@ def _train(job: _Job) -> dict[str, Any]:
         folder = job.output / f"lr_{rate:g}"
         runs[rate] = None
         try:
-            if not (folder / "report.html").exists():
+            if not os.path.exists(folder / "report.html"):
                 config = at_rate(job.config, job.options.mode, rate)
-                run_training(config, folder, job.device, resume=folder.exists())
+                run_training(config, folder, job.device, resume=os.path.exists(folder))
             runs[rate] = best_metric(folder)
         except DivergedError as error:
             logger.warning("rate %g: %s", rate, error)
@@ -214,7 +214,7 @@ def _begun(output: Path, options: TuneOptions) -> dict[str, Any] | None:
         return None
     before = _json(output / SETTINGS, output)
     asked = _plain(options)
-    if not (output / RESULT).exists():  # what is only measured in the end may still change
+    if not os.path.exists(output / RESULT):  # what is only measured in the end may still change
         for name in MEASURED_LAST:
             before["options"][name] = asked[name]
     check_same(output, before["options"], asked)
@@ -236,7 +236,7 @@ def _check_inputs(output: Path, begun: Mapping[str, Any], inputs: Inputs) -> Non
 
 def _check_file(output: Path, done: Mapping[str, Any], options: TuneOptions) -> None:
     kept = options.keep_weights or options.mode == "prompt"
-    if kept and not (output / done["file"]).exists():
+    if kept and not os.path.exists(output / done["file"]):
         raise ConfigError(
             f"{output} has a result, but its {done['file']} is gone; delete the folder to make it "
             "again"
@@ -255,7 +255,7 @@ def _json(file: Path, output: Path) -> dict[str, Any]:
 
 def read_result(output: Path) -> dict[str, Any] | None:
     """What `tune` has left in a folder; None if it has not finished there."""
-    return _json(output / RESULT, output) if (output / RESULT).exists() else None
+    return _json(output / RESULT, output) if os.path.exists(output / RESULT) else None
 
 
 def _measured(
@@ -287,7 +287,7 @@ def _keep(output: Path, folder: Path, mode: TuneMode) -> Path:
     suffix = weights_suffix(mode)
     target = output / ("task" + suffix if mode == "prompt" else "tuned" + suffix)
     for name in ("model_best", "model_final"):
-        if (folder / f"{name}{suffix}").exists():
+        if os.path.exists(folder / f"{name}{suffix}"):
             with whole_path(target) as unfinished:
                 shutil.copyfile(folder / f"{name}{suffix}", unfinished)
             return target

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from glip.errors import ConfigError, DataError, ImageError
+from glip.files import why_missing
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class BrokenClipError(DataError):
 
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a file that is called like a video."""
-    return Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
+    return Path(path).suffix.lower() in SUFFIXES and os.path.isfile(path)
 
 
 def camera_number(clip: ClipLike) -> int | None:
@@ -156,8 +157,8 @@ class Clip:
 
     def _opened(self) -> Any:
         path = Path(self.name)
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
+        if not os.path.isfile(path):
+            what = "is a folder" if os.path.isdir(path) else why_missing(path)
             raise DataError(f"{path} {what}; name a video file, or the number of a camera")
         try:
             return self._av.open(self.name, metadata_errors="replace")

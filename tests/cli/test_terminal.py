@@ -32,6 +32,7 @@ from glip.progress import Counter
         (ConfigError("no such thing"), 2, "error: no such thing\n"),
         (KeyboardInterrupt(), 130, "interrupted; what was finished is kept\n"),
         (Stopped(), 143, "stopped; what was finished is kept\n"),
+        (OSError(errno.EACCES, "Permission denied", "a/b"), 2, "error: a/b: Permission denied\n"),
     ],
 )
 def test_ends_are_a_line_and_a_code(

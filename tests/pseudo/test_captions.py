@@ -224,7 +224,7 @@ def test_what_does_not_go_together(tmp_path):
         ([tar, tmp_path / "x.tsv"], None, "is a shard and .* is none"),
         ([tar], tmp_path, "brings its pictures"),
         ([], None, "no captions are given"),
-        ([tmp_path / "nowhere.tsv"], None, "do not exist"),
+        ([tmp_path / "nowhere.tsv"], None, "does not exist"),
     ]:
         with pytest.raises(DataError, match=message):
             CaptionSet(given, images)

@@ -1,4 +1,7 @@
 import json
+import os
+
+import pytest
 
 from glip.training.loop import StepReport
 from glip.training.record import Recorder, peak_memory, read_records
@@ -50,3 +53,12 @@ def test_memory_is_in_gibibytes():
 
 def test_no_records(tmp_path):
     assert read_records(tmp_path) == []
+
+
+def test_a_folder_whose_name_is_no_unicode_has_no_curves(tmp_path, caplog):
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    with Recorder(folder, steps=1) as recorder:
+        recorder.step(report(1))
+    assert "no TensorBoard logs" in caplog.text
+    assert [row["step"] for row in read_records(folder)] == [1]

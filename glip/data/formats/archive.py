@@ -7,6 +7,7 @@ over, and what would unpack to far more than it weighs is refused. Knows no form
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import stat
 import tempfile
@@ -30,7 +31,7 @@ _unpacked: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
 
 def is_archive(path: Path) -> bool:
     """Whether a path is a zip, whatever its name."""
-    return path.is_file() and path.suffix.lower() == ".zip"
+    return os.path.isfile(path) and path.suffix.lower() == ".zip"
 
 
 def is_temporary(path: Path) -> bool:
@@ -85,4 +86,4 @@ def _unpack(path: Path, folder: Path) -> None:
 def _only_folder(folder: Path) -> Path:
     """The folder in a folder that holds nothing else, as many archives have one."""
     inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+    return inside[0] if len(inside) == 1 and os.path.isdir(inside[0]) else folder

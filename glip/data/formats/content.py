@@ -7,7 +7,6 @@ no regular file (a folder, a device, a link that leads nowhere) is never opened.
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ import yaml
 from glip import files
 from glip.data.faults import Faults
 from glip.errors import DataError
-from glip.files import check_regular
+from glip.files import check_regular, why_missing
 from glip.settings import Shallow
 
 T = TypeVar("T")
@@ -43,8 +42,7 @@ def check_file(path: Path) -> None:
     try:
         check_regular(path)
     except FileNotFoundError as error:
-        reason = "is a link to nothing" if os.path.islink(path) else "does not exist"
-        raise DataError(f"{path} {reason}") from error
+        raise DataError(f"{path} {why_missing(path)}") from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder, expected a file") from error
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ def read_cvat(request: Request) -> Annotated:
     Raises:
         DataError: It is no such file.
     """
-    path = request.path / "annotations.xml" if request.path.is_dir() else request.path
+    path = request.path / "annotations.xml" if os.path.isdir(request.path) else request.path
     root = read_xml(path)
     if root.tag != "annotations":
         raise DataError(f"{path} is no CVAT file: its root is <{root.tag}>")

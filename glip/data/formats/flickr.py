@@ -9,6 +9,7 @@ pixels. Letters: N boxes of one phrase.
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from glip.data.packed import Packed
 from glip.data.pictures import is_inside
 from glip.data.records import Annotated, GroundingData, GroundingRecord
 from glip.errors import DataError
+from glip.files import why_missing
 
 _MARKUP = re.compile(r"\[/EN#(?P<number>\d+)(?P<kinds>(?:/[\w-]+)+) (?P<words>[^\]]*)\]")
 
@@ -117,9 +119,12 @@ def read_flickr(
     folder = Path(folder)
     own = faults or Faults(folder)
     if split is None:
-        ids = sorted(file.stem for file in (folder / "Sentences").glob("*.txt"))
+        sentences_of = folder / "Sentences"
+        if not os.path.isdir(sentences_of):
+            raise DataError(f"{sentences_of} {why_missing(sentences_of)}")
+        ids = sorted(file.stem for file in sentences_of.glob("*.txt"))
         if not ids:
-            raise DataError(f"{folder / 'Sentences'} holds no sentences (*.txt)")
+            raise DataError(f"{sentences_of} holds no sentences (*.txt)")
     else:
         ids = read_text(folder / f"{split}.txt").split()
     sentences = Packed(s for image_id in ids for s in _picture(folder, image_id, own))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,13 +40,13 @@ def is_labelme(content: Any) -> bool:
 
 def json_files(path: Path) -> list[Path]:
     """The JSON files of a data set, or the one that was named, sub-folders with them."""
-    return [path] if path.is_file() else sorted(path.rglob("*.json"))
+    return [path] if os.path.isfile(path) else sorted(path.rglob("*.json"))
 
 
 def read_labelme(request: Request) -> Annotated:
     """Read the JSON files of a folder, or one of them."""
     path, faults = request.path, request.faults
-    folder = path if path.is_dir() else path.parent
+    folder = path if os.path.isdir(path) else path.parent
     entries = []
     for file in json_files(path):
         faults.count("files")

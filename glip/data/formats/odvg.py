@@ -10,6 +10,7 @@ Knows nothing about prompts, tokens or pixels. Letters: N boxes of one picture o
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,9 @@ def read_odvg(request: Request) -> Annotated:
     path, faults = request.path, request.faults
     names = list(_some_names(path))
     pictures = pictures_for(path, request.images, names)
-    label_map = request.label_map or (label_map_of(path) if label_map_of(path).is_file() else None)
+    label_map = request.label_map or (
+        label_map_of(path) if os.path.isfile(label_map_of(path)) else None
+    )
     if label_map is not None:
         return Annotated(_detections(path, label_map, faults, pictures), pictures, faults)
     return Annotated(
@@ -132,7 +135,7 @@ def read_odvg_captions(path: Path) -> GroundingData:
 
 def label_map_of(path: Path) -> Path:
     """Where the names of the labels of an ODVG file or folder are by habit."""
-    return (path if path.is_dir() else path.parent) / "label_map.json"
+    return (path if os.path.isdir(path) else path.parent) / "label_map.json"
 
 
 def to_odvg(record: GroundingRecord) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def parts_of(path: Path) -> list[Path]:
     Raises:
         DataError: a folder without any.
     """
-    parts = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    parts = sorted(path.glob("*.jsonl")) if os.path.isdir(path) else [path]
     if not parts:
         raise DataError(f"{path} holds no part of a grounding data set, *.jsonl")
     return parts

@@ -204,7 +204,7 @@ def read_grounding(path: str | Path) -> GroundingData:
         DataError: the file cannot be read, or too much of it is left out.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix == ".jsonl":
+    if os.path.isdir(path) or path.suffix == ".jsonl":
         return read_odvg_captions(path)
     return parse_grounding(read_json(path), path)
 
@@ -217,10 +217,10 @@ def data_set_at(path: Path) -> Path:
     """
     if is_archive(path):
         path = unpacked(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         check_file(path)
         return path
-    found = (path / name for name in WHOLE if (path / name).is_file())
+    found = (path / name for name in WHOLE if os.path.isfile(path / name))
     return next(found, None) or _only_json(path) or path
 
 
@@ -268,7 +268,7 @@ def evaluated_part(path: str | Path, split: Split | None = None) -> Part:
 
 def parts_of(path: Path) -> dict[Split, Part]:
     """The parts that a folder names: files or folders of their own, or splits of its format."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return {}
     for val in PART_NAMES["val"]:
         names: dict[Split, str] = {"train": "train", "val": val, "test": "test"}
@@ -276,12 +276,12 @@ def parts_of(path: Path) -> dict[Split, Part]:
             files: dict[Split, Path] = {
                 split: path / pattern.format(name) for split, name in names.items()
             }
-            found = {split: Part(file) for split, file in files.items() if file.is_file()}
+            found = {split: Part(file) for split, file in files.items() if os.path.isfile(file)}
             if {"train", "val"} <= found.keys():
                 return found
     for pattern in PATTERNS:
         alone = path / pattern.format("train")
-        if alone.is_file():
+        if os.path.isfile(alone):
             return {"train": Part(alone)}
     splits = _splits(path)
     if splits:
@@ -298,7 +298,7 @@ def _splits(path: Path) -> list[Split]:
             return []
         return [split for split in PART_NAMES if split in listing.parts]
     lists = path / "ImageSets" / "Main"
-    return [split for split in PART_NAMES if (lists / f"{split}.txt").is_file()]
+    return [split for split in PART_NAMES if os.path.isfile(lists / f"{split}.txt")]
 
 
 def _folders(path: Path) -> dict[Split, Part]:
@@ -306,7 +306,7 @@ def _folders(path: Path) -> dict[Split, Part]:
     found: dict[Split, Part] = {}
     for split, names in PART_NAMES.items():
         for name in names:
-            if (path / name).is_dir() and split not in found and _is_known(path / name):
+            if os.path.isdir(path / name) and split not in found and _is_known(path / name):
                 found[split] = Part(path / name)
     return found if {"train", "val"} <= found.keys() else {}
 
@@ -325,7 +325,7 @@ def recognise(path: Path) -> tuple[Format, Any]:
     Raises:
         DataError: none of the known ones.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder_format(path), None
     suffix = path.suffix.lower()
     if suffix in OTHERS and not is_settings_file_name(path):
@@ -350,7 +350,7 @@ def is_settings_file_name(path: Path) -> bool:
 def _folder_format(path: Path) -> Format:
     if settings_file_of(path) is not None:
         return "yolo"
-    if (path / "Annotations").is_dir() and (path / "Sentences").is_dir():
+    if os.path.isdir(path / "Annotations") and os.path.isdir(path / "Sentences"):
         return "flickr"
     if (first := next(path.glob("*.jsonl"), None)) is not None:
         return _lines_format(first) and "odvg"

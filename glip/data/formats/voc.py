@@ -7,6 +7,7 @@ count as crowds, neither target nor mistake.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
@@ -41,7 +42,7 @@ NO_CLASSES = frozenset(("background", "__background__"))
 
 def xml_files(path: Path) -> list[Path]:
     """The XML files of a data set, or the one that was named, sub-folders with them."""
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
     return sorted(_folder(path).rglob("*.xml"))
 
@@ -70,17 +71,17 @@ def read_voc(request: Request) -> Annotated:
             faults.add("files", str(error))
     faults.close_if_nothing(entries)
     labelmap = path / "labelmap.txt"
-    if request.classes is None and labelmap.is_file():
+    if request.classes is None and os.path.isfile(labelmap):
         request = replace(request, classes=_label_map(labelmap))
     beside = path / "JPEGImages"
-    known = PictureFolder(beside) if request.images is None and beside.is_dir() else None
+    known = PictureFolder(beside) if request.images is None and os.path.isdir(beside) else None
     return annotated(request, entries, pictures=known)
 
 
 def _folder(path: Path) -> Path:
-    if path.is_file():
+    if os.path.isfile(path):
         return path.parent
-    return next((path / name for name in FOLDERS if (path / name).is_dir()), path)
+    return next((path / name for name in FOLDERS if os.path.isdir(path / name)), path)
 
 
 def _below(file: Path, folder: Path) -> str:
@@ -97,7 +98,7 @@ def _label_map(file: Path) -> tuple[str, ...]:
 
 def _listed(file: Path, path: Path) -> set[str]:
     """Pictures of an image set; sets of single classes say -1, 0 or 1 behind the name."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise DataError(f"{file} does not exist; leave the split out to read all of {path}")
     names = set()
     for line in read_text(file).splitlines():

@@ -10,6 +10,7 @@ Of the keys of `data.yaml` only `path` may lead elsewhere; all else is looked fo
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,11 +62,11 @@ class Listing:
 def settings_file_of(folder: Path) -> Path | None:
     """The file with the names of a YOLO data set, if the folder is one."""
     for name in ("data.yaml", "data.yml", "obj.data"):
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             return folder / name
     for name in ("classes.txt", "labels/classes.txt"):
         # labelImg leaves such a file beside its VOC files, too.
-        if (folder / name).is_file() and _has_labels(folder):
+        if os.path.isfile(folder / name) and _has_labels(folder):
             return folder / name
     others = [*sorted(folder.glob("*.y*ml")), *sorted(folder.glob("*.data"))]
     return next((file for file in others if is_settings_file(file)), None)
@@ -83,7 +84,7 @@ def is_settings_file(file: Path) -> bool:
         listing = read_listing(file)
     except DataError:
         return False
-    return bool(listing.parts) or (listing.base / "images").is_dir()
+    return bool(listing.parts) or os.path.isdir(listing.base / "images")
 
 
 def read_listing(file: Path) -> Listing:
@@ -121,7 +122,7 @@ def read_listing(file: Path) -> Listing:
     if parts.get("val") == parts.get("train"):  # written for readers that ask for both
         parts.pop("val", None)
     base = file.parent / settings.path.replace("\\", "/")
-    base = base if base.is_dir() else file.parent
+    base = base if os.path.isdir(base) else file.parent
     return Listing(file, numbered, base, parts, math.prod(settings.kpt_shape or [0]))
 
 
@@ -134,7 +135,7 @@ def read_yolo(request: Request) -> Annotated:
         DataError: there are no names, no pictures, or no labels at all.
     """
     path = request.path
-    file = settings_file_of(path) if path.is_dir() else path
+    file = settings_file_of(path) if os.path.isdir(path) else path
     if file is None:
         raise DataError(f"{path} has no data.yaml with the names of its classes")
     listing = read_listing(file)
@@ -183,7 +184,7 @@ def _below(base: Path, value: str) -> Path | None:
     if not parts:
         return base
     tails = (base.joinpath(*parts[first:]) for first in range(len(parts)))
-    return next((place for place in tails if place.exists()), None)
+    return next((place for place in tails if os.path.exists(place)), None)
 
 
 def _wanted(listing: Listing, pictures: Pictures, request: Request) -> list[str]:
@@ -208,7 +209,7 @@ def _of_part(value: str, listing: Listing, pictures: Pictures, request: Request)
             f"{listing.file}: picture folder {value} does not exist below {listing.base}; set "
             "'path' in the file, or say where the pictures are (--images)"
         )
-    if place is not None and place.is_file():
+    if place is not None and os.path.isfile(place):
         lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
         matched = match_names(pictures, dict.fromkeys(lines, ()), request.faults)
         request.faults.count("images", len(lines) - len(matched))
@@ -250,7 +251,7 @@ class _Labels:
 
     def of(self, name: str) -> Path | None:
         """The one that is there."""
-        found = next((file for file in self.candidates(name) if file.is_file()), None)
+        found = next((file for file in self.candidates(name) if os.path.isfile(file)), None)
         return found or self._uploaded.get(plain_stem(PurePosixPath(name).name))
 
     @cached_property
