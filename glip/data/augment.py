@@ -11,10 +11,11 @@ All chance comes from the `Random` that is passed in. Knows nothing about prompt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,14 @@ from torchvision.transforms.v2 import functional as F
 
 from glip.config import PixelConfig
 from glip.errors import ConfigError
-from glip.pixels import resize
+from glip.pixels import resize, resized_hw
 from glip.settings import within
 from glip.text.mirror import mirror
 
 Boxes = npt.NDArray[np.float32]
 
+FARTHEST = 0.7
+"""Where the point of a mosaic lies at most, as a share of its sides."""
 SHORT_SIDES = (0.6, 0.7, 0.8, 0.9, 1.0)  # of the model's own; official: 480, 560, ... 800 of 800
 
 
@@ -96,6 +99,9 @@ class Scene:
     unsure: frozenset[int] = frozenset()
     """Phrases of `caption` of which nobody knows where they are, or whether."""
     mirrored: bool = False
+    pixel: float = 1.0
+    """Width that a pixel of the original has in `image`: what a last pixel counted in amounts to.
+    """
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> Scene:
         """The scene with those of its boxes that a mask (N,) chooses."""
@@ -150,9 +156,45 @@ def augment(
         scene = flip(scene)
     if config.jitter is not None:
         return jitter_scale(scene, config.jitter, config.jitter_size, rng)
-    sides = config.short_sides or [round(share * pixels.short_side) for share in SHORT_SIDES]
     long_side = config.long_side or pixels.long_side
-    return rescale(scene, replace(pixels, short_side=rng.choice(sides), long_side=long_side))
+    side = rng.choice(_short_sides(config, pixels))
+    return rescale(scene, replace(pixels, short_side=side, long_side=long_side))
+
+
+class Extent(NamedTuple):
+    """The largest that `augment` may bring pictures to."""
+
+    short_side: int
+    """As `glip.pixels.resized_hw` takes it, 0 if it resizes by no short side."""
+    long_side: int
+    square: int
+    """What they are fitted into, 0 for nothing."""
+
+    def of(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that a picture of a given height and width may come to."""
+        scale = self.square / max(image_hw)
+        fitted = max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale))
+        if not self.short_side:
+            return fitted
+        return max(fitted, resized_hw(image_hw, self.short_side, self.long_side), key=math.prod)
+
+
+def extent(config: AugmentConfig, pixels: PixelConfig) -> Extent:
+    """How large `augment` may bring pictures, for whoever keeps smaller copies of them.
+
+    A part of a mosaic counts as much as it fills before the mosaic is resized as a whole.
+    """
+    square = math.ceil(FARTHEST * config.mosaic_size) if config.mosaic else 0
+    if config.jitter is not None:
+        largest = math.ceil(config.jitter_size * max(1.0, config.jitter[1]))
+        return Extent(0, 0, max(square, largest))
+    return Extent(max(_short_sides(config, pixels)), config.long_side or pixels.long_side, square)
+
+
+def _short_sides(config: AugmentConfig, pixels: PixelConfig) -> Sequence[int]:
+    if config.short_sides:
+        return config.short_sides
+    return [round(share * pixels.short_side) for share in SHORT_SIDES]
 
 
 def rescale(scene: Scene, pixels: PixelConfig) -> Scene:
@@ -179,7 +221,7 @@ def flip(scene: Scene) -> Scene:
         caption = mirrored.text
         phrases = tuple(tuple(map(mirrored.span, spans)) for spans in phrases)
     x1, y1, x2, y2 = scene.boxes.T
-    last = np.float32(scene.image.width - 1)
+    last = np.float32(scene.image.width - scene.pixel)
     return replace(
         scene,
         image=F.horizontal_flip(scene.image),
@@ -229,7 +271,7 @@ def mosaic(scenes: list[Scene], size: int, rng: Random) -> Scene:
         rng: Draws the point between 30 and 70 % of either side.
     """
     assert len(scenes) == 4, "a mosaic has four scenes"
-    centre_x, centre_y = (round(size * rng.uniform(0.3, 0.7)) for _ in range(2))
+    centre_x, centre_y = (round(size * rng.uniform(1 - FARTHEST, FARTHEST)) for _ in range(2))
     canvas = Image.new("RGB", (size, size), (124, 116, 104))  # the mean colour, zero for the model
     present = [scene.known | set(scene.owners.tolist()) for scene in scenes]
     known_of_all = frozenset.intersection(*map(frozenset, present))
@@ -284,7 +326,8 @@ def _changed(
 def _scaled(scene: Scene, image: Image.Image) -> Scene:
     """The scene with its picture in another size, boxes scaled as points."""
     x, y = image.width / scene.image.width, image.height / scene.image.height
-    return replace(scene, image=image, boxes=scene.boxes * np.array([x, y, x, y], dtype=np.float32))
+    boxes = scene.boxes * np.array([x, y, x, y], dtype=np.float32)
+    return replace(scene, image=image, boxes=boxes, pixel=scene.pixel * x)
 
 
 def _crop(scene: Scene, left: int, top: int, width: int, height: int) -> Scene:

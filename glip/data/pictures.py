@@ -71,6 +71,13 @@ class Pictures(Protocol):
             ImageError: it is missing or its header cannot be read.
         """
 
+    def identity(self, name: str) -> str:
+        """What is another one when the picture is: the path, bytes and time of change of its file.
+
+        Raises:
+            OSError: there is no such file.
+        """
+
 
 class PictureFolder:
     """Pictures below a folder. A tar in it counts as one more folder, whose pictures are found by
@@ -124,6 +131,11 @@ class PictureFolder:
             raise ImageError(f"{describe(path)} cannot be opened: {error.strerror}") from error
         with data:
             return _upright_hw(data, str(path))
+
+    def identity(self, name: str) -> str:
+        """What is another one when the picture is."""
+        tar, member = self._through(self._checked(name))
+        return _identity(self.root / name) if tar is None else tar.identity(member)
 
     def _checked(self, name: str) -> str:
         if not is_inside(name):
@@ -191,6 +203,10 @@ class PictureTar:
     def size_hw(self, name: str) -> tuple[int, int]:
         """Height and width of the upright picture."""
         return _upright_hw(io.BytesIO(self._bytes(name)), f"{self.root}: {name}")
+
+    def identity(self, name: str) -> str:
+        """What is another one when the tar is."""
+        return f"{_identity(self.root)}\0{name}"
 
     def _bytes(self, name: str) -> bytes:
         if name not in self._places:
@@ -277,6 +293,11 @@ def decode(data: bytes, name: str) -> Image.Image:
 def missing(pictures: Pictures, names: Iterable[str]) -> list[str]:
     """The names that have no picture, in order, each once."""
     return [name for name in dict.fromkeys(names) if name not in pictures]
+
+
+def _identity(path: Path) -> str:
+    known = path.stat()
+    return f"{os.path.abspath(path)}\0{known.st_size}\0{known.st_mtime_ns}"
 
 
 def _formats() -> list[str]:

@@ -14,8 +14,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from glip.data.augment import Scene, scene_boxes
+from glip.data.augment import Boxes, Scene, scene_boxes
 from glip.data.caption_packing import CaptionPacker
+from glip.data.picture_cache import PictureCache, Shrunk
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData, DetectionRecord, GroundingData, ImageId
 from glip.data.sampling import PromptSampler, SamplingConfig
@@ -41,7 +42,7 @@ class Source(Protocol):
         """Number of pictures or captions that are any use."""
 
     def scene(self, index: int) -> tuple[ImageId, Scene]:
-        """One of them, as it is in its file."""
+        """One of them, as it is in its file, or smaller if it is much larger than training asks."""
 
     def partner(self, index: int, rng: random.Random) -> Scene:
         """Another one with the same classes, for a mosaic."""
@@ -69,6 +70,7 @@ class DetectionSource:
             official: left out (reference E.8).
         repeat_threshold: Show pictures of rarer classes more often, see `repeat_factors`; 0 shows
             all alike.
+        cache: Where large pictures are kept small; None decodes them each time.
     Raises:
         DataError: no picture is any use.
     """
@@ -83,9 +85,11 @@ class DetectionSource:
         max_tokens: int = 256,
         keep_empty: bool = False,
         repeat_threshold: float = 0.0,
+        cache: PictureCache | None = None,
     ) -> None:
         self.data = data
         self.pictures = pictures
+        self._cache = cache
         self.sampling = sampling
         self._sampler = PromptSampler(data.names, tokenizer, sampling, max_tokens=max_tokens)
         rows, tall, vocabularies, classes = [], [], [], []
@@ -118,17 +122,19 @@ class DetectionSource:
         return self._repeats
 
     def scene(self, index: int) -> tuple[ImageId, Scene]:
-        """A picture and its boxes, as they are in the file."""
+        """A picture and its boxes, as they are in the file or as large as the cache keeps it."""
         record = self._record(index)
         boxes, kept = _useful(record)
+        read = _read(self.pictures, self._cache, record.file_name)
+        _check_size(read, record.image_hw, self.data.path, record.file_name)
         scene = Scene(
-            self.pictures.read(record.file_name),
-            boxes[kept],
+            read.image,
+            _in_pixels_of(read, boxes[kept]),
             record.labels[kept],
             # A class with nothing but a crowd is not absent either: `absent` looks at all labels.
             known=frozenset(self.data.absent(record)),
+            pixel=read.image.width / read.original_hw[1],
         )
-        _check_size(scene, record.image_hw, self.data.path, record.file_name)
         return record.image_id, scene
 
     def partner(self, index: int, rng: random.Random) -> Scene:
@@ -161,6 +167,7 @@ class GroundingSource:
         ignore_unsure: A phrase for which the teacher has boxes, but none above `min_score`, is
             taken for neither there nor absent. official: it counts as absent.
         packer: Puts captions of other pictures beside the true one, if any.
+        cache: Where large pictures are kept small; None decodes them each time.
     Raises:
         DataError: no caption has a box, or `min_score` leaves none.
     """
@@ -174,9 +181,11 @@ class GroundingSource:
         trust_scores: bool = False,
         ignore_unsure: bool = False,
         packer: CaptionPacker | None = None,
+        cache: PictureCache | None = None,
     ) -> None:
         self.data = data
         self.pictures = pictures
+        self._cache = cache
         self._packer = packer
         self._min_score = min_score
         self._trust_scores = trust_scores
@@ -208,7 +217,7 @@ class GroundingSource:
         return np.ones(len(self))
 
     def scene(self, index: int) -> tuple[ImageId, Scene]:
-        """A picture and its boxes, as they are in the file."""
+        """A picture and its boxes, as they are in the file or as large as the cache keeps it."""
         record = self.data.records[int(self._rows[index])]
         boxes, kept = scene_boxes(record.boxes, record.image_hw)
         unsure: set[int] = set()
@@ -217,16 +226,18 @@ class GroundingSource:
             if self._ignore_unsure:
                 unsure = set(record.owners[~sure].tolist()) - set(record.owners[sure].tolist())
             kept &= sure
+        read = _read(self.pictures, self._cache, record.file_name)
+        _check_size(read, record.image_hw, self.data.path, record.file_name)
         scene = Scene(
-            self.pictures.read(record.file_name),
-            boxes,
+            read.image,
+            _in_pixels_of(read, boxes),
             record.owners,
             caption=record.caption,
             phrases=record.phrases,
             scores=record.scores if self._trust_scores else None,
             unsure=frozenset(unsure),
+            pixel=read.image.width / read.original_hw[1],
         ).keep(kept)
-        _check_size(scene, record.image_hw, self.data.path, record.file_name)
         return record.image_id, scene
 
     def partner(self, index: int, rng: random.Random) -> Scene:
@@ -271,10 +282,23 @@ def _useful(record: DetectionRecord) -> tuple[npt.NDArray[np.float32], npt.NDArr
     return boxes, kept & ~record.crowd
 
 
-def _check_size(scene: Scene, image_hw: tuple[int, int], path: object, name: str) -> None:
-    height, width = image_hw
-    if scene.image.size != (width, height):
+def _read(pictures: Pictures, cache: PictureCache | None, name: str) -> Shrunk:
+    if cache is not None:
+        return cache.read(pictures, name)
+    image = pictures.read(name)
+    return Shrunk(image, (image.height, image.width))
+
+
+def _in_pixels_of(read: Shrunk, boxes: Boxes) -> Boxes:
+    """(N, 4) boxes of the original in pixels of what was read, scaled as points."""
+    y, x = read.image.height / read.original_hw[0], read.image.width / read.original_hw[1]
+    return boxes * np.array([x, y, x, y], dtype=np.float32)
+
+
+def _check_size(read: Shrunk, image_hw: tuple[int, int], path: object, name: str) -> None:
+    if read.original_hw != image_hw:
+        (height, width), (other_height, other_width) = read.original_hw, image_hw
         raise DataError(
-            f"{path}: {name} is {scene.image.width} x {scene.image.height} pixels (upright), but "
-            f"its boxes were drawn on {width} x {height}; correct the file or the picture"
+            f"{path}: {name} is {width} x {height} pixels (upright), but its boxes were drawn on "
+            f"{other_width} x {other_height}; correct the file or the picture"
         )

@@ -15,9 +15,11 @@ import torch
 from torch import nn
 
 from glip.checkpoint import Weights, find, read
+from glip.data.augment import extent
 from glip.data.caption_packing import CaptionPacker
 from glip.data.doctor.examine import examine
 from glip.data.formats.recognise import read_annotated
+from glip.data.picture_cache import PictureCache
 from glip.data.records import DetectionData
 from glip.data.sources import DetectionSource, GroundingSource, Source
 from glip.detector import Detector
@@ -41,7 +43,7 @@ from glip.training.parallel import (
     unwrapped,
     whole,
 )
-from glip.training.run_config import RunConfig, SourceConfig
+from glip.training.run_config import DataConfig, RunConfig, SourceConfig
 from glip.training.state import TrainState, seed_generators
 from glip.training.words import as_table, prompt_of
 
@@ -69,7 +71,8 @@ def materials(config: RunConfig, device: torch.device) -> tuple[Detector, list[S
     if not config.data.sources:
         raise ConfigError("data.sources is empty; name at least one data set to train on")
     on_main(lambda: _examine_sources(config.data.sources, detector))
-    sources = [training_source(source, detector) for source in config.data.sources]
+    cache = _picture_cache(config.data, detector)
+    sources = [training_source(source, detector, cache) for source in config.data.sources]
     return _with_learned_part(detector, config, sources), sources
 
 
@@ -96,8 +99,23 @@ def new_state(
     return state, resting
 
 
-def training_source(config: SourceConfig, detector: Detector) -> Source:
-    """A data set as training draws from it."""
+def _picture_cache(config: DataConfig, detector: Detector) -> PictureCache | None:
+    if config.picture_cache is None:
+        return None
+    largest = extent(config.augment, detector.config.pixels)
+    return PictureCache(config.picture_cache, config.picture_cache_gib, largest)
+
+
+def training_source(
+    config: SourceConfig, detector: Detector, cache: PictureCache | None = None
+) -> Source:
+    """A data set as training draws from it.
+
+    Args:
+        config: Which one.
+        detector: That is trained.
+        cache: Where large pictures are kept small.
+    """
     annotated = read_annotated(
         config.annotations,
         config.images,
@@ -117,6 +135,7 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
             max_tokens=detector.config.text.max_tokens,
             keep_empty=config.keep_empty,
             repeat_threshold=config.repeat_threshold,
+            cache=cache,
         )
     return GroundingSource(
         data,
@@ -127,6 +146,7 @@ def training_source(config: SourceConfig, detector: Detector) -> Source:
         packer=CaptionPacker(
             detector.tokenizer, config.packing, max_tokens=detector.config.text.max_tokens
         ),
+        cache=cache,
     )
 
 

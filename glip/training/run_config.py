@@ -80,12 +80,19 @@ class DataConfig:
     and prompts that stay the same but for flips; see `glip.training.features`."""
     cache_gib: float = 2.0
     """Memory for that; what does not fit is computed each time."""
+    picture_cache: str | None = None
+    """Folder where pictures that have at least twice the pixels that training asks for are kept,
+    decoded and shrunk to the largest size that `augment` makes; None decodes them each time. See
+    `glip.data.picture_cache`."""
+    picture_cache_gib: float = 20.0
+    """What that folder may hold; what does not fit is decoded each time."""
     max_unreadable: float = 0.05
     """Share of pictures that cannot be read, or do not have the size that the annotations say, up
     to which others stand in for them. More of them end the run."""
 
     def __post_init__(self) -> None:
         within("data.max_unreadable", self.max_unreadable, least=0, most=1)
+        within("data.picture_cache_gib", self.picture_cache_gib, above=0)
 
 
 @dataclass(frozen=True)

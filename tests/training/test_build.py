@@ -4,11 +4,19 @@ import pytest
 import torch
 
 from glip.checkpoint import Weights, save
-from glip.errors import ConfigError
+from glip.data.augment import AugmentConfig
+from glip.errors import ConfigError, StorageError
 from glip.evaluation.config import EvaluationConfig
 from glip.model.presets import PRESETS
-from glip.training.build import starting_point, steps_between_evaluations, steps_of, tokenizer_json
-from glip.training.run_config import RunConfig
+from glip.samples import copy_samples
+from glip.training.build import (
+    materials,
+    starting_point,
+    steps_between_evaluations,
+    steps_of,
+    tokenizer_json,
+)
+from glip.training.run_config import DataConfig, RunConfig, SourceConfig
 from tests.toy import CONFIG, toy_model
 
 CPU = torch.device("cpu")
@@ -46,3 +54,29 @@ def test_run_starts_from_its_weights_or_its_seed(tmp_path, monkeypatch):
     )
     name = "head.outputs.project.weight"
     assert torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name])
+
+
+def test_large_pictures_are_kept_small_on_request(tmp_path):
+    save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model(seed=3).state_dict()))
+    sample_set = copy_samples(tmp_path / "samples")
+
+    def source(**options):
+        data = DataConfig(
+            (SourceConfig(str(sample_set / "train.json")),),
+            AugmentConfig(short_sides=(48, 64), long_side=128),
+            **options,
+        )
+        return materials(RunConfig(weights=str(tmp_path / "toy.safetensors"), data=data), CPU)[1][0]
+
+    _, plain = source().scene(0)
+    _, small = source(picture_cache=str(tmp_path / "kept")).scene(0)
+    assert min(plain.image.size) > 128 and min(small.image.size) == 64
+    torch.testing.assert_close(
+        torch.from_numpy(small.boxes) / small.image.width,
+        torch.from_numpy(plain.boxes) / plain.image.width,
+    )
+    (tmp_path / "in_the_way").write_text("")
+    with pytest.raises(StorageError, match="in_the_way cannot be written"):
+        source(picture_cache=str(tmp_path / "in_the_way"))
+    with pytest.raises(ConfigError, match=r"data\.picture_cache_gib must be above 0, got 0"):
+        source(picture_cache_gib=0)

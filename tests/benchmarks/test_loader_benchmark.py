@@ -1,0 +1,28 @@
+import json
+
+from loader import KINDS, STAGES, decoders, enlarged_samples, measure, table
+from PIL import Image
+
+from glip.data.augment import AugmentConfig, extent
+from glip.model.presets import preset
+from glip.training.run_config import DataConfig
+
+DATA = DataConfig(augment=AugmentConfig(short_sides=(64,), long_side=96, flip=0.5))
+
+
+def test_stages_of_the_loader_are_told_apart(tmp_path):
+    file = enlarged_samples(tmp_path, (192, 288), photos=2)
+    entry = json.loads(file.read_text())["images"][1]
+    assert Image.open(tmp_path / entry["file_name"]).size == (288, 192)
+    measured = measure(file, DATA, preset("glip_nano"), repeats=1)
+    for kind in KINDS:
+        parts = [measured[kind][stage] for stage in STAGES]
+        assert min(parts) > 0 and sum(parts) < 1.2 * measured[kind]["all"]
+    lines = table(measured).splitlines()
+    assert [line.split(" | ")[0].lstrip("| ") for line in lines[2:]] == [*STAGES, "all"]
+
+
+def test_ways_to_a_smaller_picture_are_timed(tmp_path):
+    file = enlarged_samples(tmp_path, (192, 288), photos=2)
+    times = decoders(file, extent(DATA.augment, preset("glip_nano").pixels), repeats=1)
+    assert len(times) == 4 and min(times.values()) > 0
