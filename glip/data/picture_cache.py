@@ -107,7 +107,7 @@ class PictureCache:
         units = -(-len(content) // UNIT)
         ledger = self.folder / LEDGER
         try:
-            held = ledger.stat().st_size if ledger.exists() else 0
+            held = os.path.getsize(ledger) if os.path.exists(ledger) else 0
             if len(content) > MOST_BYTES or (held + units) * UNIT > self._most:
                 return
             path.parent.mkdir(exist_ok=True)
