@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,14 @@ from glip.association.byte_track import AssociationOptions, Tracker
 from glip.association.follow import follow, looks
 from glip.choices import Aggregate, DType
 from glip.config import ModelConfig, PostprocessOptions
-from glip.errors import CheckpointError, ConfigError, ExportError, ImageError, PromptError
+from glip.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ExportError,
+    ImageError,
+    PromptError,
+)
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.jobs.batches import in_order, through_model
 from glip.pixels import Prepared
@@ -36,7 +43,7 @@ from glip.task_prompt import TaskPrompt, read_prompt, rows_of
 from glip.text.prompt import PhraseLike, Prompt, reads_as
 from glip.text.question import Question, question
 from glip.text.tokenizer import Tokenizer
-from glip.video.reading import Clip, ClipLike, Frame
+from glip.video.reading import Clip, ClipLike, Frame, FrameAt, is_video
 
 if TYPE_CHECKING:  # torch takes seconds to import, and exported models do without it
     import torch
@@ -134,8 +141,10 @@ class Outcome:
     """What became of one picture of a stream: detections, or the reason why there are none."""
 
     index: int
-    """Place in the list of pictures, folders expanded."""
-    source: ImageLike
+    """Place in the list of pictures, folders expanded; all frames of a film have that of the
+    film."""
+    source: ImageLike | FrameAt
+    """The picture as it was handed in, or where the frame is in its film."""
     detections: Detections | None
     error: ImageError | None = None
 
@@ -259,16 +268,20 @@ class Detector:
         wordings: Mapping[str, Sequence[str]] | None = None,
         template: str | None = None,
         shortlist: int | None = None,
+        every: int = 1,
         batch_size: int = 1,
     ) -> list[Detections]:
         """Boxes for the phrases of a prompt in each picture.
 
         A list of pictures gives what its pictures give one by one, up to rounding: batches hold
-        pictures of one padded size only.
+        pictures of one padded size only. A film stands for its frames, whose detections say
+        `found.source.number` and `.seconds`; `stream` gives them one at a time, and `track`
+        follows things through them.
 
         Args:
             images: A path, a folder, a Pillow image, an array (H, W, 3), a tensor (3, H, W), all in
-                RGB, or a list of any of them; see `glip.images.load_image`.
+                RGB, or a list of any of them; see `glip.images.load_image`. Or a film: a file
+                whose name ends like one (`glip.video.reading.SUFFIXES`), not in a folder.
             prompts: One prompt for all pictures: a text ("person. bicycle.", or a caption), a list
                 of class names, or a `Prompt`. Or one for each picture: a list as long as the
                 pictures whose members are prompts; as a plain list of strings is class names, at
@@ -292,13 +305,15 @@ class Detector:
             shortlist: For hundreds of class names: all are looked for at half the height and width
                 first, and only this many, the most probable ones, in the whole picture. Saves most
                 of the time and finds less, see `benchmarks/README.md`.
+            every: Of a film, look at each n-th frame, from the first on.
             batch_size: Pictures that go through the model together; more than one helps on a GPU.
         Returns:
-            One `Detections` for each picture, best first, boxes in pixels of the original picture.
+            One `Detections` for each picture, and for each frame of a film that was looked at, best
+            first, boxes in pixels of the original picture.
         Raises:
-            ImageError: A picture cannot be used.
+            ImageError: A picture cannot be used, or a film cannot be read to its end.
             PromptError: A prompt is empty or a phrase of it longer than the encoder.
-            ConfigError: An option out of range.
+            ConfigError: An option out of range, or PyAV is not installed for a film.
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
         score = self.lowest_threshold if threshold is None else threshold
@@ -315,10 +330,15 @@ class Detector:
             if shortlist is not None:
                 raise ConfigError("a shortlist is for bare class names; leave the other words out")
             ask = partial(question, negatives=not_, wordings=wordings, template=template)
-            found = self._answers(images, prompts, ask, options, batch_size)
+            found = self._answers(images, prompts, ask, options, every, batch_size)
         else:
             outcomes = self.stream(
-                images, prompts, options=options, shortlist=shortlist, batch_size=batch_size
+                images,
+                prompts,
+                options=options,
+                shortlist=shortlist,
+                every=every,
+                batch_size=batch_size,
             )
             found = [_detections(outcome) for outcome in outcomes]
         if isinstance(threshold, Mapping):
@@ -351,6 +371,7 @@ class Detector:
         prompts: PromptLike | Sequence[PromptLike] | None,
         ask: Callable[[Prompt], Question],
         options: PostprocessOptions,
+        every: int,
         batch_size: int,
     ) -> list[Detections]:
         """`predict` with wordings, a template or negatives."""
@@ -365,11 +386,12 @@ class Detector:
             sources,
             [questions[prompt].asked for prompt in each],
             options=replace(options, max_detections=sys.maxsize, exclusive=False),
+            every=every,
             batch_size=batch_size,
         )
         return [
-            _answered(_detections(outcome), questions[prompt], options)
-            for outcome, prompt in zip(outcomes, each, strict=True)
+            _answered(_detections(outcome), questions[each[outcome.index]], options)
+            for outcome in outcomes
         ]
 
     @property
@@ -436,19 +458,26 @@ class Detector:
         *,
         options: PostprocessOptions | None = None,
         shortlist: int | None = None,
+        every: int = 1,
         batch_size: int = 1,
     ) -> Iterator[Outcome]:
         """`predict` for many pictures: results come in order as they are ready, in constant memory.
 
-        A picture that cannot be used is an outcome with an error; the rest goes on.
+        A picture that cannot be used is an outcome with an error; the rest goes on. So is a film
+        that breaks off, behind the outcomes of its frames:
+
+            for outcome in detector.stream("street.mp4", "person. dog.", every=5):
+                print(outcome.source.seconds, outcome.detections)
 
         Args:
             images: As in `predict`.
             prompts: As in `predict`.
             options: By default the official test settings, which keep scores down to 0.
             shortlist: As in `predict`.
+            every: As in `predict`.
             batch_size: As in `predict`.
         """
+        within("every", every, least=1, whole=True)
         options = options or PostprocessOptions()
         look = self.engine.detect if shortlist is None else self._short(shortlist)
         sources = expand_sources(images)
@@ -456,22 +485,33 @@ class Detector:
         for prompt in set(each):
             self.engine.passes.of(prompt)  # what cannot be used fails before any work is done
 
+        under_way: dict[int, _Piece] = {}
+
+        def numbered() -> Iterator[tuple[int, _Piece]]:
+            for number, piece in enumerate(_pieces(sources, every)):
+                under_way[number] = piece
+                yield number, piece
+
+        def read(piece: _Piece) -> Prepared:
+            if isinstance(piece.content, ImageError):
+                raise piece.content
+            if isinstance(piece.content, Frame):
+                return self.prepare(piece.content.picture())
+            return self.prepare(piece.content)
+
         def ask(batch: Sequence[tuple[int, Prepared]]) -> list[Detections]:
-            asked = [[each[index]] for index, _ in batch]
+            asked = [[each[under_way[number].place]] for number, _ in batch]
             found = look([picture for _, picture in batch], asked, options)
             return [own for (own,) in found]
 
         results = through_model(
-            enumerate(sources),
-            self.prepare,
-            ask,
-            size_of=lambda picture: picture.padded_hw,
-            batch_size=batch_size,
+            numbered(), read, ask, size_of=lambda one: one.padded_hw, batch_size=batch_size
         )
-        for index, result in in_order(results):
+        for number, result in in_order(results):
+            index, source, _ = under_way.pop(number)
             error = result if isinstance(result, ImageError) else None
-            found = result.remember(sources[index]) if isinstance(result, Detections) else None
-            yield Outcome(index, sources[index], found, error)
+            found = result.remember(source) if isinstance(result, Detections) else None
+            yield Outcome(index, source, found, error)
 
     def _short(self, names: int) -> Look:
         """`Engine.detect` of the most probable names only."""
@@ -603,6 +643,33 @@ class Detector:
         if self.task is None:
             raise PromptError("say what to look for: class names, a text, or a learned prompt")
         return self.task.prompt
+
+
+class _Piece(NamedTuple):
+    """What goes through the model by itself."""
+
+    place: int
+    """In what was handed in."""
+    source: ImageLike | FrameAt
+    """What its detections remember."""
+    content: ImageLike | Frame | ImageError
+    """What it is read from, or why it cannot be."""
+
+
+def _pieces(sources: Iterable[ImageLike], every: int) -> Iterator[_Piece]:
+    """Pictures as they are, films frame by frame."""
+    for index, source in enumerate(sources):
+        if not (isinstance(source, (str, os.PathLike)) and is_video(source)):
+            yield _Piece(index, source, source)
+            continue
+        try:
+            with Clip(source) as clip:
+                for frame in clip:
+                    if frame.number % every == 0:
+                        place = FrameAt(clip.name, frame.number, frame.seconds)
+                        yield _Piece(index, place, frame)
+        except DataError as error:
+            yield _Piece(index, source, ImageError(str(error)))
 
 
 def _detections(outcome: Outcome) -> Detections:

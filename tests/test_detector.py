@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from glip.model.glip import GLIP
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
+from glip.video.reading import FrameAt
+from glip.video.writing import whole_film
 
 NAMES = ["cat", "red car", "traffic light"]
 SIZES = [(120, 90), (90, 120), (121, 90), (64, 64), (300, 100), (120, 90)]
@@ -301,6 +305,71 @@ def test_stream_goes_on_after_a_picture_that_cannot_be_used(
     assert [outcome.index for outcome in outcomes] == [0, 1, 2]
     assert outcomes[1].detections is None and "does not exist" in str(outcomes[1].error)
     assert outcomes[2].detections is not None and outcomes[2].error is None
+
+
+@pytest.fixture
+def film(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
+    """Five different frames, a tenth of a second each."""
+    pytest.importorskip("av")
+    with whole_film(tmp_path / "clip.mp4", rate=Fraction(10)) as add:
+        for number in range(5):
+            add(make_picture(seed=number), number / 10)
+    return tmp_path / "clip.mp4"
+
+
+def test_a_film_stands_for_its_frames(
+    tiny_detector: Detector, film: Path, make_picture: Callable[..., Image.Image]
+) -> None:
+    sources = [make_picture(seed=9), film, make_picture(seed=8)]
+    prompts = [Prompt.of("cat"), Prompt.of("red car"), Prompt.of("dog")]
+    options = PostprocessOptions(score=0.1)
+    outcomes = list(tiny_detector.stream(sources, prompts, options=options, every=2, batch_size=2))
+    assert [outcome.index for outcome in outcomes] == [0, 1, 1, 1, 2]
+    places = [one.source for one in outcomes if isinstance(one.source, FrameAt)]
+    assert [(at.number, round(at.seconds, 2)) for at in places] == [(0, 0.0), (2, 0.2), (4, 0.4)]
+    found = tiny_detector.predict(film, ["red car"], threshold=0.1)
+    assert len(found) == 5
+    for one, number in zip(found, range(5), strict=True):
+        assert one.source.number == number and set(one.phrases) == {"red car"}
+        [again] = tiny_detector.predict(one.image(), ["red car"], threshold=0.1)
+        assert_same(one, again)
+    kept = outcomes[2].detections
+    assert kept is not None
+    assert_same(kept, found[2])
+    assert len(kept.plot().getcolors(99999) or [0]) > 1 and kept.to_coco(1)
+    assert kept.to_labelme()["imagePath"] == "000000002.jpg"
+    film.unlink()
+    assert kept._repr_png_() is None
+
+
+def test_other_words_for_the_things_in_a_film(tiny_detector: Detector, film: Path) -> None:
+    plain = tiny_detector.predict(film, ["cat"], wordings={"cat": ["dog"]}, every=3)
+    assert [one.source.number for one in plain] == [0, 3]
+    assert {name for one in plain for name in one.phrases} == {"cat"}
+
+
+def test_films_that_cannot_be_used(
+    tiny_detector: Detector,
+    film: Path,
+    make_picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = film.read_bytes()
+    place = len(content) * 3 // 4
+    film.write_bytes(content[:place] + b"\xff" * (len(content) - place))
+    *frames, broken, picture = tiny_detector.stream([film, make_picture()], "cat")
+    assert frames and all(one.detections is not None for one in frames)
+    assert broken.index == 0 and "cannot be decoded after" in str(broken.error)
+    assert picture.index == 1 and picture.detections is not None
+    with pytest.raises(ImageError, match="cannot be decoded after"):
+        tiny_detector.predict(film, "cat")
+    with pytest.raises(ConfigError, match="every must"):
+        tiny_detector.predict(film, "cat", every=0)
+    with pytest.raises(ImageError, match="is a film by its content"):
+        tiny_detector.predict(content, "cat")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ConfigError, match=r"needs PyAV: pip install 'glip\[video\]'"):
+        tiny_detector.predict(film, "cat")
 
 
 # What users get wrong: pictures, prompts, options, devices.

@@ -36,13 +36,16 @@ def test_the_page_runs_from_top_to_bottom(
     with whole_film("clip.mp4", rate=Fraction(10)) as add:
         for number in range(4):
             add(make_picture(seed=1), number / 10)
-    [commands] = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    for line in commands.splitlines():
+    blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    for line in "".join(blocks).splitlines():
         assert main(shlex.split(line)[1:]) == 0
     names = {"annotated.mp4", "tracks.jsonl", "mot.txt", "cvat.xml"}
     assert names <= {path.name for path in Path("all-formats").iterdir()}
-    [example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert Path("clip.glip.mp4").exists() and Path("every-fifth.mp4").exists()
+    assert len(Path("found.jsonl").read_text().splitlines()) == 4
+    example = "".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
     found: dict[str, Any] = {}
     exec(compile(example, "video.md", "exec"), found)
     assert found["tracks"].frames == 4 and Path("from-python/tracks.jsonl").exists()
+    assert Path("second-frame.jpg").exists()
     assert "4 frames, tracks:" in capsys.readouterr().out

@@ -1,7 +1,8 @@
 """`glip predict` and `demo/predict.py`: pictures and a prompt -> a table, boxes on pictures, JSON.
 
-In a folder for several pictures, their sub-folders are kept, and one hidden file says with which
-prompt and weights the folder was made: those of another are not mixed with them.
+A film is looked at frame by frame and gets an annotated film (`glip/cli/films.py`). In a folder for
+several pictures, their sub-folders are kept, and one hidden file says with which prompt and weights
+the folder was made: those of another are not mixed with them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,20 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from glip.cli.films import (
+    check_film,
+    check_film_name,
+    films_below,
+    is_film,
+    say_left_out,
+    through_film,
+    work_folder,
+)
 from glip.cli.options import (
     add_batch_size_option,
     add_detection_options,
@@ -34,14 +45,16 @@ from glip.cli.terminal import (
     written,
 )
 from glip.errors import ConfigError, ImageError
-from glip.files import RESULT_SUFFIX, read_json, write_json
-from glip.progress import Counter
+from glip.files import FILM_SUFFIX, RESULT_SUFFIX, read_json, write_json
+from glip.progress import Counter, Progress
+from glip.settings import within
 
 if TYPE_CHECKING:
     from glip.config import PostprocessOptions
     from glip.detector import Detector, Outcome
     from glip.structures import Detections
     from glip.text.prompt import Prompt
+    from glip.tracking.looking import Looker
 
 DEFAULT_FOLDER = "glip_output"
 SETTINGS = ".glip.json"
@@ -49,11 +62,17 @@ SETTINGS = ".glip.json"
 
 
 class Input(NamedTuple):
-    """A picture to look at."""
+    """A picture or film to look at."""
 
     source: str
     below: str
     """Its name in the folder of results, sub-folders included."""
+    film: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Ends the name of what is drawn."""
+        return FILM_SUFFIX if self.film else RESULT_SUFFIX
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="PATH",
-        help='pictures, folders of them, and last the prompt: street.jpg "cat. red car."; with '
-        "an option that says what to look for, all are pictures",
+        help='pictures, folders of them, films, and last the prompt: street.jpg "cat. red car."; '
+        "with an option that says what to look for, all are pictures",
     )
     parser.add_argument(
         "--image",
@@ -71,7 +90,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="PATH",
-        help="picture files, or folders of them",
+        help="picture files, folders of them, or films",
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of a film, look at each N-th frame (default: %(default)s); glip track follows things "
+        "from frame to frame",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -112,7 +139,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="PATH",
         help="annotated picture (a file) for one picture, a folder for several; by default "
-        f"NAME{RESULT_SUFFIX} in the working folder, or the folder {DEFAULT_FOLDER} there",
+        f"NAME{RESULT_SUFFIX} (NAME{FILM_SUFFIX} of a film) in the working folder, or the folder "
+        f"{DEFAULT_FOLDER} there",
     )
     output.add_argument(
         "--no-output", action="store_true", help="write no annotated pictures, only what is found"
@@ -120,8 +148,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         metavar="FILE",
-        help="write all that is found: one object for one picture, a list of them for several or a "
-        'folder; "-" is stdout, in place of the table',
+        help="write all that is found: one object for one picture, a list of them for several, a "
+        'folder or the frames of a film, a line each in FILE.jsonl; "-" is stdout, in place of the '
+        "table",
     )
 
 
@@ -131,6 +160,7 @@ def run(args: argparse.Namespace) -> int:
     from glip.config import PostprocessOptions
     from glip.detector import load
 
+    within("every", args.every, least=1, whole=True, way_out="1 looks at every frame")
     images, text = _images_and_text(args)
     prompt = _prompt(args, text)
     options = PostprocessOptions(
@@ -151,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     if folder is not None:
         write_json(folder / SETTINGS, made_with)
     work = _Work(inputs, outputs, several, fitted=args.threshold is None)
-    work.through(detector, prompt, options, args.batch_size, args.json)
+    work.through(detector, prompt, options, args)
     work.failed += failed
     places = [str(folder or outputs[0])] if outputs else []
     places += [args.json] if args.json not in (None, "-") else []
@@ -188,6 +218,7 @@ class _Work:
         self._inputs, self._outputs = inputs, outputs
         self._several, self._fitted = several, fitted
         self.done = self.failed = 0
+        self._broken = False
         self.stop: KeyboardInterrupt | None = None
 
     def through(
@@ -195,29 +226,73 @@ class _Work:
         detector: Detector,
         prompt: Prompt,
         options: PostprocessOptions,
-        batch_size: int,
-        json_path: str | None,
+        args: argparse.Namespace,
     ) -> None:
         """Until all pictures are done or the run is stopped."""
-        sources = [one.source for one in self._inputs]
-        shown = sources if self._several else []
-        table = DetectionTable(shown, prompt.names, hidden=json_path == "-")
-        results = detector.stream(list(sources), prompt, options=options, batch_size=batch_size)
+        shown = [one.source for one in self._inputs if not one.film] if self._several else []
+        table = DetectionTable(shown, prompt.names, hidden=args.json == "-")
+        films = [one.film for one in self._inputs]
+        fitted = detector.above_fitted if self._fitted else None
         with (
-            JsonFile(json_path, many=self._several) as file,
-            progress_bar(shown=self._several) as show,
+            JsonFile(args.json, many=self._several or any(films)) as file,
+            progress_bar(shown=self._several or any(films)) as show,
         ):
-            counter = Counter(show, "pictures", len(sources))
-            fitted = detector.above_fitted if self._fitted else None
+            counter = Counter(show, "pictures", films.count(False)) if not all(films) else None
             try:
-                for outcome in results:
-                    self._take(outcome, fitted, table, file, options.score)
-                    counter.add()
+                for is_film, group in groupby(range(len(films)), films.__getitem__):
+                    if is_film:
+                        for index in group:
+                            looker = _looker(detector, prompt, options, args.batch_size)
+                            self._film(index, looker, args, file, fitted, show)
+                        continue
+                    assert counter is not None
+                    indices = list(group)
+                    sources = [self._inputs[index].source for index in indices]
+                    for outcome in detector.stream(
+                        list(sources), prompt, options=options, batch_size=args.batch_size
+                    ):
+                        index = indices[outcome.index]
+                        self._take(index, outcome, fitted, table, file, options.score)
+                        counter.add()
             except KeyboardInterrupt as stop:
                 self.stop = stop
 
+    def _film(
+        self,
+        index: int,
+        looker: Looker,
+        args: argparse.Namespace,
+        file: JsonFile,
+        fitted: Callable[[Detections], Detections] | None,
+        show: Progress,
+    ) -> None:
+        """Look at a film, or say why that cannot be."""
+        source = self._inputs[index].source
+        out = self._outputs[index] if self._outputs else None
+        try:
+            broken = through_film(
+                source,
+                looker,
+                file,
+                fitted,
+                every=args.every,
+                out=out,
+                work=work_folder(source, index, out, args.json),
+                model=_model(looker.detector, args.task),
+                shown=args.json != "-",
+                progress=show,
+            )
+            self.done += 1
+            if broken is not None:
+                note(f"error: {broken}; the frames before are done")
+                self._broken = True
+        except ImageError as error:
+            note(f"error: {error}")
+            self.failed += 1
+
     def _take(
         self,
+        index: int,
         outcome: Outcome,
         fitted: Callable[[Detections], Detections] | None,
         table: DetectionTable,
@@ -230,7 +305,7 @@ class _Work:
                 assert outcome.error is not None
                 raise outcome.error
             found = fitted(outcome.detections) if fitted else outcome.detections
-            self._write(outcome.index, found, table, file, threshold)
+            self._write(index, found, table, file, threshold)
             self.done += 1
         except ImageError as error:
             note(f"error: {error}")
@@ -240,12 +315,14 @@ class _Work:
         """Say how it ended; returns the exit code."""
         if self.stop is not None:
             count = len(self._inputs)
-            note(f"{stopping(self.stop)}: {self.done} of {count} pictures are done")
+            rest = any(one.film for one in self._inputs[self.done + self.failed :])
+            way_on = "; the same command goes on in a film where it was" if rest else ""
+            note(f"{stopping(self.stop)}: {self.done} of {count} pictures are done{way_on}")
             return exit_code(self.stop)
         if self.failed and self._several:
             note(f"{self.done} pictures done, {self.failed} failed")
         if not self.failed:
-            return DONE
+            return SOME_FAILED if self._broken else DONE
         return SOME_FAILED if self.done else FAILED
 
     def _write(
@@ -298,6 +375,24 @@ def _prompt(args: argparse.Namespace, text: str | None) -> Prompt:
     return Prompt.from_classes(class_names(args.classes)) if text is None else Prompt.of(text)
 
 
+def _model(detector: Detector, task: str | None) -> dict[str, Any]:
+    """What tells a model from others."""
+    model: dict[str, Any] = {"weights": detector.fingerprint, "dtype": str(detector.dtype)}
+    if task is not None:
+        from glip.checkpoint import file_sha256
+
+        model["task"] = file_sha256(task)
+    return model
+
+
+def _looker(
+    detector: Detector, prompt: Prompt, options: PostprocessOptions, batch_size: int
+) -> Looker:
+    from glip.tracking.looking import Looker
+
+    return Looker(detector, prompt, options, batch_size)
+
+
 def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
     """Files and addresses as they are given, folders listed, patterns filled in; and how many of
     the latter two cannot be.
@@ -312,20 +407,25 @@ def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
     for path in paths:
         try:
             found = [os.fspath(one) for one in expand_sources(path)]  # type: ignore[arg-type]
+            if os.path.isdir(path):
+                say_left_out(path)
+            elif is_film(path):
+                check_film(path)
         except ImageError as error:
-            errors.append(error)
+            errors.append(_of_films(path) or error)
             continue
         if found == [path]:
-            pictures.append(Input(path, Path(_without_server(path)).name or "picture"))
+            name = Path(_without_server(path)).name or "picture"
+            pictures.append(Input(path, name, is_film(path)))
             continue
         # Our own results are no input, wherever they were put the last time.
-        found = [file for file in found if not file.endswith(RESULT_SUFFIX)]
+        found = [file for file in found if not file.endswith((RESULT_SUFFIX, FILM_SUFFIX))]
         if not found:
             errors.append(ImageError(f"{path} holds no picture but results, *{RESULT_SUFFIX}"))
             continue
         # Sub-folders of a folder are kept, and those below the part of a pattern that is a folder.
         top = path if os.path.isdir(path) else os.path.commonpath(map(os.path.dirname, found))
-        pictures += [Input(file, os.path.relpath(file, top)) for file in found]
+        pictures += [Input(file, os.path.relpath(file, top), is_film(file)) for file in found]
     if not pictures:
         raise errors[0]
     for unusable in errors:
@@ -341,6 +441,16 @@ def _without_server(path: str) -> str:
         return ""
 
 
+def _of_films(path: str) -> ImageError | None:
+    """What is said of a folder without a picture, if there are films in it."""
+    films = films_below(path) if os.path.isdir(path) else 0
+    if not films:
+        return None
+    return ImageError(
+        f"folder {path} holds no picture, but {films} films; name them, or '{path}/*.mp4'"
+    )
+
+
 def _output_of(picture: Input, output: str | None) -> Path:
     """The annotated picture of a single one: `output`, or a name derived from it.
 
@@ -351,9 +461,9 @@ def _output_of(picture: Input, output: str | None) -> Path:
 
     path = Path(output or "")
     if not output or os.path.isdir(path) or not path.suffix or output.endswith(("/", os.sep)):
-        path /= Path(picture.below).stem + RESULT_SUFFIX
+        path /= Path(picture.below).stem + picture.suffix
     _refuse_input("--output", path, [picture.source])
-    check_saveable(path)
+    (check_film_name if picture.film else check_saveable)(path)
     return path
 
 
@@ -401,10 +511,10 @@ def _outputs_in(folder: Path, inputs: Sequence[Input]) -> list[Path]:
     for one in inputs:
         place = folder / Path(one.below).parent
         stem, number = Path(one.below).stem, 1
-        path = place / f"{stem}{RESULT_SUFFIX}"
+        path = place / f"{stem}{one.suffix}"
         while (key := os.path.realpath(path).casefold()) in taken:
             number += 1
-            path = place / f"{stem}-{number}{RESULT_SUFFIX}"
+            path = place / f"{stem}-{number}{one.suffix}"
         taken.add(key)
         outputs.append(path)
     return outputs

@@ -200,16 +200,35 @@ class DetectionTable:
             rows.append(self._row(picture, _line(phrase), f"{score:.3f}", corners))
         if not len(found):
             rows.append(self._row(picture, f"nothing above {threshold:g}", "", ()))
-        text = "\n".join(rows)
-        if sys.stdout.isatty():  # where there may be a progress bar in the way
-            _write(text, sys.stdout)
-        else:
-            print(text)
+        _show("\n".join(rows))
 
     def _row(self, picture: str, phrase: str, score: str, box: Sequence[str]) -> str:
         cells = [_padded(picture, max(self._picture_width, 7))] if self._picture_width else []
         cells += [_padded(phrase, self._phrase_width), f"{score:>5}", *(f"{x:>6}" for x in box)]
         return "  ".join(cells).rstrip()
+
+
+FILM_COLUMNS = ("phrase", "frames", "most", "score", "from s", "to s")
+"""Of a film: in how many frames a phrase is, how often in one at most, its best score, and its
+first and last time, seconds."""
+
+
+def film_table(film: str, frames: int, rows: Sequence[Sequence[str]]) -> None:
+    """What was found in a film, a row for each phrase."""
+    shown = [FILM_COLUMNS, *((_line(row[0]), *row[1:]) for row in rows)]
+    width = min(max(_columns(row[0]) for row in shown), 40)
+    lines = [
+        "  ".join([_padded(row[0], width), *(f"{cell:>6}" for cell in row[1:])]) for row in shown
+    ]
+    _show("\n".join([f"{_line(film)}: {frames} frames looked at", *(lines if rows else [])]))
+
+
+def _show(text: str) -> None:
+    """Results on stdout."""
+    if sys.stdout.isatty():  # where there may be a progress bar in the way
+        _write(text, sys.stdout)
+    else:
+        print(text)
 
 
 def _line(text: str) -> str:
@@ -234,7 +253,8 @@ def _padded(text: str, width: int) -> str:
 
 
 class JsonFile:
-    """Records on their way into a JSON file: one object, or a list of them.
+    """Records on their way into a JSON file: one object, a list of them, or a line for each in
+    FILE.jsonl.
 
     They go to `<file>.part` as they come, which takes the file's name at the end, of an interrupted
     run too. A run that is killed leaves what it finished there, and an old file as it was. What is
@@ -244,7 +264,8 @@ class JsonFile:
     def __init__(self, path: str | None, *, many: bool) -> None:
         """`path` is a file, "-" for stdout, or None to write nothing."""
         self._path = path
-        self._many = many
+        self._lines = path is not None and path.lower().endswith(".jsonl")
+        self._many = many and not self._lines
         self._count = 0
         self._file: TextIO | None = None
         self._part: str | None = None
@@ -274,6 +295,7 @@ class JsonFile:
             if self._many:
                 self._file.write(",\n" if self._count else "[\n")
             json.dump(record, self._file, ensure_ascii=False)
+            self._file.write("\n" if self._lines else "")
             self._file.flush()
         self._count += 1
 
@@ -295,12 +317,12 @@ class JsonFile:
             with self._failing():
                 if self._many:
                     self._file.write("\n]\n" if self._count else "[]\n")
-                elif self._count:
+                elif self._count and not self._lines:
                     self._file.write("\n")
                 if self._path == "-":
                     return
                 self._file.close()
-                if self._part and (self._count or (self._many and kind is None)):
+                if self._part and (self._count or ((self._many or self._lines) and kind is None)):
                     os.replace(self._part, os.path.realpath(str(self._path)))
         finally:
             self._remove_if_empty()
