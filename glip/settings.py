@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import operator
 import os
 import re
@@ -43,6 +44,8 @@ DEEPEST = 100
 """Brackets inside each other, in YAML."""
 MOST_BITS = 1024
 """Of a whole number in YAML."""
+LARGEST = 2.0**63
+"""Below this all settings lie: counters of the libraries that get them end there."""
 SHOWN = 80
 """Letters of a value in a message."""
 
@@ -69,7 +72,8 @@ def within(
     Args:
         name: Of the setting, as the user wrote it.
         value: What it was given.
-        least, most, above, below: The bounds; the latter two are out of bounds themselves.
+        least, most, above, below: The bounds; the latter two are out of bounds themselves. No
+            number reaches `LARGEST`, and so none is infinite.
         whole: Only whole numbers.
         required: Not None either.
         way_out: Ends the message, after a semicolon.
@@ -81,9 +85,11 @@ def within(
     bounds = ((least, operator.ge), (most, operator.le), (above, operator.gt), (below, operator.lt))
     if isinstance(value, Integral if whole else Real) and not isinstance(value, bool):
         fits = (bound is None or holds(value, bound) for bound, holds in bounds)
-        if value == value and all(fits):
+        if value == value and abs(value) < LARGEST and all(fits):
             return
     rule = _rule(least, most, above, below, whole)
+    if isinstance(value, Real) and abs(value) >= LARGEST and most is None and below is None:
+        rule = "be less than 2**63"
     rest = f"; {way_out}" if way_out else ""
     raise ConfigError(f"{name} must {rule}, got {shown(value)}{rest}")
 
@@ -217,6 +223,8 @@ def _plain_value(kind: type, value: Any, place: str) -> Any:
             raise ConfigError(f"{place}: the number is too large") from error
     if is_bool != (kind is bool) or not isinstance(value, kind):
         raise ConfigError(f"{place}: expected {kind.__name__}, got {shown(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{place}: expected a finite number, got {value}")
     return value
 
 

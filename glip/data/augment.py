@@ -35,6 +35,10 @@ FARTHEST = 0.7
 SHORT_SIDES = (0.6, 0.7, 0.8, 0.9, 1.0)  # of the model's own; official: 480, 560, ... 800 of 800
 
 
+MOST_PIXELS = 16_384
+"""Of a side of a picture that is put together."""
+
+
 @dataclass(frozen=True)
 class AugmentConfig:
     """What may happen to a training picture; the defaults are those of the released models."""
@@ -74,8 +78,8 @@ class AugmentConfig:
         within("augment: hue", self.hue, least=0, most=0.5)
         if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
             raise ConfigError(f"augment: jitter {self.jitter} must be (low, high) above zero")
-        if min(self.jitter_size, self.mosaic_size) < 32:
-            raise ConfigError("augment: jitter_size and mosaic_size must be at least 32 pixels")
+        for name in ("jitter_size", "mosaic_size"):
+            within(f"augment: {name}", getattr(self, name), least=32, most=MOST_PIXELS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,6 +109,11 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         within("evaluation.limit", self.limit, least=1)
+        within("evaluation.every_epochs", self.every_epochs, above=0)
+        within("evaluation.every_steps", self.every_steps, least=1)
+        within("evaluation.batch_size", self.batch_size, least=1)
+        within("evaluation.max_bad", self.max_bad, least=0, most=1)
+        within("evaluation.sample_pictures", self.sample_pictures, least=0)
         known = METRICS.get(self.task)
         # Parts have metrics of their own, such as "people/R@1".
         name = None if self.metric is None else self.metric.rpartition("/")[2]

@@ -43,6 +43,9 @@ class BoxConfig:
     Grounding DINO, as each was trained."""
 
     def __post_init__(self) -> None:
+        within("boxes.min_score", self.min_score, least=0, most=1)
+        within("boxes.nms", self.nms, least=0, most=1)
+        within("boxes.max_boxes", self.max_boxes, least=1)
         within("boxes.max_boxes_per_phrase", self.max_boxes_per_phrase, least=1)
         within("boxes.min_size", self.min_size, least=0)
         within("boxes.agreement", self.agreement, above=0, most=1)

@@ -45,6 +45,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name in ("lr", "text_lr", "backbone_factor", "bias_factor", "weight_decay", "eps"):
             within(f"optimizer: {name}", getattr(self, name), least=0)
+        for beta in self.betas:
+            within("optimizer: betas", beta, least=0, below=1)
         within("optimizer: clip_norm", self.clip_norm, above=0)
 
 
@@ -89,6 +91,8 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         one_of("schedule: kind", self.kind, ScheduleKind)
         within("schedule: warmup_steps", self.warmup_steps, least=0)
+        for name in ("warmup_factor", "gamma", "final_factor", "weight_decay_gamma"):
+            within(f"schedule: {name}", getattr(self, name), least=0)
         for milestone in self.milestones:
             within("schedule: milestones", milestone, least=0, most=1)
         if list(self.milestones) != sorted(self.milestones):

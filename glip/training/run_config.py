@@ -26,6 +26,11 @@ from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, ScheduleConfig
 from glip.training.parallel import Strategy
 
+MOST_PICTURES = 1_000_000
+"""Of one step, whose places are drawn ahead."""
+SEEDS = 2**32 - 2**16
+"""All seeds of runs are below: each process has its own above that of the run, below 2**32."""
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -91,6 +96,8 @@ class DataConfig:
     to which others stand in for them. More of them end the run."""
 
     def __post_init__(self) -> None:
+        within("data.workers", self.workers, least=0)
+        within("data.cache_gib", self.cache_gib, least=0)
         within("data.max_unreadable", self.max_unreadable, least=0, most=1)
         within("data.picture_cache_gib", self.picture_cache_gib, above=0)
 
@@ -146,7 +153,12 @@ class RunConfig:
             raise ConfigError(f"give epochs ({self.epochs}) or steps ({self.steps}), not both")
         within("epochs", self.epochs, above=0)
         within("steps", self.steps, above=0)
-        if self.batch_size < 1 or self.batch_size % self.accumulate:
+        within("seed", self.seed, least=0, below=SEEDS)
+        within("accumulate", self.accumulate, least=1)
+        within("batch_size", self.batch_size, least=1, most=MOST_PICTURES)
+        within("log_every", self.log_every, least=1)
+        within("save_every", self.save_every, least=1)
+        if self.batch_size % self.accumulate:
             raise ConfigError(
                 f"batch_size {self.batch_size} cannot be divided into {self.accumulate} batches"
             )

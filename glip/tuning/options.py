@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from glip.choices import TuneMode
 from glip.data.faults import MAX_BAD
 from glip.errors import ConfigError
 from glip.settings import one_of, within
+from glip.training.run_config import SEEDS
 
 MEASURED_LAST = ("retention", "retention_images", "interpolate")
 """Options that a run which has not ended may still change."""
@@ -96,13 +96,11 @@ class TuneOptions:
         within("shots", self.shots, least=1, way_out="leave it out for all")
         within("epochs", self.epochs, above=0)
         within("replay_share", self.replay_share, above=0, below=1)
-        within("seed", self.seed, least=0, below=2**32)
+        within("seed", self.seed, least=0, below=SEEDS)
         for rate in self.lr:
             within("learning rates", rate, above=0)
         for share in self.interpolate:
             within("interpolate: shares", share, least=0, most=1)
-        if not all(map(math.isfinite, (*self.lr, self.epochs or 0))):
-            raise ConfigError(f"lr {self.lr} and epochs {self.epochs} must be finite")
         self._check_mode()
 
     def _check_mode(self) -> None:

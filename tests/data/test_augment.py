@@ -228,7 +228,7 @@ def test_same_seed_same_scene(scene):
         ({"flip": 1.5}, r"flip must lie in \[0, 1\]"),
         ({"hue": 0.7}, "hue must lie"),
         ({"jitter": (2, 1)}, "jitter"),
-        ({"mosaic_size": 3}, "at least 32"),
+        ({"mosaic_size": 3}, r"mosaic_size must lie in \[32, 16384\], got 3"),
     ],
 )
 def test_options_out_of_range(options, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,18 @@ from hypothesis import strategies as some
 
 from glip.api import read_other_words
 from glip.cli.options import class_names
-from glip.config import ModelConfig
+from glip.config import ModelConfig, PostprocessOptions
 from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.predictions import read_predictions
 from glip.labelling.ontology import Ontology
 from glip.pseudo.config import GroundingConfig
-from glip.settings import from_dict, read_config
+from glip.settings import from_dict, plain, read_config
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.run_config import RunConfig, read_run
 from glip.tuning.wording import read_wordings
 from tests.fuzz.border import refusal
-from tests.fuzz.odd import KINDS, VALUES, damaged
+from tests.fuzz.odd import KINDS, VALUES, damaged, places, spoiled
 
 MANY = settings(max_examples=200, derandomize=True, deadline=None, database=None)
 TEXTS = some.text(max_size=60) | some.text("ab. ,;:()[]{}'\"\n-&", max_size=60)
@@ -42,6 +43,27 @@ def encode(prompt: Prompt) -> None:
     """As far as a model would read it."""
     for one in prompt.passes(Tokenizer.bert_uncased(), 256):
         assert len(one.token_ids) <= 256
+
+
+@pytest.mark.parametrize("kind", [*KNOWN, PostprocessOptions], ids=lambda kind: kind.__name__)
+def test_no_setting_is_infinite_or_endless(kind: type[Any]) -> None:
+    """Each number of each configuration in turn; what others read, such as timm, is theirs."""
+    values = plain(dataclasses.asdict(kind()))
+    numbers = {}
+    for place in places(values):
+        value = functools.reduce(lambda inner, key: inner[key], place, values)
+        if type(value) in (int, float) and "options" not in place:
+            numbers[place] = value
+    assert numbers
+    for place, value in numbers.items():
+        huge = 10**30 if isinstance(value, int) else 1e30
+        for odd in (float("nan"), float("inf"), huge):
+            if odd == huge and place[0] in ("pixels", "text"):
+                continue  # the build refuses them
+            said = refusal(
+                lambda odd=odd, place=place: from_dict(kind, spoiled(values, place, odd))
+            )  # type: ignore[misc]
+            assert said is not None, (place, odd)
 
 
 @MANY

@@ -123,10 +123,10 @@ def test_two_looks_have_to_agree() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_score": 1.5}, r"threshold must lie in \[0, 1\]"),
+        ({"min_score": 1.5}, r"boxes.min_score must lie in \[0, 1\]"),
         ({"agreement": 0.0}, r"agreement must lie in \(0, 1\]"),
         ({"max_boxes_per_phrase": 0}, "must be at least 1, got 0"),
-        ({"max_boxes": 0}, "whole number from 1"),
+        ({"max_boxes": 0}, "boxes.max_boxes must be at least 1"),
         ({"min_size": -1.0}, "must be at least 0"),
         ({"aggregate": "median"}, "aggregate must be one of"),
     ],
