@@ -12,6 +12,7 @@ import os
 # is first imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,16 @@ def tiny_file(tiny_weights: Weights, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save(path, tiny_weights)
     return path
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_file: Path) -> Path:
+    """An empty folder to work in as a reader of the docs, where "glip_nano" is the tiny model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLIP_HOME", str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    shutil.copy(tiny_file, tmp_path / "weights" / "glip_nano.safetensors")
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

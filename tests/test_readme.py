@@ -9,40 +9,38 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from glip.cli import main as cli
+from tests.pages import ROOT, blocks, commands, run_command
 
 pytestmark = pytest.mark.whole
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"(<!-- command: \w+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
+BLOCKS = blocks(ROOT / "README.md")
 COMMANDS = [
-    line for mark, kind, text in BLOCKS if kind == "bash" and not mark for line in text.splitlines()
+    line
+    for block in BLOCKS
+    if block.kind == "bash" and not block.mark
+    for line in commands(block.text)
 ]
-SNIPPETS = [text for _, kind, text in BLOCKS if kind == "python"]
+SNIPPETS = [block.text for block in BLOCKS if block.kind == "python"]
 
 
 @pytest.fixture
-def desk(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def clone(
+    desk: Path,
     tiny_file: Path,
     tiny_official_checkpoint: Path,
     recognise_tiny: None,
     make_picture: Callable[..., Image.Image],
-) -> Iterator[Path]:
+) -> Path:
     """A folder with all files that the README's commands name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GLIP_HOME", str(tmp_path / "weights"))
-    (tmp_path / "weights").mkdir()
-    for name in ("glip_nano", "glip_tiny"):
-        shutil.copy(tiny_file, tmp_path / "weights" / f"{name}.safetensors")
+    shutil.copy(tiny_file, "weights/glip_tiny.safetensors")
     Path("runs/mine").mkdir(parents=True)  # what a run leaves
     shutil.copy(tiny_file, "runs/mine/model_final.safetensors")
     shutil.copy(tiny_official_checkpoint, "glip_tiny_model_o365_goldg_cc_sbu.pth")
@@ -61,31 +59,24 @@ def desk(
     captions = [{"id": 1, "image_id": 1, "caption": "a red square beside a grey wall"}]
     Path("captions.json").write_text(json.dumps({"images": [image], "annotations": captions}))
     Path("other_words.json").write_text('{"cat": "feline"}')
-    return tmp_path
+    return desk
 
 
 def test_readme_has_both_set_up_commands() -> None:
-    marks = [mark.strip() for mark, _, _ in BLOCKS if mark]
-    assert marks == ["<!-- command: run -->", "<!-- command: test -->"]
+    assert [block.mark for block in BLOCKS if block.mark] == ["command: run", "command: test"]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command_of_the_readme(line: str, desk: Path) -> None:
-    program, *words = shlex.split(line)
-    assert program == "glip"
-    if words[0] == "train":  # one step says as much as a thousand
-        words += ["steps=1", "data.workers=0"]
-    if words[0] == "doctor":  # what it says of one picture is not the README's matter
-        assert cli.main(words) in (0, 1)
-    else:
-        assert cli.main(words) == 0
+def test_command_of_the_readme(line: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert line.startswith("glip ")
+    run_command(line, monkeypatch)
 
 
 def test_set_up_command_ends_in_a_detection(
-    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("GLIP_HOME", str(desk / "nothing"))  # the packaged weights, then
-    (run,) = (text for mark, _, text in BLOCKS if "run" in mark)
+    monkeypatch.setenv("GLIP_HOME", str(clone / "nothing"))  # the packaged weights, then
+    (run,) = (block.text for block in BLOCKS if block.mark == "command: run")
     demo = run.strip().split("&&")[-1]
     words = shlex.split(demo)
     assert words[:2] == [".venv/bin/python", "demo/predict.py"]
@@ -95,7 +86,7 @@ def test_set_up_command_ends_in_a_detection(
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_python_of_the_readme(snippet: str, desk: Path) -> None:
+def test_python_of_the_readme(snippet: str, clone: Path) -> None:
     exec(compile(snippet, "README.md", "exec"), {})
     assert Path("astronaut.found.jpg").exists()
 
@@ -108,8 +99,8 @@ def test_prompt_table_of_the_readme() -> None:
         assert len(prompt) >= 1
 
 
-def test_json_of_the_readme_has_the_form_of_the_command(desk: Path) -> None:
-    (shown,) = (text for _, kind, text in BLOCKS if kind == "json")
+def test_json_of_the_readme_has_the_form_of_the_command(clone: Path) -> None:
+    (shown,) = (block.text for block in BLOCKS if block.kind == "json")
     words = ["predict", "--image", "street.jpg", "--prompt", "person. traffic light."]
     assert cli.main([*words, "--threshold", "0", "--json", "found.json"]) == 0
     documented, written = json.loads(shown), json.loads(Path("found.json").read_text())

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from glip.data.formats.folders import folders_below
 from glip.data.formats.recognise import read_annotated
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData
@@ -40,7 +41,13 @@ ODINW_DECORATIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 N)."""
 ODINW_WORDINGS: Mapping[str, Mapping[str, str]] = {"pothole": {"pothole": "holes"}}
 """Task -> class name -> what its caption prompt says instead."""
-ODINW_FILES = ("_annotations.coco.json", "val.json", "test.json")
+ODINW_FILES = (
+    "annotations_without_background.json",
+    "_annotations.coco.json",
+    "val_annotations_without_background.json",
+    "val.json",
+    "test.json",
+)
 ODINW_SPLITS = ("", "valid", "val", "test")
 ODINW_PARTS = ("train", *ODINW_SPLITS[1:])
 """Folders of the parts of a data set."""
@@ -81,9 +88,10 @@ def _sets_of(path: Path) -> list[tuple[str, Path]]:
     own = _annotations(path)
     if own is not None:
         return [(place.name, own)]
-    folders = sorted(filter(os.path.isdir, path.glob("*"))) if os.path.isdir(path) else []
-    below = [(folder.name, _annotations(folder)) for folder in folders]
-    return [(name, file) for name, file in below if file is not None]
+    if not os.path.isdir(path):
+        return []
+    found = folders_below(path, lambda folder: _annotations(folder) is not None)
+    return [(name, file) for name, folder in found if (file := _annotations(folder)) is not None]
 
 
 def evaluate_odinw(

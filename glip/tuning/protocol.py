@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 
 from glip.choices import TuneMode
+from glip.data.formats.folders import folders_below
 from glip.data.formats.recognise import train_and_val
 from glip.errors import ConfigError, DataError, GlipError, StorageError
 from glip.files import make_folder, whole_file, why_missing, write_json
@@ -90,19 +91,17 @@ def data_sets(path: str | os.PathLike[str]) -> dict[str, Path]:
     path = Path(path)
     if not os.path.exists(path):
         raise DataError(f"{path} {why_missing(path)}")
-    folders = (
-        [path, *sorted(p for p in path.iterdir() if os.path.isdir(p))]
-        if os.path.isdir(path)
-        else []
-    )
-    found = {}
-    for folder in folders:
+
+    def is_set(folder: Path) -> bool:
         part, held_out = train_and_val(folder)
-        if held_out is not None:
-            found[folder.name] = folder
-        elif part.path != folder:
+        if held_out is None and part.path != folder:
             logger.warning("%s is left out: it has nothing to evaluate on beside %s", folder,
                            part.path.name)  # fmt: skip
+        return held_out is not None
+
+    if os.path.isdir(path) and is_set(path):
+        return {path.name: path}
+    found = dict(folders_below(path, is_set)) if os.path.isdir(path) else {}
     if not found:
         raise DataError(
             f"{path} holds no data set with parts to train and to evaluate on, such as train.json "

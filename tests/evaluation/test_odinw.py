@@ -13,6 +13,18 @@ def test_folder_without_data_sets(tmp_path):
         odinw_sets([tmp_path])
 
 
+def test_sets_as_the_authors_archives_have_them(tmp_path):
+    files = [
+        "EgoHands/generic/valid/annotations_without_background.json",
+        "pistols/export/val_annotations_without_background.json",
+    ]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("{}")
+    found = {"EgoHands_generic": tmp_path / files[0], "pistols_export": tmp_path / files[1]}
+    assert odinw_sets([tmp_path]) == found
+
+
 def test_parts_of_a_data_set_are_no_data_sets(tmp_path, monkeypatch):
     for name in ("Aquarium", "pothole"):
         for part in ("train", "valid", "test"):

@@ -71,7 +71,9 @@ def test_sets_are_found_in_a_folder_or_are_it(squares, tmp_path, caplog):
         data_sets(tmp_path)
     shutil.copytree(squares, tmp_path / "sets")
     write_set(tmp_path / "half" / "train.json", {1: "red"}, [(1, [1])])
-    assert data_sets(tmp_path) == {"sets": tmp_path / "sets"}
+    deep = tmp_path / "Packages" / "Raw"
+    shutil.copytree(squares, deep)
+    assert data_sets(tmp_path) == {"Packages_Raw": deep, "sets": tmp_path / "sets"}
     assert "half is left out: it has nothing to evaluate on beside train.json" in caplog.text
     with pytest.raises(DataError, match="does not exist"):
         data_sets(tmp_path / "nowhere")

@@ -28,6 +28,7 @@ from glip.data.formats.createml import is_createml, read_createml
 from glip.data.formats.cvat import read_cvat
 from glip.data.formats.entries import Request
 from glip.data.formats.flickr import read_flickr_captions
+from glip.data.formats.folders import PART_FOLDERS
 from glip.data.formats.joining import joined
 from glip.data.formats.label_studio import is_label_studio, read_label_studio
 from glip.data.formats.labelme import is_labelme, read_labelme
@@ -60,6 +61,8 @@ READERS: Mapping[Format, Callable[[Request], Annotated]] = {
 }
 
 PATTERNS = (
+    "{}/annotations_without_background.json",
+    "{}_annotations_without_background.json",
     "{}/_annotations.coco.json",
     "{}.json",
     "annotations/{}.json",
@@ -74,13 +77,8 @@ PATTERNS = (
 )
 """Annotations of a part of a folder, by the name of the part."""
 
-PART_NAMES: Mapping[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("valid", "val", "validation"),
-    "test": ("test",),
-}
-
 WHOLE = (
+    "annotations_without_background.json",
     "_annotations.coco.json",
     "labels.json",
     "result.json",
@@ -232,7 +230,7 @@ def _only_json(path: Path) -> Path | None:
     for pattern in ("annotations/instances_*.json", "annotations/*.json", "*.json"):
         files = list(islice(path.glob(pattern), 2))
         if files:
-            named = any(files[0].stem in names for names in PART_NAMES.values())
+            named = any(files[0].stem in names for names in PART_FOLDERS.values())
             return files[0] if len(files) == 1 and not named else None
     return None
 
@@ -270,7 +268,7 @@ def parts_of(path: Path) -> dict[Split, Part]:
     """The parts that a folder names: files or folders of their own, or splits of its format."""
     if not os.path.isdir(path):
         return {}
-    for val in PART_NAMES["val"]:
+    for val in PART_FOLDERS["val"]:
         names: dict[Split, str] = {"train": "train", "val": val, "test": "test"}
         for pattern in PATTERNS:
             files: dict[Split, Path] = {
@@ -296,15 +294,15 @@ def _splits(path: Path) -> list[Split]:
             listing = read_listing(file)
         except DataError:  # its reader says what is wrong
             return []
-        return [split for split in PART_NAMES if split in listing.parts]
+        return [split for split in PART_FOLDERS if split in listing.parts]
     lists = path / "ImageSets" / "Main"
-    return [split for split in PART_NAMES if os.path.isfile(lists / f"{split}.txt")]
+    return [split for split in PART_FOLDERS if os.path.isfile(lists / f"{split}.txt")]
 
 
 def _folders(path: Path) -> dict[Split, Part]:
     """Folders `train` and `valid` that are data sets themselves."""
     found: dict[Split, Part] = {}
-    for split, names in PART_NAMES.items():
+    for split, names in PART_FOLDERS.items():
         for name in names:
             if os.path.isdir(path / name) and split not in found and _is_known(path / name):
                 found[split] = Part(path / name)
