@@ -116,7 +116,7 @@ def through_film(
     source: str,
     looker: Looker,
     file: JsonFile,
-    fitted: Callable[[Detections], Detections] | None,
+    keep: Callable[[Detections], Detections],
     *,
     every: int,
     out: Path | None,
@@ -131,7 +131,7 @@ def through_film(
         source: The film.
         looker: What looks.
         file: Gets a record for each frame.
-        fitted: Thresholds that were fitted for classes, if they hold.
+        keep: Which of the detections count.
         every, out, work, model, progress: See `glip.tracking.frames.draw_film`.
         shown: Whether a table is shown.
     Returns:
@@ -145,7 +145,7 @@ def through_film(
     summary = _Summary()
 
     def each(frame: Frame, found: Detections) -> Detections:
-        kept = fitted(found) if fitted else found
+        kept = keep(found)
         summary.add(frame.seconds, kept)
         place = {"image": source, "frame": frame.number, "seconds": round(frame.seconds, 4)}
         file.add({**place, **kept.to_dict(), **({} if out is None else {"annotated": str(out)})})

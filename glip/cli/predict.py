@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -51,10 +51,10 @@ from glip.settings import within
 
 if TYPE_CHECKING:
     from glip.config import PostprocessOptions
-    from glip.detector import Detector, Outcome
+    from glip.detector import Detector
+    from glip.images import ImageLike
     from glip.structures import Detections
     from glip.text.prompt import Prompt
-    from glip.tracking.looking import Looker
 
 DEFAULT_FOLDER = "glip_output"
 SETTINGS = ".glip.json"
@@ -180,8 +180,8 @@ def run(args: argparse.Namespace) -> int:
         options = replace(options, score=detector.lowest_threshold)
     if folder is not None:
         write_json(folder / SETTINGS, made_with)
-    work = _Work(inputs, outputs, several, fitted=args.threshold is None)
-    work.through(detector, prompt, options, args)
+    work = _Work(inputs, outputs, several)
+    work.through(_Asked(detector, prompt, options, args))
     work.failed += failed
     places = [str(folder or outputs[0])] if outputs else []
     places += [args.json] if args.json not in (None, "-") else []
@@ -208,108 +208,104 @@ def _places(
     return folder, _outputs_in(folder, inputs)
 
 
+class _Asked(NamedTuple):
+    """What is looked for, by what, and what the command line says of it."""
+
+    detector: Detector
+    prompt: Prompt
+    options: PostprocessOptions
+    args: argparse.Namespace
+
+    def kept(self, found: Detections) -> Detections:
+        """The detections above thresholds that were fitted for classes, if those hold."""
+        return self.detector.above_fitted(found) if self.args.threshold is None else found
+
+
+class _Places(NamedTuple):
+    """Where results go as they come."""
+
+    table: DetectionTable
+    file: JsonFile
+    show: Progress
+
+
 class _Work:
     """Pictures through the detector, each written down as it is done."""
 
-    def __init__(
-        self, inputs: Sequence[Input], outputs: Sequence[Path], several: bool, *, fitted: bool
-    ) -> None:
-        """`fitted`: thresholds that were fitted for classes hold."""
+    def __init__(self, inputs: Sequence[Input], outputs: Sequence[Path], several: bool) -> None:
         self._inputs, self._outputs = inputs, outputs
-        self._several, self._fitted = several, fitted
+        self._several = several
         self.done = self.failed = 0
         self._broken = False
         self.stop: KeyboardInterrupt | None = None
 
-    def through(
-        self,
-        detector: Detector,
-        prompt: Prompt,
-        options: PostprocessOptions,
-        args: argparse.Namespace,
-    ) -> None:
+    def through(self, asked: _Asked) -> None:
         """Until all pictures are done or the run is stopped."""
-        shown = [one.source for one in self._inputs if not one.film] if self._several else []
-        table = DetectionTable(shown, prompt.names, hidden=args.json == "-")
         films = [one.film for one in self._inputs]
-        fitted = detector.above_fitted if self._fitted else None
-        with (
-            JsonFile(args.json, many=self._several or any(films)) as file,
-            progress_bar(shown=self._several or any(films)) as show,
-        ):
-            counter = Counter(show, "pictures", films.count(False)) if not all(films) else None
+        shown = [one.source for one in self._inputs if not one.film] if self._several else []
+        json_path, many = asked.args.json, self._several or any(films)
+        table = DetectionTable(shown, asked.prompt.names, hidden=json_path == "-")
+        with JsonFile(json_path, many=many) as file, progress_bar(shown=many) as show:
+            places = _Places(table, file, show)
+            counter = None if all(films) else Counter(show, "pictures", films.count(False))
             try:
-                for is_film, group in groupby(range(len(films)), films.__getitem__):
-                    if is_film:
-                        for index in group:
-                            looker = _looker(detector, prompt, options, args.batch_size)
-                            self._film(index, looker, args, file, fitted, show)
-                        continue
-                    assert counter is not None
+                for _, group in groupby(range(len(films)), films.__getitem__):
                     indices = list(group)
-                    sources = [self._inputs[index].source for index in indices]
-                    for outcome in detector.stream(
-                        list(sources), prompt, options=options, batch_size=args.batch_size
-                    ):
-                        index = indices[outcome.index]
-                        self._take(index, outcome, fitted, table, file, options.score)
-                        counter.add()
+                    if films[indices[0]] or counter is None:
+                        self._films(indices, asked, places)
+                    else:
+                        self._pictures(indices, asked, places, counter)
             except KeyboardInterrupt as stop:
                 self.stop = stop
 
-    def _film(
-        self,
-        index: int,
-        looker: Looker,
-        args: argparse.Namespace,
-        file: JsonFile,
-        fitted: Callable[[Detections], Detections] | None,
-        show: Progress,
-    ) -> None:
-        """Look at a film, or say why that cannot be."""
-        source = self._inputs[index].source
-        out = self._outputs[index] if self._outputs else None
-        try:
-            broken = through_film(
-                source,
-                looker,
-                file,
-                fitted,
-                every=args.every,
-                out=out,
-                work=work_folder(source, index, out, args.json),
-                model=_model(looker.detector, args.task),
-                shown=args.json != "-",
-                progress=show,
-            )
-            self.done += 1
-            if broken is not None:
-                note(f"error: {broken}; the frames before are done")
-                self._broken = True
-        except ImageError as error:
-            note(f"error: {error}")
-            self.failed += 1
+    def _films(self, indices: Sequence[int], asked: _Asked, places: _Places) -> None:
+        from glip.tracking.looking import Looker
 
-    def _take(
-        self,
-        index: int,
-        outcome: Outcome,
-        fitted: Callable[[Detections], Detections] | None,
-        table: DetectionTable,
-        file: JsonFile,
-        threshold: float,
+        args = asked.args
+        looker = Looker(asked.detector, asked.prompt, asked.options, args.batch_size)
+        model = _model(asked.detector, args.task)
+        for index in indices:
+            source = self._inputs[index].source
+            out = self._outputs[index] if self._outputs else None
+            try:
+                broken = through_film(
+                    source,
+                    looker,
+                    places.file,
+                    asked.kept,
+                    every=args.every,
+                    out=out,
+                    work=work_folder(source, index, out, args.json),
+                    model=model,
+                    shown=args.json != "-",
+                    progress=places.show,
+                )
+                self.done += 1
+                if broken is not None:
+                    note(f"error: {broken}; the frames before are done")
+                    self._broken = True
+            except ImageError as error:
+                note(f"error: {error}")
+                self.failed += 1
+
+    def _pictures(
+        self, indices: Sequence[int], asked: _Asked, places: _Places, counter: Counter
     ) -> None:
-        """Write what was found in a picture, or say why nothing was."""
-        try:
-            if outcome.detections is None:
-                assert outcome.error is not None
-                raise outcome.error
-            found = fitted(outcome.detections) if fitted else outcome.detections
-            self._write(index, found, table, file, threshold)
-            self.done += 1
-        except ImageError as error:
-            note(f"error: {error}")
-            self.failed += 1
+        options, batch_size = asked.options, asked.args.batch_size
+        sources: list[ImageLike] = [self._inputs[index].source for index in indices]
+        for outcome in asked.detector.stream(
+            sources, asked.prompt, options=options, batch_size=batch_size
+        ):
+            try:
+                if outcome.detections is None:
+                    assert outcome.error is not None
+                    raise outcome.error
+                self._write(indices[outcome.index], asked.kept(outcome.detections), asked, places)
+                self.done += 1
+            except ImageError as error:
+                note(f"error: {error}")
+                self.failed += 1
+            counter.add()
 
     def tell(self) -> int:
         """Say how it ended; returns the exit code."""
@@ -325,16 +321,14 @@ class _Work:
             return SOME_FAILED if self._broken else DONE
         return SOME_FAILED if self.done else FAILED
 
-    def _write(
-        self, index: int, found: Detections, table: DetectionTable, file: JsonFile, threshold: float
-    ) -> None:
+    def _write(self, index: int, found: Detections, asked: _Asked, places: _Places) -> None:
         picture = self._inputs[index].source
-        table.add(picture, found, threshold)
+        places.table.add(picture, found, asked.options.score)
         record = {"image": picture, **found.to_dict()}
         if self._outputs:
             found.save(self._outputs[index], picture)
             record["annotated"] = str(self._outputs[index])
-        file.add(record)
+        places.file.add(record)
 
 
 def _check_json(path: str | None, taken: Sequence[str]) -> None:
@@ -383,14 +377,6 @@ def _model(detector: Detector, task: str | None) -> dict[str, Any]:
 
         model["task"] = file_sha256(task)
     return model
-
-
-def _looker(
-    detector: Detector, prompt: Prompt, options: PostprocessOptions, batch_size: int
-) -> Looker:
-    from glip.tracking.looking import Looker
-
-    return Looker(detector, prompt, options, batch_size)
 
 
 def _find_pictures(paths: Sequence[str]) -> tuple[list[Input], int]:
