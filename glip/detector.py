@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from glip.association.byte_track import AssociationOptions, Tracker
+from glip.association.byte_track import Tracker
 from glip.association.follow import follow, looks
+from glip.association.options import FollowOptions
 from glip.choices import Aggregate, DType
 from glip.config import ModelConfig, PostprocessOptions
 from glip.errors import (
@@ -557,16 +558,11 @@ class Detector:
             DataError: No such video or camera, or a broken one.
             ImageError: A picture that cannot be used.
         """
-        within("every", every, least=1, whole=True)
-        score = self.lowest_threshold if threshold is None else threshold
-        association = AssociationOptions(score, low, patience)
-        options = PostprocessOptions(
-            score=association.least,
-            nms=nms,
-            max_detections=max_detections,
-            aggregate=aggregate,
-            exclusive=exclusive,
+        following = FollowOptions(
+            every, threshold, low, patience, nms, max_detections, aggregate, exclusive
         )
+        association = following.association(self.lowest_threshold)
+        options = following.of_detections(self.lowest_threshold)
         words = self._learned_prompt() if prompt is None else Prompt.of(prompt)
 
         def looked() -> Iterator[tuple[None, Detections | None]]:

@@ -13,10 +13,14 @@ from PIL import Image
 
 import glip
 from glip import api
+from glip.association.options import FollowOptions
 from glip.cli.main import parser_of
+from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.evaluation.config import TaskOptions
+from glip.labelling.job import LabelOptions
 from glip.progress import Step
+from glip.tracking.job import TrackOptions
 from glip.tuning.options import TuneOptions
 
 pytestmark = pytest.mark.whole
@@ -59,6 +63,9 @@ def test_defaults_are_those_of_the_function(name: str) -> None:
     [
         (api.tune, TuneOptions, {}),
         (api.evaluate, TaskOptions, {}),
+        (api.label, LabelOptions, {}),
+        (api.track, TrackOptions, {}),
+        (Detector.track, FollowOptions, {}),
     ],
 )
 def test_defaults_are_those_of_the_library(
@@ -69,6 +76,12 @@ def test_defaults_are_those_of_the_library(
         if field.name in parameters and field.default is not MISSING:
             default = parameters[field.name].default
             assert default == field.default, field.name
+
+
+def test_all_options_of_following_can_be_said_everywhere() -> None:
+    names = [field.name for field in fields(FollowOptions)]
+    for function in (api.track, Detector.track):
+        assert set(names) <= set(inspect.signature(function).parameters)
 
 
 def test_every_argument_is_described() -> None:

@@ -15,10 +15,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from glip.association.byte_track import AssociationOptions, Tracker
+from glip.association.byte_track import Tracker
 from glip.association.follow import follow, looks
-from glip.choices import Aggregate, TrackFormat
-from glip.config import PostprocessOptions
+from glip.association.options import FollowOptions
+from glip.choices import TrackFormat
 from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.jobs.folder import held
@@ -33,50 +33,19 @@ from glip.video.reading import Clip
 
 
 @dataclass(frozen=True)
-class TrackOptions:
+class TrackOptions(FollowOptions):
     """How a clip is tracked."""
 
-    every: int = 1
-    """Look at each n-th frame, and at the last."""
     limit: int | None = None
     """Only the first frames."""
-    threshold: float | None = None
-    """Boxes above this begin tracks; None for that of the model."""
-    low: float = 0.1
-    """Boxes above this carry tracks on."""
-    patience: int = 30
-    """Frames for which a track may be out of sight."""
-    nms: float = 0.6
-    """Of two boxes of a phrase that overlap by more, the better one stays."""
-    max_detections: int = 100
-    """For each frame."""
-    aggregate: Aggregate | None = None
-    """How the scores of a phrase's tokens become one."""
-    exclusive: bool = False
-    """One phrase for each thing."""
     batch_size: int = 1
     """Frames that go through the model together."""
     workers: int = 2
     """Threads that prepare frames."""
 
     def __post_init__(self) -> None:
-        within("every", self.every, least=1, whole=True, way_out="1 looks at every frame")
+        super().__post_init__()
         within("limit", self.limit, least=1, whole=True, way_out="leave it out for all frames")
-
-    def association(self, usual: float) -> AssociationOptions:
-        """How boxes become tracks; `usual` is the model's threshold."""
-        threshold = usual if self.threshold is None else self.threshold
-        return AssociationOptions(threshold, self.low, self.patience)
-
-    def of_detections(self, usual: float) -> PostprocessOptions:
-        """What becomes of the model's output."""
-        return PostprocessOptions(
-            score=self.association(usual).least,
-            nms=self.nms,
-            max_detections=self.max_detections,
-            aggregate=self.aggregate,
-            exclusive=self.exclusive,
-        )
 
 
 @dataclass(frozen=True)
