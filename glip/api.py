@@ -115,6 +115,7 @@ def label(
     actors: int | None = None,
     batch_size: int = 1,
     workers: int = 2,
+    shortlist: int | None = None,
     retry_rejected: bool = False,
     progress: Progress | Literal[True] | None = None,
 ) -> Labels | None:
@@ -155,6 +156,8 @@ def label(
         actors: with the engine ray, models at work; by default one for each GPU, or each CPU core.
         batch_size: more helps on a GPU.
         workers: threads that read pictures.
+        shortlist: for hundreds of phrases: only this many, the most probable ones of each picture,
+            are looked for in the whole picture; approximate, see `Detector.with_shortlist`.
         retry_rejected: try pictures again that could not be used.
         progress: True for a bar, or what is told of all that is done.
     Returns:
@@ -285,6 +288,7 @@ def evaluate(
     device: str | None = None,
     dtype: DType = "float32",
     backend: Backend | None = None,
+    shortlist: int | None = None,
     rescore: bool = False,
     progress: Progress | Literal[True] | None = None,
 ) -> Result | None:
@@ -309,6 +313,8 @@ def evaluate(
         device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
         dtype: number format of the model.
         backend: of average precision.
+        shortlist: for hundreds of names: only this many, the most probable ones of each picture,
+            are looked for in the whole picture; approximate, see `Detector.with_shortlist`.
         rescore: measure the predictions in the output folder, without a model.
         progress: True for a bar, or what is told of each picture.
     Returns:
@@ -322,18 +328,23 @@ def evaluate(
     from glip.evaluation.table import results_table
     from glip.evaluation.tasks import run_task
 
-    of_a_model = ("weights", "prompt", "max_detections", "chunk")
+    of_a_model = ("weights", "prompt", "max_detections", "chunk", "shortlist")
     if rescore and (extra := [name for name in of_a_model if given[name] is not None]):
         raise ConfigError(
             f"--rescore measures the predictions that are in --output; leave "
             f"--{extra[0].replace('_', '-')} out, or --rescore"
         )
+    if shortlist is not None and task == "flickr":
+        raise ConfigError("a shortlist is drawn of class names, and the task flickr has captions")
     values = _fields_of(TaskOptions, given)
     words = read_other_words(wordings)
     options = TaskOptions(**values | {"wordings": words, "fixed_ap": not standard_ap})
     paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
     with _processes(device) as own, _shown(progress) as show:
         detector, settings = (None, {}) if rescore else _evaluated(weights, prompt, own, dtype)
+        if detector is not None and shortlist is not None:
+            detector = detector.with_shortlist(shortlist)
+            settings["shortlist"] = shortlist
         places = [os.fspath(path) for path in paths]
         results = run_task(
             options, detector, places, os.fspath(output), settings=settings, progress=show

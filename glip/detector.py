@@ -52,7 +52,6 @@ if TYPE_CHECKING:  # torch takes seconds to import, and exported models do witho
     from glip.checkpoint import Weights
     from glip.engine import Engine
     from glip.model.glip import GLIP
-    from glip.shortlist import Look
     from glip.zero_shot.engine import ZeroShotEngine
 
 logger = logging.getLogger(__name__)
@@ -165,10 +164,15 @@ class Detector:
         dtype: Number format of its features; of an exported model, of its weights.
         task: The learned prompt that it answers, see `with_prompt`; None for a free choice of
             words.
+        shortlist: Most class names that are looked for in a whole picture, see `with_shortlist`;
+            None for all.
     """
 
-    def __init__(self, engine: Engine | GraphEngine | ZeroShotEngine) -> None:
+    def __init__(
+        self, engine: Engine | GraphEngine | ZeroShotEngine, *, shortlist: int | None = None
+    ) -> None:
         self.engine = engine
+        self.shortlist = shortlist
         self.config: ModelConfig = engine.config
         self.tokenizer: Tokenizer = engine.tokenizer
         self.task: TaskPrompt | None = engine.task
@@ -255,6 +259,29 @@ class Detector:
         task = prompt if isinstance(prompt, TaskPrompt) else read_prompt(prompt)
         return Detector(self.torch_engine.with_task(task))
 
+    def with_shortlist(self, names: int) -> Detector:
+        """This detector, but for hundreds of class names: approximate, and faster there.
+
+        All names are looked for at half the height and width, and only some of them, the most
+        probable ones of each picture, in the whole picture. What a glance does not show is lost;
+        `benchmarks/README.md` says how much that is. A prompt of no more names is asked as ever.
+
+        Args:
+            names: How many are looked for in the whole picture.
+        Raises:
+            ConfigError: Less than one, or a detector that does not run GLIP weights by torch, or
+                that answers a learned prompt, which is one pass anyway.
+        """
+        within("shortlist", names, least=1, whole=True)
+        if self.task is not None:
+            raise ConfigError("a learned prompt is one pass, which no shortlist makes shorter")
+        if isinstance(self.engine, GraphEngine) or self.engine.kind != "glip":
+            raise ConfigError(
+                f"{self.config.name} is no GLIP model that runs by torch, which a shortlist is "
+                "for; leave it out"
+            )
+        return Detector(self.engine, shortlist=names)
+
     def predict(
         self,
         images: ImageLikes,
@@ -303,9 +330,8 @@ class Detector:
             wordings: For names of the prompt other words for the same, `{"sofa": ["couch"]}`, all
                 of which are asked; what they find has the name.
             template: Such as "a photo of a {}", written around each class name.
-            shortlist: For hundreds of class names: all are looked for at half the height and width
-                first, and only this many, the most probable ones, in the whole picture. Saves most
-                of the time and finds less, see `benchmarks/README.md`.
+            shortlist: For hundreds of class names: only this many, the most probable ones, are
+                looked for in the whole picture. Approximate, see `with_shortlist`.
             every: Of a film, look at each n-th frame, from the first on.
             batch_size: Pictures that go through the model together; more than one helps on a GPU.
         Returns:
@@ -480,7 +506,7 @@ class Detector:
         """
         within("every", every, least=1, whole=True)
         options = options or PostprocessOptions()
-        look = self.engine.detect if shortlist is None else self._short(shortlist)
+        detector = self if shortlist is None else self.with_shortlist(shortlist)
         sources = expand_sources(images)
         each = self._one_for_each(prompts, len(sources))
         for prompt in set(each):
@@ -502,7 +528,7 @@ class Detector:
 
         def ask(batch: Sequence[tuple[int, Prepared]]) -> list[Detections]:
             asked = [[each[under_way[number].place]] for number, _ in batch]
-            found = look([picture for _, picture in batch], asked, options)
+            found = detector.detect([picture for _, picture in batch], asked, options=options)
             return [own for (own,) in found]
 
         results = through_model(
@@ -513,15 +539,6 @@ class Detector:
             error = result if isinstance(result, ImageError) else None
             found = result.remember(source) if isinstance(result, Detections) else None
             yield Outcome(index, source, found, error)
-
-    def _short(self, names: int) -> Look:
-        """`Engine.detect` of the most probable names only."""
-        from glip.shortlist import detect_probable
-
-        within("shortlist", names, least=1, whole=True)
-        if self.task is not None:
-            raise ConfigError("a learned prompt is one pass, which no shortlist makes shorter")
-        return partial(detect_probable, self.torch_engine.detect, names=names)
 
     def track(
         self,
@@ -616,7 +633,12 @@ class Detector:
             DeviceError: Too little memory, or numbers that overflow in float16.
         """
         options = options or PostprocessOptions()
-        return self.engine.detect(pictures, prompts, options, batch_size=batch_size)
+        look = partial(self.engine.detect, batch_size=batch_size)
+        if self.shortlist is None:
+            return look(pictures, prompts, options)
+        from glip.shortlist import detect_probable
+
+        return detect_probable(look, pictures, prompts, options, names=self.shortlist)
 
     def _one_for_each(
         self, prompts: PromptLike | Sequence[PromptLike] | None, count: int

@@ -121,6 +121,16 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
     )
     assert results is not None and results["metrics"]["AP"] > 0.3
     assert str(results).startswith("AP ") and results.folder == tmp_path / "evaluation"
+    few = glip.evaluate(
+        tmp_path / "out" / "coco" / "annotations.json",
+        images=tmp_path / "photos",
+        weights=tiny_file,
+        output=tmp_path / "few",
+        device="cpu",
+        shortlist=1,
+    )
+    assert few is not None and few["settings"]["shortlist"] == 1
+    assert few["metrics"]["AP"] < results["metrics"]["AP"]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +142,8 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
         (lambda: glip.export("x", task="a", classes=["b"]), "give `task` or `classes`"),
         (lambda: glip.export("x", dtype="int8"), "add --calibration DIR"),
         (lambda: glip.evaluate("x.json", rescore=True, chunk=3), "leave --chunk out"),
+        (lambda: glip.evaluate("x.json", rescore=True, shortlist=3), "leave --shortlist out"),
+        (lambda: glip.evaluate("x", task="flickr", shortlist=3), "the task flickr has captions"),
     ],
 )
 def test_what_is_missing_is_said(call: Callable[[], object], message: str) -> None:

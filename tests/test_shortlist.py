@@ -1,5 +1,6 @@
 """The probable few of many names: which they are, and which names their boxes have."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,31 @@ def test_what_makes_no_shortlist_is_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         tiny_detector.predict([make_picture()], ["cat", "dog"], **options)
+
+
+def test_a_detector_with_a_shortlist_looks_so_at_everything(
+    tiny_detector: Detector, make_picture: MakePicture
+) -> None:
+    short, picture = tiny_detector.with_shortlist(2), make_picture()
+    [expected] = tiny_detector.predict([picture], NAMES, threshold=0.0, shortlist=2)
+    [found] = short.predict([picture], NAMES, threshold=0.0)
+    assert found.to_dict() == expected.to_dict() and len(found)
+    [[detected]] = short.detect(
+        [short.prepare(picture)], [[NAMES]], options=PostprocessOptions(), batch_size=1
+    )
+    assert detected.to_dict() == expected.to_dict()
+    assert tiny_detector.shortlist is None, "the one that it was made of stays as it is"
+
+
+def test_only_glip_by_torch_with_a_free_choice_of_words_has_one(tiny_detector: Detector) -> None:
+    with pytest.raises(ConfigError, match="must be a whole number from 1, got 0"):
+        tiny_detector.with_shortlist(0)
+    engine = SimpleNamespace(**vars(tiny_detector.engine), kind="owlv2")
+    with pytest.raises(ConfigError, match="is no GLIP model that runs by torch"):
+        Detector(engine).with_shortlist(2)  # type: ignore[arg-type]
+    engine.task, engine.kind = object(), "glip"
+    with pytest.raises(ConfigError, match="a learned prompt is one pass"):
+        Detector(engine).with_shortlist(2)  # type: ignore[arg-type]
 
 
 def test_caption_has_no_shortlist(tiny_detector: Detector, make_picture: MakePicture) -> None:

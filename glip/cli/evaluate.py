@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from glip import api
+from glip.cli.options import add_shortlist_option
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import DONE, SOME_FAILED, progress_bar, written
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "rescore",
         task={"required": True, "help": "the protocol; custom: that of COCO for any boxes"},
     )
+    add_shortlist_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from glip import api
 from glip.choices import LabelFormat
-from glip.cli.options import add_strict_option, class_names, formats_option
+from glip.cli.options import (
+    add_shortlist_option,
+    add_strict_option,
+    class_names,
+    formats_option,
+)
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import DONE, SOME_FAILED, note, progress_bar, written
 
@@ -51,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         *("weights", "threshold", "nms", "max_detections", "aggregate", "exclusive", "device"),
         *("dtype", "engine", "actors", "batch_size", "workers", "retry_rejected"),
     )
+    add_shortlist_option(model)
     add_strict_option(model)
 
 

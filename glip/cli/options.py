@@ -70,6 +70,17 @@ def add_batch_size_option(parser: Options) -> None:
     )
 
 
+def add_shortlist_option(parser: Options) -> None:
+    """How many of many names are looked for in a whole picture: `shortlist`."""
+    parser.add_argument(
+        "--shortlist",
+        type=int,
+        metavar="N",
+        help="for hundreds of names: look for all of them at half the size, and for the N most "
+        "probable ones in the whole picture; approximate, it finds less (default: off)",
+    )
+
+
 def add_max_bad_option(parser: Options) -> None:
     """How much of a data set may be left out: `max_bad`."""
     parser.add_argument(

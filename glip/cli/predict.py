@@ -30,6 +30,7 @@ from glip.cli.options import (
     add_detection_options,
     add_device_option,
     add_dtype_option,
+    add_shortlist_option,
     class_names,
 )
 from glip.cli.terminal import (
@@ -134,6 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_option(parser)
     add_dtype_option(parser)
     add_batch_size_option(parser)
+    add_shortlist_option(parser)
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
         "--output",
@@ -176,6 +178,8 @@ def run(args: argparse.Namespace) -> int:
     folder, outputs = _places(args, inputs, made_with if several else None)
     _check_json(args.json, [*(one.source for one in inputs), *map(str, outputs)])
     detector = load(args.weights, device=args.device, dtype=args.dtype, prompt=args.task)
+    if args.shortlist is not None:
+        detector = detector.with_shortlist(args.shortlist)
     if args.threshold is None:
         options = replace(options, score=detector.lowest_threshold)
     if folder is not None:

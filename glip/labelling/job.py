@@ -128,6 +128,8 @@ class LabelOptions:
     """Pictures that go through the model together."""
     workers: int = 2
     """Threads that read pictures."""
+    shortlist: int | None = None
+    """Most phrases that are looked for in a whole picture, see `Detector.with_shortlist`."""
     every: int = 30
     """Of a video, take each N-th frame."""
     limit: int | None = None
@@ -137,6 +139,7 @@ class LabelOptions:
 
     def __post_init__(self) -> None:
         within("limit", self.limit, least=1, whole=True, way_out="leave it out for all pictures")
+        within("shortlist", self.shortlist, least=1, whole=True)
 
     def of_detections(self) -> PostprocessOptions:
         """What becomes of the model's output."""
@@ -160,6 +163,7 @@ class LabelOptions:
             "exclusive": self.exclusive,
             "ontology": ontology.to_dict(),
             **({"every": self.every} if is_video(images) else {}),
+            **({} if self.shortlist is None else {"shortlist": self.shortlist}),
         }
 
 
@@ -234,6 +238,7 @@ def _ask(
         "options": options.of_detections(),
         "batch_size": options.batch_size,
         "workers": options.workers,
+        "shortlist": options.shortlist,
         "total": total,
         "before": before,
         "progress": progress if distributed.is_main() else None,

@@ -30,6 +30,7 @@ def label_photos(
     journal: Journal,
     *,
     options: PostprocessOptions | None = None,
+    shortlist: int | None = None,
     batch_size: int = 1,
     workers: int = 2,
     total: int | None = None,
@@ -46,11 +47,14 @@ def label_photos(
         journal: of this process; `Labelled.to_json` with status "done", or the reason with status
             "rejected".
         options: of the detections, before the ontology decides; see `photo_answers`.
+        shortlist: most phrases that are looked for in a whole picture; None for all.
         batch_size, workers, total, before, progress: see `work_through`.
     Raises:
         GlipError: what `work_through` and `Detector.detect` say.
     """
     base = Path(root)
+    if shortlist is not None:
+        detector = detector.with_shortlist(shortlist)
     work_through(
         ((name, base / name) for name in names),
         photo_answers(detector, ontology, options or PostprocessOptions()),

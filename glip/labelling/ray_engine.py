@@ -49,6 +49,7 @@ class Labeller:
         options: Of the detections.
         dtype: See `glip.load`.
         batch_size, workers: See `work_through`.
+        shortlist: Most phrases that are looked for in a whole picture; None for all.
         device: "cpu", or "cuda" for the GPU that Ray gives this actor.
     """
 
@@ -61,9 +62,12 @@ class Labeller:
         dtype: DType,
         batch_size: int,
         workers: int,
+        shortlist: int | None,
         device: str,
     ) -> None:
         self._detector = load(weights, device=device, dtype=dtype)
+        if shortlist is not None:
+            self._detector = self._detector.with_shortlist(shortlist)
         self._root = Path(root)
         self._answer = photo_answers(self._detector, ontology, options)
         self._batch_size = batch_size
@@ -97,6 +101,7 @@ def label_photos_with_ray(
     journal: Journal,
     *,
     options: PostprocessOptions | None = None,
+    shortlist: int | None = None,
     device: str | None = None,
     dtype: DType = "float32",
     batch_size: int = 1,
@@ -117,6 +122,7 @@ def label_photos_with_ray(
         ontology: What to look for.
         journal: Of this process, the only one that writes.
         options: Of the detections, before the ontology decides.
+        shortlist: Most phrases that are looked for in a whole picture; None for all.
         device: "cpu" leaves the GPUs of the cluster alone.
         dtype: See `glip.load`.
         batch_size, workers: See `work_through`, of each actor.
@@ -145,6 +151,7 @@ def label_photos_with_ray(
             dtype,
             batch_size,
             workers,
+            shortlist,
             "cuda" if gpus else "cpu",
         )
         while window := list(itertools.islice(left, WINDOW)):

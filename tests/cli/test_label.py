@@ -254,3 +254,19 @@ def test_two_runs_at_once_are_refused(
     with Journal(tmp_path / "out" / "journal", {}):
         assert label("--classes", "cat") == 2
     assert "is in use by another run" in capsys.readouterr().err
+
+
+def test_of_many_names_the_probable_few_are_labelled(
+    label: Run, tmp_path: Path, capsys: Capture
+) -> None:
+    names = ("--classes", "cat,red car,dog,cup", "--threshold", "0.2")
+    assert label(*names, "--shortlist", "1") == 1
+    content = json.loads((tmp_path / "out" / "coco" / "annotations.json").read_text())
+    classes: dict[int, set[int]] = {}
+    for one in content["annotations"]:
+        classes.setdefault(one["image_id"], set()).add(one["category_id"])
+    assert len(classes) == 3 and {len(own) for own in classes.values()} == {1}
+    assert label(*names) == 2, "other labels do not go into the same folder"
+    assert "shortlist" in capsys.readouterr().err
+    assert label(*names, "--shortlist", "0", out="other") == 2
+    assert "shortlist must be a whole number from 1, got 0" in capsys.readouterr().err

@@ -426,3 +426,17 @@ def test_process_ends_quietly_when_its_reader_leaves(tiny_file: Path, picture: P
     errors = process.stderr.read()
     process.stderr.close()
     assert (process.wait(), errors) == (141, b"")
+
+
+def test_of_many_names_the_probable_few_are_looked_for(
+    predict: Run, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, set[str]] = {}
+    for short in ((), ("--shortlist", "1")):
+        argv = ("--threshold", "0.1", "--no-output", "--json", "-", *short)
+        assert predict(picture, *argv, prompt="cat. red car. dog. cup.") == 0
+        found = json.loads(capsys.readouterr().out)["detections"]
+        names[argv[-1]] = {one["phrase"] for one in found}
+    assert len(names["1"]) == 1 and names["1"] < names["-"]
+    assert predict(picture, "--shortlist", "0") == 2
+    assert "shortlist must be a whole number from 1, got 0" in capsys.readouterr().err
