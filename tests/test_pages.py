@@ -20,6 +20,7 @@ RUN: Mapping[str, Sequence[str]] = {
         "runs/odinw/results.md",
     ],
     "data": ["samples/val.json"],
+    "evaluation": ["measured/report.html", "labelled/next.txt"],
     "index": ["found.jpg"],
     "labelling": [
         "labelled/next.txt",

@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
         *("standard_ap", "max_detections", "batch_size", "limit", "device", "dtype", "backend"),
         "rescore",
-        task={"required": True, "help": "the protocol; custom: that of COCO for any boxes"},
     )
     add_shortlist_option(parser)
 
@@ -41,5 +40,6 @@ def run(args: argparse.Namespace) -> int:
     if results is None:
         return DONE
     print(results)
-    written(results.folder / "results.json")
+    report = [results.folder / "report.html"] if "worst_photos" in results else []
+    written(results.folder / "results.json", *report)
     return SOME_FAILED if results.get("unreadable") else DONE

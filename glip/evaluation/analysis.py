@@ -231,6 +231,16 @@ def average_precision(score: Floats, right: npt.NDArray[np.bool_], total: int) -
     return float(np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0).mean())
 
 
+def missed(judged: Judged) -> npt.NDArray[np.bool_]:
+    """(G,) which boxes nothing was found for: no detection is right about them, or would be but for
+    its class or its place.
+    """
+    explained = np.isin(judged.kind, (KINDS.index("class"), KINDS.index("place")))
+    met = np.zeros(len(judged.found), dtype=np.bool_)
+    met[judged.met[explained]] = True
+    return ~(judged.found | met)
+
+
 def cost_of_errors(judged: Judged) -> dict[Kind, float]:
     """AP50 that would be won if there were no errors of a kind, mean over the classes."""
     before = _mean_precision(judged)
@@ -248,11 +258,7 @@ def _without(judged: Judged, kind: Kind) -> Judged:
     wrong = judged.kind == KINDS.index(kind)
     outcome, label, found = judged.kind.copy(), judged.label.copy(), judged.found.copy()
     if kind == "missed":
-        explained = np.isin(judged.kind, (KINDS.index("class"), KINDS.index("place")))
-        met = np.zeros(len(found), dtype=np.bool_)
-        met[judged.met[explained]] = True
-        kept = found | met
-        return replace(judged, truth_label=judged.truth_label[kept])
+        return replace(judged, truth_label=judged.truth_label[~missed(judged)])
     outcome[wrong] = IGNORED
     if kind in ("class", "place"):
         rows = np.flatnonzero(wrong)
@@ -263,37 +269,83 @@ def _without(judged: Judged, kind: Kind) -> Judged:
     return replace(judged, kind=outcome, label=label)
 
 
-def confusions(judged: Judged, threshold: Sequence[float]) -> dict[tuple[int, int], int]:
-    """How often a box of one class was taken for another, (true row, said row) -> count.
+def confusions(judged: Judged, threshold: Sequence[float]) -> Ints:
+    """(K + 1, K + 1) how often a box of a class (row) was said to be of a class (column).
+
+    The last column is of boxes that nothing was found for, the last row of detections where nothing
+    is, where their box fits badly, or where a better one has found the box.
 
     Args:
         judged: See there.
         threshold: (K,) of each class; only detections above count.
     """
-    limits = np.array([*threshold, 1.0])  # a label that is not known counts for nothing
-    shown = (judged.kind == KINDS.index("class")) & (judged.score > limits[judged.label])
-    pairs = np.stack([judged.truth_label[judged.met[shown]], judged.label[shown]], 1)
-    rows, counts = np.unique(pairs, axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {(int(rows[i][0]), int(rows[i][1])): int(counts[i]) for i in order}
+    table = np.zeros((judged.classes + 1, judged.classes + 1), dtype=np.int64)
+    shown, hit = _shown(judged, threshold)
+    swapped = shown & (judged.kind == KINDS.index("class"))
+    named = shown & ((judged.kind == RIGHT) | swapped)
+    np.add.at(table, (judged.truth_label[judged.met[named]], judged.label[named]), 1)
+    np.add.at(table[-1], judged.label[shown & (judged.kind >= 0) & ~swapped], 1)
+    taken = hit.copy()
+    taken[judged.met[swapped]] = True
+    np.add.at(table[:, -1], judged.truth_label[~taken], 1)
+    return table
 
 
-def worst_photos(judged: Judged, threshold: Sequence[float], photos: int) -> list[tuple[int, int]]:
-    """Photo row and number of errors above the thresholds, most first; those without are left out.
+class PhotoErrors(NamedTuple):
+    """What is wrong in a photo above the thresholds."""
 
-    An error is a detection that is not right, or a box that none is right about.
+    photo: int
+    """Row of the record."""
+    kinds: dict[Kind, int]
+    """Number of errors by kind, those that there are; "missed" is a box that none is right about.
+    """
+
+    @property
+    def total(self) -> int:
+        """All errors."""
+        return sum(self.kinds.values())
+
+
+def worst_photos(judged: Judged, threshold: Sequence[float], photos: int) -> list[PhotoErrors]:
+    """Those with errors above the thresholds, most first.
 
     Args:
         judged: See there.
         threshold: (K,) of each class.
         photos: How many photos there are.
     """
-    limits = np.array([*threshold, 1.0])
-    shown = judged.score > limits[judged.label]
+    shown, hit = _shown(judged, threshold)
     wrong = shown & (judged.kind >= 0)
+    counts = np.zeros((photos, len(KINDS)), dtype=np.int64)
+    np.add.at(counts, (judged.photo[wrong], judged.kind[wrong]), 1)
+    np.add.at(counts[:, KINDS.index("missed")], judged.truth_photo[~hit], 1)
+    order = np.argsort(-counts.sum(1), kind="stable")
+    return [
+        PhotoErrors(
+            int(row), {kind: int(n) for kind, n in zip(KINDS, counts[row], strict=True) if n}
+        )
+        for row in order
+        if counts[row].any()
+    ]
+
+
+def of_photo(
+    judged: Judged, threshold: Sequence[float], photo: int
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """(D,) kinds of the detections of a photo, IGNORED where below its threshold, and (G,) which of
+    its boxes are found above.
+    """
+    shown, hit = _shown(judged, threshold)
+    kinds = np.where(shown, judged.kind, IGNORED)
+    return kinds[judged.photo == photo], hit[judged.truth_photo == photo]
+
+
+def _shown(
+    judged: Judged, threshold: Sequence[float]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(D,) which detections are above the thresholds, (G,) which boxes they find."""
+    limits = np.array([*threshold, 1.0])  # a label that is not known counts for nothing
+    shown = judged.score > limits[judged.label]
     hit = np.zeros(len(judged.found), dtype=np.bool_)
     hit[judged.met[shown & (judged.kind == RIGHT)]] = True
-    errors = np.bincount(judged.photo[wrong], minlength=photos)
-    errors += np.bincount(judged.truth_photo[~hit], minlength=photos)
-    order = np.argsort(-errors, kind="stable")
-    return [(int(row), int(errors[row])) for row in order if errors[row]]
+    return shown, hit

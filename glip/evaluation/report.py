@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from glip.data.pictures import Pictures
@@ -19,10 +21,13 @@ from glip.data.records import DetectionData, DetectionRecord
 from glip.data.sampling import class_prompt
 from glip.errors import ImageError
 from glip.evaluation.analysis import (
+    IGNORED,
     KINDS,
     MEANING,
+    RIGHT,
     Curve,
     Judged,
+    PhotoErrors,
     at,
     average_precision,
     best_threshold,
@@ -30,11 +35,22 @@ from glip.evaluation.analysis import (
     cost_of_errors,
     curve_of,
     judge,
+    missed,
+    of_photo,
     worst_photos,
 )
 from glip.evaluation.predictions import Prediction, read_predictions
-from glip.report.chart import share_chart
-from glip.report.page import html_grid, html_table, per_cent, picture, write_page
+from glip.report.chart import Shares, share_chart
+from glip.report.page import (
+    html_grid,
+    html_matrix,
+    html_note,
+    html_side_by_side,
+    html_table,
+    per_cent,
+    picture,
+    write_page,
+)
 from glip.structures import Detections
 from glip.visualize import draw
 
@@ -45,8 +61,10 @@ PHOTOS = 12
 """The worst ones, that are drawn."""
 CURVES = 5
 """Classes with curves of their own, those with most boxes."""
+MATRIX = 12
+"""Classes up to which all pairs of them are shown."""
 CONFUSIONS = 30
-"""Pairs of classes that are listed."""
+"""Pairs that are listed of more classes."""
 
 
 def write_evaluation_report(
@@ -61,32 +79,46 @@ def write_evaluation_report(
         results: What `results.json` holds.
     Returns:
         For `results.json`: "thresholds" with the best F1 by class, "errors" by kind, each with its
-        number and the AP50 it costs.
+        number and the AP50 it costs, and "worst_photos", each with its number of errors by kind.
     """
     predictions = {one.image_id: one for one in read_predictions(output / results["predictions"])}
     judged = judge(data, predictions)
     curves = [curve_of(*judged.of_class(row)) for row in range(len(data.names))]
     thresholds = [best_threshold(curve) for curve in curves]
     errors = _errors(judged)
+    worst = worst_photos(judged, thresholds, len(data))[:PHOTOS]
     body = [
         html_table(_summary(judged, results)),
-        *_charts(judged, curves, data.names),
+        *_charts(judged, curves, thresholds, data.names),
         "<h2>Classes, each at the threshold of its best F1</h2>",
+        html_note(
+            "The thresholds stand in results.json too: predict(..., threshold={name: score}). They "
+            "were chosen on these photos; on others expect a little less."
+        ),
         _class_table(judged, curves, thresholds, data.names),
         "<h2>Errors by kind</h2>",
+        html_note(
+            "Of all detections, sure or not; the points of AP50 are what mending one kind would "
+            "give. Begin with the first."
+        ),
         _error_table(errors),
-        *_confusion_table(judged, thresholds, data.names),
+        "<h2>Classes taken for one another</h2>",
+        html_note("Above the thresholds. What is there stands on the left, what was said above."),
+        *_confusion_table(confusions(judged, thresholds), data.names),
         "<h2>Photos with most errors: the truth, and what was found</h2>",
+        html_note("Above the thresholds; a wrong box says of which kind its error is."),
     ]
-    photos = _photos(judged, thresholds, data, predictions, pictures)
-    write_page(output / PAGE, f"Evaluation on {data.path.name}", _chained(body, photos))
+    photos = _photos(judged, thresholds, worst, data, predictions, pictures)
+    write_page(output / PAGE, f"Evaluation on {data.path.name}", chain(body, photos))
     logger.info("report: %s", output / PAGE)
-    return {"thresholds": dict(zip(data.names, thresholds, strict=True)), "errors": errors}
-
-
-def _chained(body: Sequence[str], photos: Iterator[str]) -> Iterator[str]:
-    yield from body
-    yield from photos
+    return {
+        "thresholds": dict(zip(data.names, thresholds, strict=True)),
+        "errors": errors,
+        "worst_photos": [
+            {"photo": data.records[one.photo].file_name, "errors": one.total, "kinds": one.kinds}
+            for one in worst
+        ],
+    }
 
 
 def _summary(judged: Judged, results: Mapping[str, Any]) -> dict[str, str]:
@@ -102,29 +134,39 @@ def _summary(judged: Judged, results: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _charts(judged: Judged, curves: Sequence[Curve], names: Sequence[str]) -> list[str]:
+def _charts(
+    judged: Judged, curves: Sequence[Curve], thresholds: Sequence[float], names: Sequence[str]
+) -> list[str]:
     """Precision against recall and F1 against threshold, of all and of the largest classes."""
     counts = np.bincount(judged.truth_label, minlength=len(names))
     largest = [int(row) for row in np.argsort(-counts, kind="stable")[:CURVES] if counts[row]]
-    shown = [("all", curve_of(*judged.of_all()))] if len(largest) > 1 else []
-    shown += [(names[row], curves[row]) for row in largest]
-    lines = [(name, _thinned(curve)) for name, curve in shown if len(curve.threshold)]
+    shown = [(names[row], curves[row], thresholds[row]) for row in largest]
+    if len(largest) > 1:
+        whole = curve_of(*judged.of_all())
+        shown.insert(0, ("all", whole, best_threshold(whole)))
+    kept = [(name, _thinned(curve), at(curve, best), best) for name, curve, best in shown]
+    lines = [one for one in kept if len(one[1].threshold)]
     if not lines:
         return []
-    return [
-        share_chart(
-            [(name, list(zip(c.recall, c.precision, strict=True))) for name, c in lines],
-            title="Precision and recall",
-            x="recall",
-            y="precision",
-        ),
-        share_chart(
-            [(name, list(zip(c.threshold, c.f1, strict=True))) for name, c in lines],
-            title="F1 at each threshold",
-            x="threshold",
-            y="F1",
-        ),
+    recalls = [
+        Shares(name, list(zip(curve.recall, curve.precision, strict=True)), (recall, precision))
+        for name, curve, (precision, recall, _), _ in lines
     ]
+    scores = [Shares(name, _steps(curve), (best, f1)) for name, curve, (_, _, f1), best in lines]
+    return [
+        html_side_by_side(
+            share_chart(recalls, title="Precision and recall", x="recall", y="precision"),
+            share_chart(scores, title="F1 at each threshold", x="threshold", y="F1"),
+        ),
+        html_note("The dots are at the threshold of the best F1."),
+    ]
+
+
+def _steps(curve: Curve) -> list[tuple[float, float]]:
+    """F1 against threshold: the same from one detection down to the next."""
+    ends = [*curve.threshold[1:], 0.0]
+    steps = zip(curve.threshold, ends, curve.f1, strict=True)
+    return [point for start, end, f1 in steps for point in ((start, f1), (end, f1))]
 
 
 def _thinned(curve: Curve, points: int = 300) -> Curve:
@@ -156,7 +198,7 @@ def _class_table(
 
 def _errors(judged: Judged) -> dict[str, dict[str, float]]:
     counts = {kind: int((judged.kind == place).sum()) for place, kind in enumerate(KINDS)}
-    counts["missed"] = int((~judged.found).sum())
+    counts["missed"] = int(missed(judged).sum())
     return {
         kind: {"count": counts[kind], "AP50": cost} for kind, cost in cost_of_errors(judged).items()
     }
@@ -177,70 +219,91 @@ def _error_table(errors: Mapping[str, Mapping[str, float]]) -> str:
     return html_grid(["kind", "", "number", "AP50 without it"], rows, texts=2)
 
 
-def _confusion_table(
-    judged: Judged, thresholds: Sequence[float], names: Sequence[str]
-) -> list[str]:
-    taken = confusions(judged, thresholds)
-    if not taken:
-        return []
-    rows = [
-        [names[truth], names[said], f"{count:,}"]
-        for (truth, said), count in list(taken.items())[:CONFUSIONS]
-    ]
-    table = html_grid(["what is there", "was taken for", "times"], rows, texts=2)
-    return ["<h2>Classes taken for one another</h2>", table]
+def _confusion_table(table: npt.NDArray[np.int64], names: Sequence[str]) -> list[str]:
+    """All of the table where it fits on a page, else the pairs that are mistaken most."""
+    if len(names) <= MATRIX:
+        across = [*names, "nothing"]
+        return [html_matrix([*names, "nothing there"], across, table.tolist())]
+    mistaken = table[:-1, :-1] * (1 - np.eye(len(names), dtype=np.int64))
+    pairs = np.argwhere(mistaken)
+    order = np.argsort(-mistaken[tuple(pairs.T)], kind="stable")[:CONFUSIONS]
+    rows = [[names[a], names[b], f"{mistaken[a, b]:,}"] for a, b in pairs[order]]
+    if not rows:
+        return ["<p>None was.</p>"]
+    return [html_grid(["what is there", "was taken for", "times"], rows, texts=2)]
 
 
 def _photos(
     judged: Judged,
     thresholds: Sequence[float],
+    worst: Sequence[PhotoErrors],
     data: DetectionData,
     predictions: Mapping[Any, Prediction],
     pictures: Pictures,
 ) -> Iterator[str]:
     """Figures of the photos with most errors, the truth beside what was found."""
-    worst = worst_photos(judged, thresholds, len(data))
     if not worst:
         yield "<p>None has an error.</p>"
-    for row, count in worst[:PHOTOS]:
-        record = data.records[row]
+    for one in worst:
+        record = data.records[one.photo]
+        kinds, hit = of_photo(judged, thresholds, one.photo)
         try:
             image = pictures.read(record.file_name)
-            truth, found = _both(data, record, predictions.get(record.image_id), thresholds, image)
+            truth = _truth(data.names, record, hit, image)
+            found = _found(data, predictions.get(record.image_id), kinds, image)
         except ImageError as error:
             yield f"<p>{escape(str(error))}</p>"
             continue
+        counts = ", ".join(f"{count} {kind}" for kind, count in one.kinds.items())
         left = picture(truth, f"{record.file_name}: truth")
-        right = picture(found, f"{record.file_name}: found, {count} errors")
+        right = picture(found, f"{record.file_name}: found, {one.total} errors: {counts}")
         yield f"<div>{left}{right}</div>"
 
 
-def _both(
-    data: DetectionData,
+def _truth(
+    names: Sequence[str],
     record: DetectionRecord,
-    prediction: Prediction | None,
-    thresholds: Sequence[float],
+    hit: npt.NDArray[np.bool_],
     image: Image.Image,
-) -> tuple[Image.Image, Image.Image]:
-    """A photo with its true boxes, and with the detections above the thresholds."""
-    prompt, size = class_prompt(data.names), (image.height, image.width)
-    truth = Detections(
-        np.asarray(record.boxes, np.float32),
-        np.ones(len(record.boxes), np.float32),
-        np.asarray(record.labels, np.int64),
-        prompt,
-        size,
+) -> Image.Image:
+    """A photo with its true boxes, those that are missed with the word."""
+    lost = np.zeros(len(record.boxes), dtype=np.int64)
+    lost[~record.crowd] = ~hit
+    said = [*names, *(f"{name}: missed" for name in names)]
+    rows = np.asarray(record.labels, np.int64) + lost * len(names)
+    scores = np.ones(len(rows), np.float32)
+    return _drawn(image, np.asarray(record.boxes, np.float32), scores, rows, said, False)
+
+
+def _found(
+    data: DetectionData,
+    prediction: Prediction | None,
+    kinds: npt.NDArray[np.int64],
+    image: Image.Image,
+) -> Image.Image:
+    """A photo with its detections above the thresholds, the wrong ones with how they err."""
+    names = data.names
+    if prediction is None or not len(prediction.scores):
+        return image
+    row_of = {category: row for row, category in enumerate(data.category_ids)}
+    labels = np.array([row_of.get(int(label), 0) for label in prediction.labels], np.int64)
+    said = [*names, *(f"{name}: {kind}" for kind in KINDS for name in names)]
+    rows = labels + np.where(kinds == RIGHT, 0, kinds + 1) * len(names)
+    own = kinds != IGNORED
+    return _drawn(image, prediction.boxes[own], prediction.scores[own], rows[own], said, True)
+
+
+def _drawn(
+    image: Image.Image,
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    said: Sequence[str],
+    with_scores: bool,
+) -> Image.Image:
+    prompt = class_prompt(said)
+    return draw(
+        image,
+        Detections(boxes, scores, rows, prompt, (image.height, image.width)),
+        scores=with_scores,
     )
-    found = Detections.empty(prompt, size)
-    if prediction is not None and len(prediction.scores):
-        row_of = {category: row for row, category in enumerate(data.category_ids)}
-        rows = np.array([row_of[int(label)] for label in prediction.labels], np.int64)
-        found = Detections(
-            prediction.boxes,
-            prediction.scores,
-            rows,
-            prompt,
-            size,
-        )
-        found = found[found.scores > np.asarray(thresholds)[rows]]
-    return draw(image, truth, scores=False), draw(image, found)

@@ -99,6 +99,14 @@ class _Frame:
         self.parts.append(_text(left + 10, place + 4, name))
         return colour
 
+    def mark(self, x: float, y: float, colour: str, radius: int = 3) -> tuple[float, float]:
+        """Draw a point; its pixel."""
+        across, down = self.at(x, y)
+        self.parts.append(
+            f'<circle cx="{across:.1f}" cy="{down:.1f}" r="{radius}" fill="{colour}"/>'
+        )
+        return across, down
+
     def svg(self) -> str:
         """The whole chart."""
         return "\n".join([*self.parts, "</svg>\n"])
@@ -125,8 +133,7 @@ def write_chart(path: Path, lines: Sequence[Line], *, title: str, x: str, y: str
     for number, (name, points) in enumerate(drawn):
         colour = frame.line(number, name, [(point.x, point.y) for point in points])
         for point in points:
-            a, b = frame.at(point.x, point.y)
-            frame.parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>')
+            a, _ = frame.mark(point.x, point.y, colour)
             if point.spread > 0:
                 ends = [frame.at(point.x, point.y + sign * point.spread)[1] for sign in (-1, 1)]
                 frame.parts.append(
@@ -137,13 +144,21 @@ def write_chart(path: Path, lines: Sequence[Line], *, title: str, x: str, y: str
         file.write(frame.svg())
 
 
-def share_chart(
-    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, title: str, x: str, y: str
-) -> str:
+class Shares(NamedTuple):
+    """A line of a chart of shares."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    """In the order of the line."""
+    mark: tuple[float, float]
+    """A point that is pointed out."""
+
+
+def share_chart(lines: Sequence[Shares], *, title: str, x: str, y: str) -> str:
     """A chart of shares against shares, both axes from 0 to 1, as SVG to stand in a page.
 
     Args:
-        lines: Name and points of each, in their order; at most as many as colours tell apart well.
+        lines: At most as many as colours tell apart well.
         title: Above the chart.
         x: Name of the axis below.
         y: Name of the axis on the left.
@@ -151,8 +166,8 @@ def share_chart(
     frame = _Frame(((0.0, 1.0), (0.0, 1.0)), title, x, y)
     for number in range(TICKS + 1):
         frame.below(number / TICKS, f"{number / TICKS:g}")
-    for number, (name, points) in enumerate(lines):
-        frame.line(number, name, points)
+    for number, line in enumerate(lines):
+        frame.mark(*line.mark, frame.line(number, line.name, line.points), radius=5)
     return frame.svg()
 
 

@@ -88,6 +88,22 @@ def html_grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, texts: in
     return _piece("grid", header, rows, texts)
 
 
+def html_matrix(down: Sequence[str], across: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """An HTML table of counts by two names, darker where they are a larger share of their row."""
+    cells = [[(count, count / max(1, sum(row))) for count in row] for row in counts]
+    return _piece("matrix", across, list(zip(down, cells, strict=True)))
+
+
+def html_note(text: str) -> str:
+    """A line of small print, plain text."""
+    return _piece("note", text)
+
+
+def html_side_by_side(*parts: str) -> str:
+    """HTML pieces beside one another where there is room."""
+    return f'<div class="charts">{"".join(parts)}</div>'
+
+
 def per_cent(value: float | None) -> str:
     """A share in per cent, "-" for one that is not known."""
     return "-" if value is None else f"{100 * value:.1f}"

@@ -35,6 +35,15 @@ def test_the_table_is_printed_and_the_file_named(
     assert capsys.readouterr() == ("AP  42.0\n", "written: out/results.json\n")
 
 
+def test_the_report_is_named_where_there_is_one(
+    asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["answer"] = api.Result({"worst_photos": []}, "AP", Path("out"))
+    assert main(["evaluate", "--data", "train.json"]) == 0
+    assert asked["task"] == "custom"
+    assert capsys.readouterr().err == "written: out/results.json, out/report.html\n"
+
+
 def test_pictures_that_could_not_be_read_are_exit_code_1(asked: dict[str, Any]) -> None:
     asked["answer"] = api.Result({"unreadable": {"3": "is empty"}}, "AP", Path("out"))
     assert main(WORDS) == 1

@@ -17,6 +17,8 @@ from glip.evaluation.analysis import (
     cost_of_errors,
     curve_of,
     judge,
+    missed,
+    of_photo,
     overlap,
     worst_photos,
 )
@@ -75,15 +77,30 @@ def test_curves_and_thresholds(judged):
 
 
 def test_what_is_taken_for_what(judged):
-    assert confusions(judged, [0.1, 0.1]) == {(1, 0): 1}  # the dog was called a cat
-    assert confusions(judged, [0.75, 0.1]) == {}
+    # A cat found, one missed; the dog was found, and called a cat; cats are found where nothing is
+    # (background), where something else is (both), and twice.
+    assert confusions(judged, [0.1, 0.1]).tolist() == [[1, 0, 1], [1, 1, 0], [3, 1, 0]]
+    assert confusions(judged, [0.75, 0.1]).tolist() == [[1, 0, 1], [0, 1, 0], [1, 1, 0]]
 
 
 def test_photos_with_most_errors(judged):
     # Above 0.1: twice, class, place, both and background in the first, a missed cat in the second.
-    assert worst_photos(judged, [0.1, 0.1], 2) == [(0, 5), (1, 1)]
+    first, second = worst_photos(judged, [0.1, 0.1], 2)
+    assert first == (0, {"class": 1, "place": 1, "both": 1, "twice": 1, "background": 1})
+    assert second == (1, {"missed": 1}) and (first.total, second.total) == (5, 1)
     # Above 0.65 the dog is missed.
-    assert worst_photos(judged, [0.65, 0.65], 2) == [(0, 3), (1, 1)]
+    assert [one.total for one in worst_photos(judged, [0.65, 0.65], 2)] == [3, 1]
+
+
+def test_a_photo_by_itself(judged):
+    kinds, found = of_photo(judged, [0.65, 0.65], 0)
+    assert kinds.tolist() == [RIGHT, KINDS.index("twice"), KINDS.index("class"), *[IGNORED] * 5]
+    assert found.tolist() == [True, False]
+    assert of_photo(judged, [0.65, 0.65], 1)[1].tolist() == [False]
+
+
+def test_what_nothing_was_found_for(judged):
+    assert missed(judged).tolist() == [False, False, True]
 
 
 def test_cost_of_each_kind(judged):
@@ -110,7 +127,8 @@ def test_nothing_predicted_is_all_missed():
     judged = judge(parse_detection(CONTENT, Path("toy.json")), {})
     assert not judged.found.any()
     assert cost_of_errors(judged)["missed"] >= 0
-    assert worst_photos(judged, [0.5, 0.5], 2) == [(0, 2), (1, 1)]
+    assert missed(judged).all()
+    assert worst_photos(judged, [0.5, 0.5], 2) == [(0, {"missed": 2}), (1, {"missed": 1})]
 
 
 def test_share_of_the_first():

@@ -14,16 +14,20 @@ def test_page_and_results_say_why(toy, tmp_path):
     results = run_task(TaskOptions(), detector, [path], tmp_path / "out")
     assert results["errors"]["background"]["count"] == 1
     assert results["errors"]["class"]["count"] == 1
-    assert results["errors"]["missed"]["count"] == 1
+    assert results["errors"]["missed"]["count"] == 0  # the cat is found, by another name
     assert set(results["thresholds"]) == {"cat", "dog"}
+    assert results["worst_photos"] == [
+        {"photo": "2.png", "errors": 2, "kinds": {"class": 1, "missed": 1}},
+        {"photo": "0.png", "errors": 1, "kinds": {"background": 1}},
+    ]
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
     page = (tmp_path / "out" / "report.html").read_text()
     for text in (
         "Precision and recall",
         "F1 at each threshold",
-        '<td class="text">cat</td><td class="text">dog</td><td class="number">1</td>',
-        "0.png: found, 1 errors",
-        "2.png: found, 2 errors",
+        "<th>nothing there</th>",
+        "0.png: found, 1 errors: 1 background",
+        "2.png: found, 2 errors: 1 class, 1 missed",
     ):
         assert text in page
     assert "4.png" not in page  # nothing is wrong there
@@ -41,3 +45,12 @@ def test_photo_that_is_gone_and_no_page(toy, tmp_path):
     other = run_task(TaskOptions(report=False), detector, [path], tmp_path / "plain")
     assert "errors" not in other
     assert not (tmp_path / "plain" / "report.html").exists()
+
+
+def test_pairs_of_many_classes(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("glip.evaluation.report.MATRIX", 1)
+    path, detector = toy
+    detector.answers[2] = [(detector.answers[2][0][0], 0.7, 1)]  # the cat is called a dog
+    run_task(TaskOptions(), detector, [path], tmp_path / "out")
+    row = '<td class="text">cat</td><td class="text">dog</td><td class="number">1</td>'
+    assert row in (tmp_path / "out" / "report.html").read_text()
