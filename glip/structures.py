@@ -23,6 +23,7 @@ from PIL import Image
 from glip import interchange
 from glip.errors import ConfigError, DataError, ImageError
 from glip.images import ImageLike, load_image, save_image
+from glip.settings import within
 from glip.text.prompt import Prompt, reads_as
 from glip.video.reading import FrameAt
 from glip.visualize import draw
@@ -339,8 +340,8 @@ class Detections:
         *,
         min_score: float = 0.0,
         min_area: float = 0.0,
-        max_area: float = float("inf"),
-        names: Sequence[str] | None = None,
+        max_area: float = math.inf,
+        names: str | Sequence[str] | None = None,
     ) -> Detections:
         """Those that fit all conditions.
 
@@ -348,14 +349,20 @@ class Detections:
             min_score: scores are this or more.
             min_area: of a box, square pixels.
             max_area: of a box, square pixels.
-            names: what they answer, see `found["name"]`.
+            names: what they answer, one or several, see `found["name"]`.
         Raises:
             KeyError: a name that was not looked for.
+            ConfigError: a bound that is no number.
         """
+        within("min_score", min_score, least=0, required=True)
+        within("min_area", min_area, least=0, required=True)
+        if max_area != math.inf:
+            within("max_area", max_area, least=0, required=True)
         areas = (self.boxes[:, 2:] - self.boxes[:, :2]).clip(min=0).prod(-1)  # (N,)
         fits = (self.scores >= min_score) & (areas >= min_area) & (areas <= max_area)
         if names is not None:
-            wanted = [self._of_name(name) for name in names]
+            several = [names] if isinstance(names, str) else names
+            wanted = [self._of_name(name) for name in several]
             fits = (fits & np.any(wanted, axis=0)) if wanted else np.zeros_like(fits)
         return self[fits]
 

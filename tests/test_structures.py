@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -300,6 +301,12 @@ def test_filter_keeps_what_fits_all_conditions(found: Detections) -> None:
     assert len(found.filter(max_area=min(areas))) == 1
     assert found.filter(names=["dog", "cat"], min_score=0.6).phrases == ["cat"]
     assert len(found.filter(names=[])) == 0
+    assert found.filter(names="cat").phrases == found.filter(names=["cat"]).phrases
+
+    bads: list[tuple[str, Any]] = [("min_score", "0.5"), ("min_area", None), ("max_area", "large")]
+    for name, bad in bads:
+        with pytest.raises(ConfigError, match=f"{name} must be at least 0, got"):
+            found.filter(**{name: bad})
 
 
 def test_a_dict_comes_back(found: Detections) -> None:

@@ -6,7 +6,7 @@ every other model keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers.image_utils import load_image as fetch_image
 
 from glip.config import PostprocessOptions
 from glip.engine import Engine
+from glip.errors import PromptError
 from glip.hf.modeling import GlipForObjectDetection
 from glip.images import load_image
 from glip.pixels import Prepared
@@ -62,6 +63,22 @@ class GlipZeroShotPipeline(ZeroShotObjectDetectionPipeline):  # type: ignore[mis
             outputs.float()
         return self._engine
 
+    def __call__(self, image: Any, candidate_labels: Any = None, **options: Any) -> Any:
+        """What is found in a picture, or for each of a list of pictures.
+
+        Args:
+            image: A picture, path or URL; a list of them; or a list of
+                `{"image": ..., "candidate_labels": ...}`.
+            candidate_labels: Names to look for, in all pictures; or a list of names for each.
+            options: `threshold`, `top_k`, `batch_size`, `timeout`.
+        Raises:
+            PromptError: No labels, or not as many lists of them as pictures.
+        """
+        if self._is_glip and isinstance(image, (list, tuple)):
+            rows = _with_labels(image, candidate_labels)
+            return super().__call__(rows, **options) if rows else []
+        return super().__call__(image, candidate_labels=candidate_labels, **options)
+
     def check_model_type(self, supported_models: Any) -> None:
         """GLIP is known here; of others as ever."""
         if not self._is_glip:
@@ -72,7 +89,8 @@ class GlipZeroShotPipeline(ZeroShotObjectDetectionPipeline):  # type: ignore[mis
         if not self._is_glip:
             yield from super().preprocess(inputs, timeout=timeout)
             return
-        labels = inputs["candidate_labels"]
+        if (labels := inputs.get("candidate_labels")) is None:
+            raise PromptError("say what to look for: candidate_labels=['person', 'dog']")
         if isinstance(labels, str):  # as transformers reads it
             labels = [label.strip() for label in labels.split(",")]
         prompt = Prompt.of(labels)
@@ -111,6 +129,23 @@ class GlipZeroShotPipeline(ZeroShotObjectDetectionPipeline):  # type: ignore[mis
             if score > least
         ]
         return results[:top_k] if top_k else results
+
+
+def _with_labels(images: Sequence[Any], labels: Any) -> list[dict[str, Any]]:
+    """Each picture with what is looked for in it."""
+    rows = [one for one in images if isinstance(one, dict)]
+    if rows:
+        if len(rows) != len(images) or labels is not None:
+            raise PromptError("pictures have their labels in a dict each, or none of them has")
+        return rows
+    each = isinstance(labels, (list, tuple)) and any(isinstance(x, (list, tuple)) for x in labels)
+    if each and len(labels) != len(images):
+        raise PromptError(f"{len(labels)} lists of candidate_labels for {len(images)} pictures")
+    own = labels if each else [labels] * len(images)
+    return [
+        {"image": image, "candidate_labels": names}
+        for image, names in zip(images, own, strict=True)
+    ]
 
 
 def _rows(found: Detections) -> Iterator[tuple[float, str, list[float]]]:

@@ -46,10 +46,13 @@ def question(
         template: Such as "a photo of a {}", written around each name and wording; only for prompts
             that are class names.
     Raises:
-        PromptError: A name that the prompt does not have, no "{}" in the template, or something
-            that is no list of strings.
+        PromptError: A name that the prompt does not have, no "{}" in the template, something that
+            is no list of strings, or a negative that is looked for.
     """
     _check_strings("not_", negatives)
+    wanted = {reads_as(name) for name in prompt.names}
+    if both := [words for words in negatives if reads_as(words) in wanted]:
+        raise PromptError(f"not_ holds {both[0]!r}, which is looked for; leave it out of one")
     others = _by_row(prompt, wordings or {})
     if template is not None and (template.count(SLOT) != 1 or not prompt.is_list):
         raise PromptError(
@@ -81,6 +84,8 @@ def question(
 
 def _by_row(prompt: Prompt, wordings: Mapping[str, Sequence[str]]) -> dict[int, Sequence[str]]:
     """Other words for a name, by its row in the prompt."""
+    if not isinstance(wordings, Mapping) or not all(isinstance(name, str) for name in wordings):
+        raise PromptError(f"wordings must be like {{'sofa': ['couch']}}, got {wordings!r}")
     known = {reads_as(name): row for row, name in enumerate(prompt.names)}
     for name, words in wordings.items():
         _check_strings(f"wordings of {name!r}", words)

@@ -67,6 +67,42 @@ def test_options(detect: Any, make_picture: Any) -> None:
     assert detect(image, candidate_labels=NAMES, threshold=1.0) == []
 
 
+def test_a_list_of_pictures_shares_its_labels(
+    detect: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    image = make_picture()
+    image.save(tmp_path / "a.png")
+    one = detect(image, candidate_labels=NAMES)
+    two = detect([image, str(tmp_path / "a.png")], candidate_labels=NAMES)
+    assert two == [one, one]
+    own = detect([image, image.convert("RGBA")], candidate_labels=[NAMES, NAMES[:1]])
+    assert own[0] == one and {found["label"] for found in own[1]} == {"cat"}
+    assert detect([], candidate_labels=NAMES) == []
+
+
+ODD: list[tuple[Any, Any, str]] = [
+    (0, None, "say what to look for: candidate_labels="),
+    (1, None, "say what to look for: candidate_labels="),
+    (2, [["cat"]], "1 lists of candidate_labels for 2 pictures"),
+    (2, [["cat"], []], "the list of class names is empty"),
+    (0, [], "the list of class names is empty"),
+    (0, [""], "class name 0 is empty"),
+    (0, [3], "class name 0 must be a string, got 3"),
+]
+
+
+@pytest.mark.parametrize(("count", "labels", "message"), ODD)
+def test_labels_that_cannot_be(
+    detect: Any, make_picture: Any, count: int, labels: Any, message: str
+) -> None:
+    images = [make_picture()] * count if count else make_picture()
+    with pytest.raises(PromptError, match=message):
+        detect(images, candidate_labels=labels)
+    mixed = [{"image": make_picture(), "candidate_labels": NAMES}, make_picture()]
+    with pytest.raises(PromptError, match="labels in a dict each, or none"):
+        detect(mixed)
+
+
 def test_several_pictures(detect: Any, make_picture: Any) -> None:
     images = [make_picture(), make_picture(60, 100), make_picture(seed=2)]
     rows = [{"image": image, "candidate_labels": NAMES} for image in images]

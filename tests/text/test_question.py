@@ -55,6 +55,9 @@ def test_a_caption_keeps_its_phrases() -> None:
         ({"negatives": [" "]}, "not_ holds an empty string"),
         ({"wordings": {"dog": ["hound"]}}, "wordings of 'dog', but names are sofa, cat"),
         ({"wordings": {"cat": "kitten"}}, "wordings of 'cat' must be a list"),
+        ({"wordings": ["kitten"]}, r"wordings must be like {'sofa': \['couch'\]}, got \['kitten'"),
+        ({"wordings": {3: ["kitten"]}}, "wordings must be like"),
+        ({"negatives": ["dog", "Cat"]}, "not_ holds 'Cat', which is looked for"),
         ({"template": "a photo"}, "needs a single {}"),
     ],
 )
