@@ -15,7 +15,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -279,13 +279,34 @@ class JsonFile:
             try:
                 # A file name that is not Unicode keeps its bytes as JSON escapes.
                 self._file = open(
-                    self._part or self._path, "w", encoding="utf-8", errors="backslashreplace"
+                    self._part or self._path,
+                    "a" if self._part else "w",
+                    encoding="utf-8",
+                    errors="backslashreplace",
                 )
+                if self._part:
+                    self._hold()
+            except BlockingIOError as error:
+                self._file.close()
+                self._file = self._part = None
+                raise ConfigError(
+                    f"--json {self._path} is being written by another run; wait for its end, or "
+                    "give another name"
+                ) from error
             except OSError as error:
                 raise ConfigError(
                     f"--json {self._path} cannot be written: {error.strerror}"
                 ) from error
         return self
+
+    def _hold(self) -> None:
+        """Keep other runs from the unfinished file, and begin it anew."""
+        assert self._file is not None
+        with suppress(ImportError):  # a system without such locks
+            from fcntl import LOCK_EX, LOCK_NB, flock
+
+            flock(self._file, LOCK_EX | LOCK_NB)
+        self._file.truncate(0)
 
     def add(self, record: dict[str, Any]) -> None:
         """One more picture."""

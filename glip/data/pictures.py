@@ -106,7 +106,8 @@ class PictureFolder:
 
     def names(self) -> list[str]:
         """All names outside tars, sorted."""
-        return sorted(path.relative_to(self.root).as_posix() for path in list_images(self.root))
+        files = filter(os.path.isfile, list_images(self.root))
+        return sorted(path.relative_to(self.root).as_posix() for path in files)
 
     def source(self, name: str) -> Path | Image.Image:
         """What `load_image` reads."""
@@ -124,12 +125,7 @@ class PictureFolder:
         if tar is not None:
             return tar.size_hw(member)
         path = self.root / name
-        try:
-            check_regular(path)
-            data = path.open("rb")
-        except OSError as error:
-            raise ImageError(f"{describe(path)} cannot be opened: {error.strerror}") from error
-        with data:
+        with _opened(path) as data:
             return _upright_hw(data, str(path))
 
     def identity(self, name: str) -> str:
@@ -308,10 +304,32 @@ def _formats() -> list[str]:
 
 def _upright_hw(data: IO[bytes], name: str) -> tuple[int, int]:
     """Size from a header, exchanged where EXIF turns the picture by a quarter."""
+    (width, height), orientation = _header(data, name)
+    return (width, height) if orientation in _TURNED else (height, width)
+
+
+def is_turned(path: Path) -> bool:
+    """Whether EXIF asks to turn or mirror the picture of a file.
+
+    Raises:
+        ImageError: it cannot be opened, or decoded so far.
+    """
+    with _opened(path) as data:
+        return _header(data, str(path))[1] not in (0, 1)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        check_regular(path)
+        return path.open("rb")
+    except OSError as error:
+        raise ImageError(f"{describe(path)} cannot be opened: {error.strerror}") from error
+
+
+def _header(data: IO[bytes], name: str) -> tuple[tuple[int, int], int]:
+    """Width and height as they are stored, and the orientation of EXIF."""
     try:
         with Image.open(data, formats=_formats()) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+            return image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # readers meet bad bytes with whatever they trip over first
         raise ImageError(f"{name} cannot be decoded: {error}") from error
-    return (width, height) if turned else (height, width)

@@ -23,7 +23,7 @@ from glip.data.faults import MAX_BAD
 from glip.data.formats.layout import LABEL_STUDIO_PREFIX, DataSet
 from glip.data.labels import Labelled
 from glip.detector import load
-from glip.errors import DataError
+from glip.errors import ConfigError, DataError
 from glip.files import read_json, whole_file, write_json
 from glip.images import list_pictures, warn_of_unread
 from glip.jobs.journal import Journal
@@ -138,6 +138,7 @@ class LabelOptions:
     """Try pictures again that could not be used."""
 
     def __post_init__(self) -> None:
+        within("every", self.every, least=1, whole=True)
         within("limit", self.limit, least=1, whole=True, way_out="leave it out for all pictures")
         within("shortlist", self.shortlist, least=1, whole=True)
 
@@ -197,6 +198,8 @@ def label(
     options = options or LabelOptions()
     file = find_model(options.weights)
     options.of_detections()  # what is wrong is said before the work
+    if not is_video(root):
+        _check_folder(root, out)
     job = options.job(root, file, ontology)
     with _open_journal(out / JOURNAL, job, retry=options.retry_rejected) as journal:
         if is_video(root):
@@ -221,6 +224,19 @@ def label(
         if options.limit is None and (gone := journal.count("done") - labels.pictures):
             logger.warning("%d labelled pictures are gone from %s: left out", gone, root)
         return labels
+
+
+def _check_folder(root: Path, out: Path) -> None:
+    """Refuse a folder without pictures before anything is written.
+
+    Raises:
+        ConfigError, DataError: It is missing, empty, or that of the results.
+    """
+    if os.path.realpath(root) == os.path.realpath(out):
+        raise ConfigError(f"{out} is the folder of the pictures; name another one for the results")
+    if next(list_pictures(root, without=out), None) is None:
+        warn_of_unread(root, without=out)
+        raise DataError(f"folder {root} holds no picture")
 
 
 def _ask(
@@ -357,8 +373,6 @@ def _counts(names: _Names, journal: Journal) -> tuple[int, int]:
                 done += 1
             else:
                 left += 1
-        if not done + left:
-            raise DataError(f"folder {names.root} holds no picture")
         return done, left
 
     return distributed.broadcast_object(distributed.on_main(count) or (0, 0))

@@ -101,6 +101,21 @@ def test_json_through_a_link_replaces_what_it_points_to(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "real.json").read_text()) == {"a": 1}
 
 
+def test_json_of_two_runs_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    Path(f"{path}.part").write_text("[of a run that was killed")
+    with JsonFile(str(path), many=True) as first:
+        first.add({"a": 1})
+        with (
+            pytest.raises(ConfigError, match="is being written by another run"),
+            JsonFile(str(path), many=True),
+        ):
+            pytest.fail("the first would lose its file")
+        first.add({"a": 2})
+    assert json.loads(path.read_text()) == [{"a": 1}, {"a": 2}]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_nothing_stays_of_json_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

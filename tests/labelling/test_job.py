@@ -16,7 +16,7 @@ from PIL import Image
 from glip.choices import LabelFormat
 from glip.data.formats.layout import DataSet
 from glip.data.labels import Label, Labelled
-from glip.errors import ConfigError, DataError
+from glip.errors import ConfigError, DataError, GlipError
 from glip.labelling.export import write_data_set
 from glip.labelling.job import LabelOptions, Labels, Output, label, take_corrected
 from glip.labelling.ontology import Ontology
@@ -88,6 +88,27 @@ def test_nothing_usable_is_an_error(tmp_path: Path, options: LabelOptions) -> No
     (tmp_path / "photos" / "bad.png").touch()
     with pytest.raises(DataError, match=r"none of the 1 pictures in .* can be used"):
         label(tmp_path / "photos", CATS, tmp_path / "out", options)
+
+
+@pytest.mark.parametrize(
+    ("images", "out", "message"),
+    [
+        ("photos", "photos", "is the folder of the pictures; name another"),
+        ("photos", "photos/../photos", "is the folder of the pictures"),
+        ("nowhere", "out", "nowhere does not exist"),
+        ("n" * 300, "out", "cannot be opened .File name too long."),
+        ("empty", "out", "holds no picture"),
+    ],
+)
+def test_a_folder_that_cannot_be_labelled_gets_no_files(
+    images: str, out: str, message: str, photos: Path, options: LabelOptions
+) -> None:
+    root = photos.parent
+    (root / "empty").mkdir()
+    before = sorted(root.rglob("*"))
+    with pytest.raises(GlipError, match=message):
+        label(root / images, CATS, root / out, options)
+    assert sorted(root.rglob("*")) == before
 
 
 def test_a_limit_is_a_whole_number_from_one() -> None:

@@ -6,6 +6,7 @@ over, and what would unpack to far more than it weighs is refused. Knows no form
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -25,6 +26,9 @@ HARMLESS = 1 << 30
 """Bytes below which it does not matter how well it is packed."""
 MOST_PACKED = 100
 """Times an archive may unpack to more than it weighs."""
+
+UNUSABLE = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL}
+"""What the system says of a name that is too long, or another time that of a folder."""
 
 _unpacked: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
 
@@ -50,7 +54,7 @@ def unpacked(path: Path) -> Path:
     if key not in _unpacked:
         folder = tempfile.TemporaryDirectory(prefix="glip-")
         try:
-            _unpack(path, Path(folder.name))
+            _unpack(path, Path(folder.name, path.name))
         except DataError:
             folder.cleanup()
             raise
@@ -59,11 +63,13 @@ def unpacked(path: Path) -> Path:
             reason = str(error) or "it is broken off"
             raise DataError(f"{path} cannot be unpacked: {reason}") from error
         _unpacked[key] = folder
-    return _only_folder(Path(_unpacked[key].name))
+    return _only_folder(Path(_unpacked[key].name, path.name))
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    passed_over = 0
+    """Into a new folder that has the name of the archive, for messages about what is in it."""
+    folder.mkdir()
+    passed_over = unusable = 0
     with zipfile.ZipFile(path) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
         size = sum(member.file_size for member in members)
@@ -76,11 +82,19 @@ def _unpack(path: Path, folder: Path) -> None:
                 passed_over += 1
                 continue
             target = folder / member.filename
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as packed, target.open("wb") as file:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = target.open("wb")
+            except OSError as error:
+                if error.errno not in UNUSABLE:
+                    raise
+                unusable += 1
+                continue
+            with archive.open(member) as packed, file:
                 shutil.copyfileobj(packed, file)
-    if passed_over:
-        logger.warning("%s: passed over %d names that lead out of it", path, passed_over)
+    for count, why in ((passed_over, "lead out of it"), (unusable, "no folder can hold")):
+        if count:
+            logger.warning("%s: passed over %d names that %s", path, count, why)
 
 
 def _only_folder(folder: Path) -> Path:

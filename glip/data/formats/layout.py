@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,14 +19,16 @@ from typing import IO, Any, Literal
 from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from glip.choices import PictureMode
 from glip.data.formats.archive import is_temporary
 from glip.data.labels import Labelled, Part, part_of
-from glip.data.pictures import is_inside
-from glip.errors import ConfigError, DataError
+from glip.data.pictures import is_inside, is_turned
+from glip.errors import ConfigError, DataError, ImageError
 from glip.images import load_image, save_image
+
+logger = logging.getLogger(__name__)
 
 LABEL_STUDIO_PREFIX = "/data/local-files/?d="
 """How Label Studio addresses files below the folder that it was told to serve; that is the parent
@@ -94,16 +97,23 @@ def place_picture(data: DataSet, picture: str, target: Path) -> None:
         except (OSError, NotImplementedError) as error:  # Windows asks for a right
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
-    if data.place == "copy" and _is_turned(source):
-        save_image(load_image(source), target)
-    else:
+    upright = _turned(source) if data.place == "copy" else None
+    if upright is None:
         shutil.copyfile(source, target)
+    else:
+        save_image(upright, target)
 
 
-def _is_turned(picture: Path) -> bool:
-    """Whether EXIF asks to turn or mirror a picture."""
-    with Image.open(picture) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+def _turned(picture: Path) -> Image.Image | None:
+    """The upright picture where EXIF asks to turn or mirror it, else None.
+
+    One that cannot be read is copied as it is: its labels need not be lost with it.
+    """
+    try:
+        return load_image(picture) if is_turned(picture) else None
+    except ImageError as error:
+        logger.warning("%s: it is copied as it is", error)
+        return None
 
 
 def flat_name(picture: str) -> PurePosixPath:

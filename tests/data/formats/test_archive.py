@@ -64,3 +64,21 @@ def test_archives_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monkey
     path = pack(grow(tmp_path / "tree", {"a.txt": "0" * 1_000_000}), tmp_path / "bomb.zip")
     with pytest.raises(DataError, match="would unpack to 1,000,000 bytes"):
         read_annotated(path)
+
+
+def test_names_that_no_folder_can_hold_are_passed_over_and_faults_name_the_archive(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = grow(tmp_path / "in", {"a.json": coco("a.png"), "a.png": None})
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(root / "a.json", "a.json")
+        archive.write(root / "a.png", "a.png")
+        for name in ("n" * 300 + ".png", "a.png/b.png"):
+            archive.writestr(name, b"")
+    assert list(boxes_of(read_annotated(path))) == ["a.png"]
+    assert f"{path}: passed over 2 names that no folder can hold" in caplog.text
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(root / "a.json", "a.json")
+    with pytest.raises(DataError, match=r"export\.zip/a\.json: picture a.png is not in"):
+        read_annotated(path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import pytest
+from PIL import ExifTags, Image
 
 from glip.data.formats.layout import (
     DataSet,
@@ -65,3 +68,29 @@ def test_no_picture_is_placed_outside(picture: str, tmp_path: Path) -> None:
 def test_share_for_validation_is_no_whole() -> None:
     with pytest.raises(ConfigError, match=r"0.2 is a fifth"):
         DataSet([], (), Path(), val_share=1)
+
+
+def test_pictures_that_cannot_be_read_are_copied_as_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (60, 40)).save(turned, "JPEG", exif=exif)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)
+    wide = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header))
+    # The last one is larger than Pillow opens.
+    broken = {
+        "a.png": b"no picture",
+        "b.png": b"\xff",
+        "c.jpg": turned.getvalue()[:-100],
+        "d.png": wide,
+    }
+    grow(tmp_path / "in", {**broken, "e.jpg": turned.getvalue()})
+    data = DataSet([], (), tmp_path / "in", place="copy")
+    for name in (*broken, "e.jpg"):
+        place_picture(data, name, tmp_path / "out" / name)
+        assert (name in caplog.text) == (name != "e.jpg")
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in broken} == broken
+    with Image.open(tmp_path / "out" / "e.jpg") as upright:
+        assert upright.size == (40, 60)
