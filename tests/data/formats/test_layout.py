@@ -79,7 +79,7 @@ def test_pictures_that_cannot_be_read_are_copied_as_they_are(
     Image.new("RGB", (60, 40)).save(turned, "JPEG", exif=exif)
     header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)
     wide = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header))
-    # The last one is larger than Pillow opens.
+    # The third is larger than Pillow opens.
     broken = {
         "a.png": b"no picture",
         "b.png": b"\xff",
