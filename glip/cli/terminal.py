@@ -287,6 +287,7 @@ class JsonFile:
                 if self._part:
                     self._hold()
             except BlockingIOError as error:
+                assert self._file is not None  # it was opened, and another run holds it
                 self._file.close()
                 self._file = self._part = None
                 raise ConfigError(
