@@ -85,4 +85,7 @@ def _tell(labels: Labels, *, strict: bool) -> int:
     else:
         places = [*labels.data_sets.values(), labels.report]
         written(*places, *([labels.out / "rejected.txt"] if labels.rejected else []))
+        if labels.next:
+            first = ", ".join(labels.next[:3]) + (", ..." if len(labels.next) > 3 else "")
+            note(f"look at these next ({labels.out / 'next.txt'}): {first}")
     return SOME_FAILED if labels.newly_rejected or (strict and labels.rejected) else DONE

@@ -71,6 +71,8 @@ class Labels:
     """Class -> its boxes."""
     already: bool = False
     """Whether all was done before this call."""
+    next: Sequence[str] = ()
+    """Pictures that a person should look at next, as `next.txt` lists them; empty if `already`."""
 
     def __str__(self) -> str:
         """Counts for each class, and for the pictures."""
@@ -455,7 +457,14 @@ def _write(
     write_json(out / WRITTEN, known)
     _warn_of_little(boxes, pictures)
     return Labels(
-        out, data_sets, report, pictures, rejected, max(0, rejected - before_rejected), boxes
+        out,
+        data_sets,
+        report,
+        pictures,
+        rejected,
+        max(0, rejected - before_rejected),
+        boxes,
+        next=tuple(one.picture for one in doubts),
     )
 
 

@@ -49,6 +49,8 @@ def test_photos_become_a_data_set_a_report_and_a_list(
     err = capsys.readouterr().err
     assert "3 pictures labelled, 1 rejected" in err
     assert (tmp_path / "out" / "rejected.txt").read_text().startswith("empty.jpg\t")
+    names = [line.split("\t")[0] for line in (tmp_path / "out" / "next.txt").open()]
+    assert f"look at these next ({tmp_path / 'out' / 'next.txt'}): {', '.join(names)}\n" in err
     assert "Labels by tiny.safetensors" in (tmp_path / "out" / "report.html").read_text()
     data = read_annotated(tmp_path / "out" / "coco" / "annotations.json", photos).data
     assert data.names == ("cat", "red car")
