@@ -192,8 +192,11 @@ class Faults:
 
     def close_if_nothing(self, found: object) -> None:
         """`close`, where nothing is left; so that the reason is said and not its consequence."""
-        if not found:
-            self.close()
+        if found:
+            return
+        self.close()
+        if kinds := list(self.counts):
+            raise DataError(f"{self.path} holds nothing else: {self._listed(kinds[0])}")
 
     def _listed(self, kind: Kind) -> str:
         shown = self.examples[kind]

@@ -48,3 +48,13 @@ def test_reason_is_said_where_nothing_is_left() -> None:
     faults.close_if_nothing([1])
     with pytest.raises(DataError, match=r"a.xml is not valid XML"):
         faults.close_if_nothing([])
+
+
+def test_nothing_left_is_refused_at_any_share() -> None:
+    faults = Faults(Path("x.csv"), 1.0)
+    faults.count("lines", 3)
+    faults.close_if_nothing([])
+    faults.add("lines", "x.csv:2 has no box")
+    faults.close_if_nothing([1])
+    with pytest.raises(DataError, match=r"x\.csv holds nothing else: x\.csv:2 has no box"):
+        faults.close_if_nothing([])

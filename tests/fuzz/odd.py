@@ -12,8 +12,9 @@ from typing import Any
 from PIL import Image
 
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 2.5, float("nan"), float("inf"), 10**25, 10**400, "", "x", "0", "nan",
-    "../x", "/etc/passwd", "a\0b", "n" * 5_000, [], {}, [[]], [None], {"a": 1}, [1, 2, 3], "\ud800",
+    None, True, -1, 0, 2.5, float("nan"), float("inf"), 1e39, 1e308, 10**25, 10**400, "", "x", "0",
+    "nan", "../x", "/etc/passwd", "a\0b", "n" * 5_000, [], {}, [[]], [None], {"a": 1}, [1, 2, 3],
+    "\ud800",
 )  # fmt: skip
 """What real files and careless scripts have where something else is expected."""
 

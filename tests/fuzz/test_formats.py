@@ -117,7 +117,7 @@ def check(tmp_path: Path, tokenizer: Tokenizer) -> Callable[[Path], None]:
             assert str(path.parent) in refused and report.exit_code == 1
             return
         for record in read.data.records:
-            assert np.isfinite(record.boxes).all() and min(record.image_hw) > 0
+            assert np.isfinite(record.boxes.astype(np.float32)).all() and min(record.image_hw) > 0
             assert record.file_name in read.pictures
         assert read.pictures.root == tmp_path
 

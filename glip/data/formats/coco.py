@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glip.data.faults import Faults, Kind
-from glip.data.formats.content import checked, read_json
+from glip.data.formats.content import checked, is_coordinate, read_json
 from glip.data.formats.entries import SAMPLE, Request, picture_size, whole_size
 from glip.data.formats.layout import DataSet, as_json, place_all, text_file, write_list
 from glip.data.labels import Part
@@ -422,7 +422,7 @@ def segmentation_box(mask: Any) -> list[float] | None:
         return None
     xs = [x for polygon in values for x in polygon[::2]]
     ys = [y for polygon in values for y in polygon[1::2]]
-    if not ys or not all(map(math.isfinite, (*xs, *ys))):
+    if not ys or not all(map(is_coordinate, (*xs, *ys))):
         return None
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
@@ -583,12 +583,12 @@ def _image(record: DetectionRecord, ids: Sequence[int]) -> dict[str, Any]:
 
 
 def is_box(value: Any) -> bool:
-    """Whether a value is four finite numbers."""
+    """Whether a value is four numbers that can be those of a box."""
     return (
         isinstance(value, (list, tuple))
         and len(value) == 4
         and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-        and all(map(math.isfinite, value))
+        and all(map(is_coordinate, value))
     )
 
 

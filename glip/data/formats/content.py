@@ -32,6 +32,15 @@ _MARKS = (
 )
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
+FURTHEST = 2.0**31
+"""Pixels, or shares of a picture, that no coordinate reaches: sums and differences of two of them
+stay finite in single precision, as does what is computed from them."""
+
+
+def is_coordinate(number: float) -> bool:
+    """Whether a number can be one of a point on or beside a picture: no NaN, nothing endless."""
+    return abs(number) < FURTHEST
+
 
 def check_file(path: Path) -> None:
     """Whether a path is a file that may be opened.

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from glip.choices import Split
 from glip.data.faults import Faults
+from glip.data.formats.content import is_coordinate
 from glip.data.matching import match_names, pictures_for
 from glip.data.packed import Packed
 from glip.data.pictures import Pictures
@@ -125,7 +126,7 @@ def annotated(
 
 
 def upright(shape: Shape, image_hw: tuple[int, int] | None = None) -> Box | None:
-    """The box xyxy around a shape; None if a point is no finite number.
+    """The box xyxy around a shape; None if a point is none of any picture.
 
     Args:
         shape: To look at.
@@ -141,7 +142,7 @@ def upright(shape: Shape, image_hw: tuple[int, int] | None = None) -> Box | None
         pivot = shape.pivot and (shape.pivot[0] * width, shape.pivot[1] * height)
         corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
         points = turned(corners, shape.degrees, pivot or ((x1 + x2) / 2, (y1 + y2) / 2))
-    if not points or not all(math.isfinite(value) for point in points for value in point):
+    if not points or not all(is_coordinate(value) for point in points for value in point):
         return None
     xs, ys = [x for x, _ in points], [y for _, y in points]
     return min(xs), min(ys), max(xs), max(ys)

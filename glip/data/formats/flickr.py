@@ -8,7 +8,6 @@ pixels. Letters: N boxes of one phrase.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glip.data.faults import Faults
-from glip.data.formats.content import read_text, read_xml
+from glip.data.formats.content import is_coordinate, read_text, read_xml
 from glip.data.formats.entries import SAMPLE, Request, whole_size
 from glip.data.matching import match_names, pictures_for
 from glip.data.packed import Packed
@@ -194,7 +193,7 @@ def _boxes(path: Path) -> tuple[tuple[int, int], dict[int, npt.NDArray[np.float6
             if corners is None:  # a scene, or something that is not shown
                 continue
             box = [float(corners.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")]
-            if not all(map(math.isfinite, box)):
+            if not all(map(is_coordinate, box)):
                 raise ValueError(f"a box has the corners {box}")
             for name in entry.findall("name"):
                 found.setdefault(int(name.text or ""), []).append(box)

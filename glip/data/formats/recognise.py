@@ -422,6 +422,10 @@ def _json_format(path: Path, content: Any) -> Format:
             raise DataError(f"{path} is a project of the VGG Image Annotator; export it as COCO")
         if "items" in content and "categories" in content:
             raise DataError(f"{path} is datumaro's own format; export it as COCO")
-        if "objects" in content and "size" in content:
+        if {"objects", "size"} <= content.keys() or {"classes", "tags"} <= content.keys():
             raise DataError(f"{path} is in Supervisely's format; export it as COCO")
+        if {"classes", "labels"} <= content.keys() or "samples" in content:
+            raise DataError(f"{path} is in FiftyOne's own format; export it as COCO")
+        if "assets" in content:
+            raise DataError(f"{path} is a project of VoTT; export it as Pascal VOC")
     return "mdetr" if has_captions(content) else "coco"

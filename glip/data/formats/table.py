@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from glip.data.faults import Faults
-from glip.data.formats.content import read_text
+from glip.data.formats.content import is_coordinate, read_text
 from glip.data.formats.entries import Entry, Request, Shape, annotated, whole_size
 from glip.data.records import Annotated
 from glip.errors import DataError
@@ -140,4 +139,4 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if is_coordinate(value) else None

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from glip.data.faults import Faults
-from glip.data.formats.content import read_text, read_xml
+from glip.data.formats.content import is_coordinate, read_text, read_xml
 from glip.data.formats.entries import Entry, Request, Shape, annotated, whole_size
 from glip.data.formats.layout import (
     DataSet,
@@ -172,14 +172,14 @@ def _polygon(entry: ElementTree.Element, label: str) -> Shape | None:
 
 
 def _numbers(entry: ElementTree.Element | None, keys: Sequence[str]) -> list[float] | None:
-    """Finite numbers of an element, None if one is missing."""
+    """Numbers of an element, None if one is missing or no coordinate."""
     if entry is None:
         return None
     try:
         values = [float(entry.findtext(key) or "") for key in keys]
     except ValueError:
         return None
-    return values if all(map(math.isfinite, values)) else None
+    return values if all(map(is_coordinate, values)) else None
 
 
 def write_voc(data: DataSet, folder: Path) -> None:

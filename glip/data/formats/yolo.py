@@ -20,7 +20,7 @@ import msgspec
 import yaml
 
 from glip.data.faults import Faults
-from glip.data.formats.content import checked, read_text, read_yaml, text_lines
+from glip.data.formats.content import checked, is_coordinate, read_text, read_yaml, text_lines
 from glip.data.formats.entries import Entry, Request, Shape, annotated
 from glip.data.formats.layout import DataSet, flat_name, place_picture, text_file, unused_name
 from glip.data.labels import Labelled
@@ -286,7 +286,7 @@ def _points(
     values: Sequence[float], listing: Listing, faults: Faults
 ) -> list[tuple[float, float]] | None:
     """Corners of a box or a polygon in shares; None if the numbers are neither."""
-    if not all(map(math.isfinite, values)):
+    if not all(map(is_coordinate, values)):
         return None
     if len(values) == 5 or (len(values) >= 7 and len(values) % 2 and not listing.point_values):
         faults.note("a column behind the box is no part of it (a score or a track)")

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from glip.data.faults import Faults
-from glip.data.formats.content import check_file, json_lines, read_json, read_text, read_yaml
+from glip.data.formats.content import (
+    check_file,
+    is_coordinate,
+    json_lines,
+    read_json,
+    read_text,
+    read_yaml,
+)
 from glip.errors import DataError
 
 
@@ -72,3 +79,13 @@ def test_lines_that_are_wrong_are_counted(tmp_path: Path) -> None:
     faults = Faults(tmp_path)
     assert list(json_lines(tmp_path / "x.jsonl", faults)) == [(1, {"a": 1}), (6, {"a": 2})]
     assert faults.counts == {"lines": 3} and faults.total("lines") == 5
+
+
+@pytest.mark.parametrize("number", [0, -1.5, 10**9, 2.0**31 - 1])
+def test_numbers_of_points(number: float) -> None:
+    assert is_coordinate(number)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e39, -1e308, 10**400, 2.0**31])
+def test_numbers_of_no_point(number: float) -> None:
+    assert not is_coordinate(number)

@@ -1,5 +1,7 @@
 """Formats that are recognised, and those that are folders."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -185,3 +187,19 @@ def test_splits_of_a_folder_that_say_what_to_train_on(yolo, tmp_path):
     )
     with pytest.raises(DataError, match="does not exist"):
         train_and_val(tmp_path / "nowhere")
+
+
+FOREIGN = {
+    "FiftyOne's own format": {"classes": ["cat"], "labels": {"a": []}},
+    "in FiftyOne": {"samples": []},
+    "Supervisely": {"classes": [{"title": "cat"}], "tags": []},
+    "VoTT": {"assets": {}, "tags": []},
+    "datumaro": {"items": [], "categories": {}},
+}
+
+
+@pytest.mark.parametrize("program", FOREIGN)
+def test_what_other_programs_keep_for_themselves_is_named(tmp_path, program):
+    (tmp_path / "labels.json").write_text(json.dumps(FOREIGN[program]))
+    with pytest.raises(DataError, match=rf"labels\.json is .*{program}.*; export it as"):
+        read_annotated(tmp_path / "labels.json")
