@@ -37,7 +37,7 @@ from torch import nn
 from tqdm import tqdm
 
 from glip import Detector, Prompt
-from glip.checkpoint import OFFICIAL_FILES, Weights, assemble, read, save
+from glip.checkpoint import Weights, assemble, read, save
 from glip.config import PostprocessOptions
 from glip.convert import convert, to_official
 from glip.data.transforms import pad_batch, to_pixels
@@ -48,6 +48,7 @@ from glip.model.presets import PRESETS, build, build_empty, preset
 from glip.model.text_encoder import Tokens
 from glip.pixels import resize
 from glip.postprocess import select_candidates, suppress
+from glip.released import RELEASED
 from glip.text.prompt import PromptPass
 from glip.text.tokenizer import Tokenizer
 
@@ -137,7 +138,7 @@ def watch_modules(model: GLIP, current: Callable[[], Watch]) -> None:
 def make_weights(name: str) -> Weights:
     """Pseudo-random weights that keep activations near unit scale; reproducible."""
     config = preset(name)
-    if name not in OFFICIAL_FILES:  # the recipe goes by official names
+    if name not in RELEASED or RELEASED[name].official is None:  # the recipe goes by official names
         torch.manual_seed(0)
         return Weights(config, build(config).state_dict())
     shapes = to_official(build_empty(config).state_dict())

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from glip.checkpoint import Weights, find, read
+from glip.checkpoint import Weights, read
 from glip.choices import TuneMode
 from glip.data.augment import AugmentConfig
 from glip.data.batch import Batch
@@ -37,6 +37,7 @@ from glip.data.sampling import SamplingConfig
 from glip.data.sources import DetectionSource
 from glip.detector import Detector
 from glip.model.presets import build, preset
+from glip.released import find
 from glip.text.prompt import Prompt
 from glip.training.features import CachedBatches, FeatureCache, FromFeatures
 from glip.training.freezing import FreezeConfig, freeze, to_training

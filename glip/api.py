@@ -684,8 +684,8 @@ def track(
         GlipError: What cannot be used, with the way out; what is done stays.
     """
     given = locals()
-    from glip.checkpoint import file_sha256
     from glip.detector import load
+    from glip.files import file_sha256
     from glip.model_files import find_model, model_sha256
     from glip.text.prompt import Prompt
     from glip.tracking import job
@@ -734,17 +734,11 @@ class Model:
 
 def models() -> list[Model]:
     """The models that have a name: how large they are, where from, and whether they are here."""
-    from glip.checkpoint import local_file, source_of
-    from glip.model.presets import PRESETS, build_empty
+    from glip.released import RELEASED, local_file, source_of
 
     return [
-        Model(
-            name,
-            sum(tensor.numel() for tensor in build_empty(config).state_dict().values()),
-            source_of(name),
-            local_file(name),
-        )
-        for name, config in PRESETS.items()
+        Model(name, released.parameters, source_of(name), local_file(name))
+        for name, released in RELEASED.items()
     ]
 
 
@@ -819,8 +813,8 @@ def _evaluated(
     weights: AnyPath | None, prompt: AnyPath | None, device: Any, dtype: DType
 ) -> tuple[Detector, dict[str, Any]]:
     """What predicts, and what its predictions depend on."""
-    from glip.checkpoint import file_sha256
     from glip.detector import load
+    from glip.files import file_sha256
     from glip.model_files import find_model, model_sha256
 
     path = find_model(weights)

@@ -10,13 +10,10 @@ import hashlib
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,35 +25,21 @@ from glip.convert import convert, is_official, recognise, without_effect
 from glip.errors import CheckpointError, ConfigError
 from glip.files import parsed_json, read_json, whole_path
 from glip.model.glip import GLIP
-from glip.model.presets import PRESETS, SOURCES, build_empty, preset, without_sources
+from glip.model.presets import SOURCES, build_empty, preset, without_sources
 from glip.model.prompt_table import PromptTable
 from glip.pickles import read_pickle
+from glip.released import FOLDER_CONFIG, METADATA, RELEASED, find, is_transformers_folder
 from glip.settings import from_dict
 from glip.text.tokenizer import Tokenizer
 
-DEFAULT_MODEL = "glip_nano"
 FORMAT = 1
-METADATA = "glip"  # key of the safetensors header under which the config is stored
 MOST_TOKENIZER_BYTES = 64 * 2**20
 MOST_LAYERS = 1000
 MOST_OF_ANYTHING = 10_000_000
-FOLDER_CONFIG = "config.json"
-"""Of a folder of transformers; there our config stands under `METADATA`."""
 FOLDER_PREFIX = "glip."
 """Of the names of weights in such a folder."""
-HUB_REPOSITORY = "GLIPModel/GLIP"
-OFFICIAL_FILES = {
-    "glip_tiny_a": "glip_a_tiny_o365.pth",
-    "glip_tiny_b": "glip_tiny_model_o365.pth",
-    "glip_tiny_c": "glip_tiny_model_o365_goldg.pth",
-    "glip_tiny": "glip_tiny_model_o365_goldg_cc_sbu.pth",
-    "glip_large": "glip_large_model.pth",
-}
-REACH_SECONDS = 3.0
-"""To connect to the Hub before it counts as out of reach."""
 READ_AT_A_TIME = 16  # tensors that are in memory as the file holds them, where they are rounded
 SAMPLED = 4096  # values of each tensor that go into a fingerprint
-_PACKAGED = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -71,100 +54,6 @@ class Weights:
     """Keys of the official file that are not kept, as they change no result."""
     exact: str | None = None
     """Of tensors that were rounded as they were read, the fingerprint of what the file holds."""
-
-
-def weights_folder() -> Path:
-    """Where named weights are looked for: `$GLIP_HOME`, or `~/.cache/glip`."""
-    return Path(os.environ.get("GLIP_HOME") or Path.home() / ".cache" / "glip")
-
-
-def find(source: str | os.PathLike[str] | None = None) -> Path:
-    """The file of a name or path.
-
-    A path is taken as it is. The name of a model is looked for in the working folder, in
-    `weights_folder()`, in the package, and then on the Hugging Face Hub.
-
-    Args:
-        source: A path, of a file or of a folder of transformers with a GLIP in it (`glip.hf`); the
-            name of a model; or None for the model that ships with the package.
-    Raises:
-        CheckpointError: Nothing there; the message says which file to put where.
-    """
-    name = os.fsdecode(source) if source is not None else DEFAULT_MODEL
-    path = Path(os.path.expanduser(name))
-    if os.path.isfile(path) or is_transformers_folder(path):
-        return path
-    if name not in PRESETS:  # a folder may well be called like a model
-        if os.path.isdir(path):  # Path would not bear a name that is too long
-            raise CheckpointError(f"{path} is a folder; give the weights file inside it")
-        raise CheckpointError(
-            f"there is no weights file '{name}', and no model of that name; "
-            f"models: {', '.join(PRESETS)}"
-        )
-    if (here := local_file(name)) is not None:
-        return here
-    if (official := OFFICIAL_FILES.get(name)) is None:
-        raise CheckpointError(
-            f"this installation has no weights of {name} yet: put {name}.safetensors into "
-            f"{weights_folder()}, or name another model or file ({', '.join(OFFICIAL_FILES)})"
-        )
-    return _download(name, official)
-
-
-def local_file(name: str) -> Path | None:
-    """The weights of a named model on this machine, the Hub's own cache aside; None if none are."""
-    official = OFFICIAL_FILES.get(name)
-    files = [f"{name}.safetensors", f"{name}.pth", *([official] if official else [])]
-    places = [folder / file for folder in (Path(), weights_folder(), _PACKAGED) for file in files]
-    return next((place for place in places if os.path.isfile(place)), None)
-
-
-def source_of(name: str) -> str:
-    """Where the weights of a named model come from."""
-    official = OFFICIAL_FILES.get(name)
-    return "this package" if official is None else f"{HUB_REPOSITORY}: {official}"
-
-
-def _download(name: str, file: str) -> Path:
-    """A released checkpoint from the Hub, with a progress bar, or from the Hub's own cache."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(HUB_REPOSITORY, file)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        reach_hub()  # where there is no connection, the client tries for half a minute
-        return Path(hf_hub_download(HUB_REPOSITORY, file))
-    except Exception as error:  # the client raises a different family with each transport it uses
-        raise CheckpointError(
-            f"could not download {file} for {name} from {HUB_REPOSITORY} on the Hugging Face Hub "
-            f"({type(error).__name__}). Fetch that file on a machine with a connection and put it "
-            f"into {weights_folder()} or the working folder"
-        ) from error
-
-
-def reach_hub() -> None:
-    """Connect to the Hub and leave; a proxy is asked nothing.
-
-    Raises:
-        OSError: There is no way to it.
-    """
-    from huggingface_hub.constants import ENDPOINT
-
-    if getproxies():
-        return
-    address = urlsplit(ENDPOINT)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    socket.create_connection((address.hostname or "", port), timeout=REACH_SECONDS).close()
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, which tells these weights from others of the same name."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -291,15 +180,6 @@ def _rounded(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(wanted, copy=copy)
 
 
-def is_transformers_folder(path: Path) -> bool:
-    """Whether it is a folder of transformers with a GLIP in it."""
-    try:
-        content = read_json(path / FOLDER_CONFIG)
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("model_type") == METADATA
-
-
 def _config_of_folder(folder: Path) -> ModelConfig:
     path = folder / FOLDER_CONFIG
     content = read_json(path)
@@ -415,7 +295,8 @@ def _from_official(state: Mapping[str, Any], path: Path) -> Weights:
     with naming(path):
         name = recognise({key: tuple(value.shape) for key, value in stripped.items()})
         config = preset(name)
-        by_file = {file: name for name, file in OFFICIAL_FILES.items()}.get(path.name)
+        named = (known for known, one in RELEASED.items() if one.official == path.name)
+        by_file = next(named, None)
         if by_file is not None and preset(by_file) == replace(config, name=by_file):
             config = preset(by_file)  # the file's name says which training data it saw
         return Weights(config, convert(stripped), dropped=dropped)

@@ -34,6 +34,7 @@ from glip.errors import (
 )
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.jobs.batches import in_order, through_model
+from glip.model_files import find_model, is_zero_shot, model_name
 from glip.pixels import Prepared
 from glip.runtime.engine import GraphEngine
 from glip.runtime.manifest import is_exported
@@ -95,17 +96,16 @@ def load(
         ConfigError: `dtype` is none of the three; `threads` below 1, or not for an exported model.
     """
     place = weights if weights is not None else source
-    if is_exported(Path(place or "")):  # before anything that needs torch
-        return Detector(_exported(Path(place or ""), device, prompt, threads))
+    if place is not None and is_exported(Path(place)):  # before anything that needs torch
+        return Detector(_exported(Path(place), device, prompt, threads))
     if threads is not None:
         raise ConfigError(
             "threads are chosen for exported models only; torch has one number for the whole "
             f"process: torch.set_num_threads({threads}), or OMP_NUM_THREADS={threads}"
         )
+    path = find_model(place)  # what is nowhere is said before torch is imported
     from glip.engine import load_engine, usable_device, usable_dtype
-    from glip.model_files import find_model, is_zero_shot, model_name
 
-    path = find_model(place)
     if place is None or not is_zero_shot(path):
         wanted = None if weights is None or source is None else os.fspath(source)
         return Detector(load_engine(path, device, dtype, prompt, architecture=wanted))

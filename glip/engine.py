@@ -130,7 +130,7 @@ def load_engine(
     """An engine for weights on disk; `device`, `dtype`, `prompt` and errors are as of `glip.load`.
 
     Args:
-        path: What `glip.checkpoint.find` gives.
+        path: What `glip.released.find` gives.
         architecture: Name of the model that it must hold.
     """
     target = usable_device(device)

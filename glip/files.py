@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -111,6 +112,15 @@ def read_json(path: str | os.PathLike[str], most: int = MOST_BYTES) -> Any:
         OSError, ValueError: As `read_text` and `parsed_json`.
     """
     return parsed_json(read_text(path, most))
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, which tells its content from others of the same name."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_device(path: str | os.PathLike[str]) -> bool:

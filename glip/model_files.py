@@ -1,7 +1,7 @@
 """Where a model is, of whichever kind: weights of GLIP, a folder that was exported, or one of
 transformers; and what can be said of it without running it.
 
-Knows nothing about how models run.
+Quick to import: torch is wanted for the content of a file only. Knows nothing about how models run.
 """
 
 from __future__ import annotations
@@ -10,17 +10,10 @@ import os
 import re
 from pathlib import Path
 
-from glip.checkpoint import (
-    file_sha256,
-    find,
-    is_transformers_folder,
-    reach_hub,
-    read_config,
-)
 from glip.errors import CheckpointError
+from glip.files import file_sha256
+from glip.released import FOLDER_CONFIG, find, is_transformers_folder, reach_hub
 from glip.runtime.manifest import is_exported, read_manifest
-from glip.zero_shot.families import KINDS
-from glip.zero_shot.folder import CONFIG, folder_sha256, kind_of
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
@@ -33,7 +26,7 @@ def find_model(source: str | os.PathLike[str] | None = None) -> Path:
 
     Args:
         source: A weights file; a folder that `glip export` wrote or that holds a model of
-            transformers; the name of one of our models, see `glip.checkpoint.find`; the name of a
+            transformers; the name of one of our models, see `glip.released.find`; the name of a
             repository of the Hugging Face Hub ("IDEA-Research/grounding-dino-tiny"), which is
             taken from the Hub's cache on this machine if it is there; None for the model that ships
             with the package.
@@ -42,7 +35,7 @@ def find_model(source: str | os.PathLike[str] | None = None) -> Path:
     """
     name = os.fsdecode(source) if source is not None else ""
     path = Path(os.path.expanduser(name))
-    if source is not None and (is_exported(path) or os.path.isfile(path / CONFIG)):
+    if name and (is_exported(path) or os.path.isfile(path / FOLDER_CONFIG)):
         return path
     if _HUB_NAME.fullmatch(name) and not os.path.exists(path) and path.suffix not in _WEIGHTS:
         return _of_hub(name)
@@ -51,12 +44,16 @@ def find_model(source: str | os.PathLike[str] | None = None) -> Path:
 
 def is_zero_shot(path: Path) -> bool:
     """Whether it is a folder with somebody else's detector."""
-    return os.path.isfile(path / CONFIG) and not is_transformers_folder(path)
+    return os.path.isfile(path / FOLDER_CONFIG) and not is_transformers_folder(path)
 
 
 def model_sha256(path: Path) -> str:
     """SHA-256 of a model, which tells it from others of the same name."""
-    return folder_sha256(path) if os.path.isdir(path) else file_sha256(path)
+    if not os.path.isdir(path):
+        return file_sha256(path)
+    from glip.zero_shot.folder import folder_sha256
+
+    return folder_sha256(path)
 
 
 def threshold_of(path: Path) -> float:
@@ -68,7 +65,12 @@ def threshold_of(path: Path) -> float:
     if is_exported(path):
         return read_manifest(path).model.threshold
     if not is_zero_shot(path):
+        from glip.checkpoint import read_config
+
         return read_config(path).threshold
+    from glip.zero_shot.families import KINDS
+    from glip.zero_shot.folder import kind_of
+
     kind = kind_of(path)
     if kind not in KINDS:
         raise CheckpointError(f"{path} holds a {kind}; known are {', '.join(KINDS)}, or glip")
@@ -87,7 +89,7 @@ def _of_hub(name: str) -> Path:
 
     try:
         cached = Path(snapshot_download(name, local_files_only=True))
-        if os.path.isfile(cached / CONFIG) and _has_weights(cached):
+        if os.path.isfile(cached / FOLDER_CONFIG) and _has_weights(cached):
             return cached
     except Exception:  # not there; the client raises a different family with each version
         pass

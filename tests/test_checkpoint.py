@@ -20,22 +20,20 @@ from torch import Tensor
 
 import glip
 from glip.checkpoint import (
-    OFFICIAL_FILES,
     Weights,
     assemble,
     convert_file,
-    find,
     fingerprint,
     read,
     read_config,
     save,
-    weights_folder,
 )
 from glip.config import ModelConfig
 from glip.convert import convert, to_official
 from glip.detector import Detector
 from glip.errors import CheckpointError, ConfigError
 from glip.model.presets import build, preset
+from glip.released import RELEASED
 from glip.task_prompt import read_prompt
 from glip.text.tokenizer import Tokenizer
 
@@ -146,50 +144,6 @@ def test_weights_that_do_not_fit_are_not_converted(
 
 
 # Names.
-
-
-def test_name_is_looked_for_in_the_working_folder_then_in_the_weights_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home, here = tmp_path / "home", tmp_path / "here"
-    home.mkdir()
-    here.mkdir()
-    monkeypatch.setenv("GLIP_HOME", str(home))
-    monkeypatch.chdir(here)
-    assert weights_folder() == home
-    (home / OFFICIAL_FILES["glip_tiny"]).touch()
-    assert find("glip_tiny") == home / OFFICIAL_FILES["glip_tiny"]
-    (here / "glip_tiny.safetensors").touch()
-    assert find("glip_tiny") == Path("glip_tiny.safetensors")
-    (here / "glip_tiny").mkdir()  # a folder of the model's name, of training runs for instance
-    assert find("glip_tiny") == Path("glip_tiny.safetensors")
-
-
-def test_name_without_a_connection_says_which_file_to_put_where() -> None:
-    with pytest.raises(CheckpointError) as caught:
-        find("glip_tiny")
-    assert OFFICIAL_FILES["glip_tiny"] in str(caught.value)
-    assert str(weights_folder()) in str(caught.value)
-
-
-def test_name_is_downloaded_when_it_is_nowhere_else(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked = []
-
-    def download(repository: str, file: str) -> str:
-        asked.append((repository, file))
-        return str(tmp_path / file)
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr("glip.checkpoint.reach_hub", lambda: None)
-    assert find("glip_large") == tmp_path / "glip_large_model.pth"
-    assert asked == [("GLIPModel/GLIP", "glip_large_model.pth")]
-
-
-def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match=r"'glip_huge'.*glip_tiny, glip_large"):
-        find("glip_huge")
 
 
 def test_folder_is_no_weights_file(tmp_path: Path) -> None:
@@ -418,7 +372,7 @@ def test_official_checkpoint_of_real_size_loads_end_to_end(
     official = {f"module.{key}": t for key, t in to_official(model.state_dict()).items()}
     assert len(official) == {"glip_tiny_a": 522, "glip_tiny_b": 726, "glip_tiny": 726}[name]
     assert convert(official).keys() == model.state_dict().keys()
-    path = tmp_path / OFFICIAL_FILES[name]
+    path = tmp_path / str(RELEASED[name].official)
     torch.save({"model": official, "iteration": 1}, path)
     weights = convert_file(path, tmp_path / "out.safetensors", torch.float16)
     assert weights.config == preset(name)

@@ -372,6 +372,14 @@ def test_films_that_cannot_be_used(
         tiny_detector.predict(film, "cat")
 
 
+def test_no_name_is_the_packaged_model_wherever_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "glip.json").write_text("{}")  # as of an exported model
+    monkeypatch.chdir(tmp_path)
+    assert glip.load(device="cpu").config.name == "glip_nano"
+
+
 # What users get wrong: pictures, prompts, options, devices.
 
 

@@ -73,8 +73,8 @@ def test_half_a_download_is_fetched_again(tmp_path: Path, monkeypatch: pytest.Mo
         ("weights/none.pth", "there is no weights file"),
         ("glip_unknown", "there is no weights file 'glip_unknown', and no model of that name"),
         ("a/b/c", "there is no weights file"),
+        ("", "the name of a model is empty"),
         ("../x/y", "there is no weights file"),
-        ("", "there is no weights file|is a folder"),
     ],
 )
 def test_bad_names_are_told_at_once(source: str, message: str) -> None:

@@ -10,9 +10,9 @@ import torch
 from torchvision.ops import box_iou
 
 import glip
-from glip.checkpoint import find
 from glip.detector import Detector
 from glip.model.presets import preset
+from glip.released import find
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "demo" / "images"

@@ -109,11 +109,12 @@ def test_json_of_the_readme_has_the_form_of_the_command(clone: Path) -> None:
 
 
 def test_models_of_the_readme_are_those_of_the_package() -> None:
-    from glip.checkpoint import OFFICIAL_FILES
     from glip.model.presets import PRESETS
+    from glip.released import RELEASED
 
     table = README.split("## Models")[1].split("##")[0]
     rows = dict(re.findall(r"^\| `(\w+)` .*\| (.+?) \|$", table, re.MULTILINE))
     assert list(rows) == list(PRESETS)
-    for name, file in OFFICIAL_FILES.items():
-        assert rows[name] == f"`{file}`"
+    for name, released in RELEASED.items():
+        if released.official:
+            assert rows[name] == f"`{released.official}`"

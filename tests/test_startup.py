@@ -27,5 +27,18 @@ def test_first_prediction_imports_no_large_package_but_torch() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_what_is_nowhere_is_said_before_torch_is_imported() -> None:
+    loaded = modules_after(
+        "import glip\n"
+        "for name in ('glip_unknown', 'none.safetensors', 'nobody/nothing'):\n"
+        "    try:\n"
+        "        glip.load(name)\n"
+        "    except glip.GlipError:\n"
+        "        pass\n"
+        "assert len(glip.models()) == 6"
+    )
+    assert loaded.isdisjoint({"torch", *HEAVY})
+
+
 def test_importing_glip_imports_nothing_heavy() -> None:
     assert modules_after("import glip; dir(glip)").isdisjoint({"torch", "numpy", "PIL", *HEAVY})

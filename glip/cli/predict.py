@@ -377,7 +377,7 @@ def _model(detector: Detector, task: str | None) -> dict[str, Any]:
     """What tells a model from others."""
     model: dict[str, Any] = {"weights": detector.fingerprint, "dtype": str(detector.dtype)}
     if task is not None:
-        from glip.checkpoint import file_sha256
+        from glip.files import file_sha256
 
         model["task"] = file_sha256(task)
     return model

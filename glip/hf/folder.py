@@ -12,11 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from glip.checkpoint import (
-    FOLDER_CONFIG,
     Weights,
     assemble,
-    find,
-    is_transformers_folder,
     naming,
     read,
 )
@@ -27,6 +24,7 @@ from glip.hf.card import model_card
 from glip.hf.configuration import GlipConfig
 from glip.hf.modeling import GlipForObjectDetection
 from glip.hf.processing import GlipImageProcessor, GlipProcessor
+from glip.released import FOLDER_CONFIG, find, is_transformers_folder
 from glip.text.tokenizer import Tokenizer
 
 CARD = "README.md"
@@ -38,7 +36,7 @@ def convert_to_folder(
     """Write weights of any kind as a folder of transformers; all of it or nothing.
 
     Args:
-        source: A path or a name, see `glip.checkpoint.find`; official weights as well.
+        source: A path or a name, see `glip.released.find`; official weights as well.
         folder: The new folder. One that was written so before is replaced.
         dtype: Number format of the files, and of the model that they are read into unless somebody
             asks for another; by default the files are as the weights are, and the model float32.

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from glip.checkpoint import Weights, find, read
+from glip.checkpoint import Weights, read
 from glip.data.augment import extent
 from glip.data.caption_packing import CaptionPacker
 from glip.data.doctor.examine import examine
@@ -28,6 +28,7 @@ from glip.engine import Engine
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.model.presets import build, configured, without_sources
+from glip.released import find
 from glip.task_prompt import read_prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema

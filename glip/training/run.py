@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from glip.checkpoint import find
 from glip.distributed import broadcast_object, on_main
 from glip.errors import CheckpointError, ConfigError, NotFiniteError
 from glip.evaluation.tasks import check_evaluation, evaluate_on, numbers
 from glip.files import whole_file
 from glip.jobs.folder import held
 from glip.model_files import model_sha256
+from glip.released import find
 from glip.settings import differences, parse_yaml, read_yaml, to_yaml
 from glip.training.build import (
     materials,

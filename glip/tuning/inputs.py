@@ -12,14 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from glip.checkpoint import file_sha256, find
 from glip.data.formats.coco import to_coco
 from glip.data.formats.recognise import Part, read_annotated, train_and_val
 from glip.data.pictures import Pictures
 from glip.data.records import Annotated, DetectionData
 from glip.errors import DataError
 from glip.evaluation.config import EvaluationConfig
+from glip.files import file_sha256
 from glip.model_files import model_sha256
+from glip.released import find
 from glip.task_prompt import read_prompt
 from glip.text.prompt import reads_as
 from glip.training.words import check_names

@@ -9,11 +9,11 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from glip.checkpoint import find
 from glip.choices import TuneMode
 from glip.config import ModelConfig
 from glip.data.augment import AugmentConfig
 from glip.data.sampling import SamplingConfig
+from glip.released import find
 from glip.text.mirror import mirror_name
 from glip.training.freezing import FreezeConfig
 from glip.training.optim import OptimizerConfig, PlateauConfig, ScheduleConfig

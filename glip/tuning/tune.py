@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from glip.checkpoint import Weights, file_sha256, find, read
+from glip.checkpoint import Weights, read
 from glip.checkpoint import save as save_weights
 from glip.choices import TuneMode
 from glip.data.sampling import class_prompt
@@ -36,8 +36,9 @@ from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.tasks import evaluate_on
-from glip.files import read_json, whole_path, write_json
+from glip.files import file_sha256, read_json, whole_path, write_json
 from glip.jobs.folder import check_same, held, is_begun
+from glip.released import find
 from glip.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.training.loop import DivergedError
 from glip.training.outcome import sample_pictures, weights_suffix

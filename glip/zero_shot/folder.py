@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
-from glip.checkpoint import file_sha256
 from glip.errors import CheckpointError
-from glip.files import read_json
+from glip.files import file_sha256, read_json
+from glip.released import FOLDER_CONFIG
 from glip.zero_shot.families import KINDS
 
-CONFIG = "config.json"
 _AUTOMATIC = ("AutoProcessor", "AutoModelForZeroShotObjectDetection")
 _UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError, SafetensorError,
@@ -41,7 +40,7 @@ def kind_of(folder: Path) -> str:
     Raises:
         CheckpointError: It has no configuration, or an unreadable one.
     """
-    path = folder / CONFIG
+    path = folder / FOLDER_CONFIG
     try:
         return str(read_json(path)["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -408,7 +408,7 @@ def test_weights_and_devices_that_are_not_there(
 def test_no_weights_at_all_are_said_plainly(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("glip.checkpoint._PACKAGED", tmp_path / "nothing")
+    monkeypatch.setattr("glip.released._PACKAGED", tmp_path / "nothing")
     assert main(["predict", "--image", "street.png", "--prompt", "cat"]) == 2
     _, err = capsys.readouterr()
     assert err.startswith("error: this installation has no weights")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from glip.checkpoint import file_sha256
 from glip.errors import CheckpointError, PromptError
+from glip.files import file_sha256
 from glip.pseudo.teachers import load_teacher
 from glip.text.prompt import Prompt
 
