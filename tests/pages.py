@@ -42,15 +42,13 @@ FENCE = re.compile(
 )
 NOT_RUN, NEEDS = "not run: ", "needs: "
 
-_ONE_RUN = ("--steps", "1", "--evaluations", "1", "--batch-size", "1")
+_ONE_STEP = ("--steps", "1", "--evaluations", "1", "--limit", "2")
 FEWER: Mapping[str, Sequence[str]] = {
     "glip train": ("steps=1", "data.workers=0"),
     "tools/train_net.py": ("steps=1", "data.workers=0"),
-    "glip tune": _ONE_RUN,
-    "tools/odinw.py": (
-        *("--modes", "prompt", "--shots", "1", "--seeds", "3", "--limit", "2"),
-        *("--steps", "1", "--evaluations", "1"),
-    ),
+    "glip tune": (*_ONE_STEP, "--batch-size", "1"),
+    "glip prompts": ("--shots", "1"),
+    "tools/odinw.py": (*_ONE_STEP, "--modes", "prompt", "--shots", "1", "--seeds", "3"),
     "demo/closed_set.py": ("--epochs", "1", "--short-side", "160"),
 }
 """What is put behind a command, so that it is done in a second."""
