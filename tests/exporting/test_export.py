@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import glip
 from glip.checkpoint import Weights, save
@@ -23,6 +22,7 @@ from glip.runtime.manifest import FILE, read_manifest
 from glip.task_prompt import save_prompt
 from glip.text.prompt import Prompt
 from glip.training.words import as_table
+from tests.exporting.conftest import assert_same, picture
 
 pytest.importorskip("onnxscript", reason="writing graphs needs pip install 'glip[export]'")
 pytest.importorskip("onnxruntime", reason="running graphs needs pip install 'glip[onnx]'")
@@ -61,20 +61,6 @@ def folder(nano: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "nano"
     export(nano, out)
     return out
-
-
-def picture(size: tuple[int, int]) -> Image.Image:
-    with Image.open(Path(__file__).parents[2] / "demo" / "images" / "chelsea.jpg") as photo:
-        return photo.resize(size)
-
-
-def assert_same(one: glip.Detections, other: glip.Detections) -> None:
-    """Up to rounding, which may swap neighbours of almost equal score."""
-    assert len(one) == len(other)
-    np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
-    columns = [np.column_stack([d.boxes / 100, d.scores, d.phrase_ids]) for d in (one, other)]
-    distances = np.abs(columns[0][:, None] - columns[1][None]).max(-1)
-    assert not len(one) or distances.min(1).max() < 1e-2
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
@@ -145,15 +131,6 @@ def test_half_the_bytes_give_nearly_the_same(
         for dtype in ("float32", "float16")
     ]
     np.testing.assert_allclose(found[0].scores[:5], found[1].scores[:5], atol=0.02)
-
-
-def test_openvino_gives_the_same(make_small: Callable[[], Detector], tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="needs pip install 'glip[openvino]'")
-    detector = make_small()
-    export(detector, tmp_path / "ov", format="openvino")
-    [expected] = detector.predict(picture((96, 96)), ["red", "green"], threshold=0.0)
-    [found] = glip.load(tmp_path / "ov").predict(picture((96, 96)), ["red", "green"], threshold=0.0)
-    assert_same(found, expected)
 
 
 def test_files_that_are_not_whole_are_named(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from glip.cli.main import main
 from glip.detector import Detector
 from glip.errors import ExportError, GlipError, PromptError
 from glip.exporting.export import export
@@ -44,23 +43,3 @@ def test_a_folder_of_something_else_is_left_alone(
     with pytest.raises(ExportError, match="is no exported model; choose another name"):
         export(make_small(), tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "keep"
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--size", "320"], "'320' is no size; write height x width"),
-        (["--format", "tflite"], "invalid choice: 'tflite'"),
-        (["--dtype", "int8"], "add --calibration DIR"),
-        (["--task", "a", "--classes", "b"], "not allowed with"),
-    ],
-)
-def test_bad_words_on_the_command_line(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        code = main(["export", "--out", str(tmp_path / "out"), *words])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    assert code == 2
-    assert message in capsys.readouterr().err
