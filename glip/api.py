@@ -8,6 +8,7 @@ Results are small objects that print well.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -783,8 +784,6 @@ def _ontology(
     scored: bool,
 ) -> Ontology | None:
     """What to label; labels of people have no scores and need no threshold."""
-    import logging
-
     from glip.labelling.ontology import Ontology
     from glip.model_files import find_model, threshold_of
 

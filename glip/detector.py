@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -512,13 +512,6 @@ class Detector:
         for prompt in set(each):
             self.engine.passes.of(prompt)  # what cannot be used fails before any work is done
 
-        under_way: dict[int, _Piece] = {}
-
-        def numbered() -> Iterator[tuple[int, _Piece]]:
-            for number, piece in enumerate(_pieces(sources, every)):
-                under_way[number] = piece
-                yield number, piece
-
         def read(piece: _Piece) -> Prepared:
             if isinstance(piece.content, ImageError):
                 raise piece.content
@@ -526,19 +519,22 @@ class Detector:
                 return self.prepare(piece.content.picture())
             return self.prepare(piece.content)
 
-        def ask(batch: Sequence[tuple[int, Prepared]]) -> list[Detections]:
-            asked = [[each[under_way[number].place]] for number, _ in batch]
+        def ask(batch: Sequence[tuple[_Numbered, Prepared]]) -> list[Detections]:
+            asked = [[each[piece.place]] for (_, piece), _ in batch]
             found = detector.detect([picture for _, picture in batch], asked, options=options)
             return [own for (own,) in found]
 
         results = through_model(
-            numbered(), read, ask, size_of=lambda one: one.padded_hw, batch_size=batch_size
+            ((numbered, numbered[1]) for numbered in enumerate(_pieces(sources, every))),
+            read,
+            ask,
+            size_of=lambda picture: picture.padded_hw,
+            batch_size=batch_size,
         )
-        for number, result in in_order(results):
-            index, source, _ = under_way.pop(number)
+        for _, (piece, result) in in_order((n, (piece, result)) for (n, piece), result in results):
             error = result if isinstance(result, ImageError) else None
-            found = result.remember(source) if isinstance(result, Detections) else None
-            yield Outcome(index, source, found, error)
+            found = result.remember(piece.source) if isinstance(result, Detections) else None
+            yield Outcome(piece.place, piece.source, found, error)
 
     def track(
         self,
@@ -674,20 +670,27 @@ class _Piece(NamedTuple):
     """What it is read from, or why it cannot be."""
 
 
+_Numbered: TypeAlias = tuple[int, _Piece]
+
+
 def _pieces(sources: Iterable[ImageLike], every: int) -> Iterator[_Piece]:
     """Pictures as they are, films frame by frame."""
-    for index, source in enumerate(sources):
-        if not (isinstance(source, (str, os.PathLike)) and is_video(source)):
-            yield _Piece(index, source, source)
-            continue
-        try:
-            with Clip(source) as clip:
-                for frame in clip:
-                    if frame.number % every == 0:
-                        place = FrameAt(clip.name, frame.number, frame.seconds)
-                        yield _Piece(index, place, frame)
-        except DataError as error:
-            yield _Piece(index, source, ImageError(str(error)))
+    for place, source in enumerate(sources):
+        if isinstance(source, (str, os.PathLike)) and is_video(source):
+            yield from _frames(place, source, every)
+        else:
+            yield _Piece(place, source, source)
+
+
+def _frames(place: int, film: str | os.PathLike[str], every: int) -> Iterator[_Piece]:
+    """The frames of a film, and last why it breaks off, if it does."""
+    try:
+        with Clip(film) as clip:
+            for frame in clip:
+                if frame.number % every == 0:
+                    yield _Piece(place, FrameAt(clip.name, frame.number, frame.seconds), frame)
+    except DataError as error:
+        yield _Piece(place, film, ImageError(str(error)))
 
 
 def _detections(outcome: Outcome) -> Detections:

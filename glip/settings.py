@@ -87,17 +87,21 @@ def within(
         fits = (bound is None or holds(value, bound) for bound, holds in bounds)
         if value == value and abs(value) < LARGEST and all(fits):
             return
-    rule = _rule(least, most, above, below, whole)
-    if isinstance(value, Real) and abs(value) >= LARGEST and most is None and below is None:
-        rule = "be less than 2**63"
-    rest = f"; {way_out}" if way_out else ""
-    raise ConfigError(f"{name} must {rule}, got {shown(value)}{rest}")
+    rule = _rule(value, least, most, above, below, whole)
+    raise ConfigError(f"{name} must {rule}, got {shown(value)}{f'; {way_out}' if way_out else ''}")
 
 
 def _rule(
-    least: float | None, most: float | None, above: float | None, below: float | None, whole: bool
+    value: object,
+    least: float | None,
+    most: float | None,
+    above: float | None,
+    below: float | None,
+    whole: bool,
 ) -> str:
-    """What `within` asks for, behind "must"."""
+    """What `within` asks for that the value is not, behind "must"."""
+    if isinstance(value, Real) and abs(value) >= LARGEST and most is None and below is None:
+        return "be less than 2**63"
     low, high = least if least is not None else above, most if most is not None else below
     if low is not None and high is not None:
         edges = "[" if least is not None else "(", "]" if most is not None else ")"

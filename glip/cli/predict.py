@@ -45,13 +45,13 @@ from glip.cli.terminal import (
     stopping,
     written,
 )
+from glip.config import PostprocessOptions
 from glip.errors import ConfigError, ImageError
 from glip.files import FILM_SUFFIX, RESULT_SUFFIX, read_json, write_json
 from glip.progress import Counter, Progress
 from glip.settings import within
 
 if TYPE_CHECKING:
-    from glip.config import PostprocessOptions
     from glip.detector import Detector
     from glip.images import ImageLike
     from glip.structures import Detections
@@ -159,7 +159,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look for the prompt in all pictures and write what is found; returns the exit code."""
     # What is cheap to check comes first: loading weights takes seconds, pictures can take hours.
-    from glip.config import PostprocessOptions
     from glip.detector import load
 
     within("every", args.every, least=1, whole=True, way_out="1 looks at every frame")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import Dim
@@ -155,7 +156,6 @@ def halve_weights(path: Path) -> None:
 
     Half the size on disk, and sums as before: processors without float16 lose no time.
     """
-    import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
