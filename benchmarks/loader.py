@@ -7,6 +7,7 @@ epochs of a kind, so that what else the machine does counts little.
     python benchmarks/loader.py                                   # 1080p photos, glip_tiny's sizes
     python benchmarks/loader.py --photo 3000x4000 --config configs/nano/nano.yaml
     python benchmarks/loader.py --photo 3000x4000 --decoders      # other ways to a smaller picture
+    python benchmarks/loader.py --photo 480x640 --raw             # 8-bit batches, as for a GPU
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ STAGES = {
     "prompt": "worded",
     "tokens": "passes",
     "normalise": "to_pixels",
+    "leave raw": "raw_pixels",
     "batch": "collate",
 }
 """What is told apart -> the function of the package that does it."""
@@ -86,7 +88,7 @@ def enlarged_samples(folder: Path, hw: tuple[int, int], photos: int) -> Path:
 
 
 def samples(
-    file: Path, data: DataConfig, model: ModelConfig, cache: Path | None
+    file: Path, data: DataConfig, model: ModelConfig, cache: Path | None, *, raw: bool = False
 ) -> tuple[TrainingSet, int]:
     """The samples of a file as a run draws them, and how many records it has."""
     tokenizer = Tokenizer.bert_uncased()
@@ -94,7 +96,7 @@ def samples(
     source = DetectionSource(
         read_detection(file), PictureFolder(file.parent), tokenizer, SamplingConfig(), cache=kept
     )
-    return TrainingSet([source], tokenizer, model.pixels, data.augment), len(source)
+    return TrainingSet([source], tokenizer, model.pixels, data.augment, raw=raw), len(source)
 
 
 def epoch(dataset: TrainingSet, records: int) -> dict[str, float]:
@@ -103,7 +105,7 @@ def epoch(dataset: TrainingSet, records: int) -> dict[str, float]:
     draws = [Draw(0, record, seed=record) for record in range(records)]
     profile.enable()
     for start in range(0, records, BATCH):
-        collate([dataset[draw] for draw in draws[start : start + BATCH]])
+        collate([dataset[draw] for draw in draws[start : start + BATCH]], pixels=dataset.pixels)
     profile.disable()
     stats = pstats.Stats(profile)
     per_picture = 1e3 / records
@@ -121,7 +123,7 @@ def _cumulative(stats: pstats.Stats, function: str) -> Iterator[float]:
 
 
 def measure(
-    file: Path, data: DataConfig, model: ModelConfig, repeats: int
+    file: Path, data: DataConfig, model: ModelConfig, repeats: int, *, raw: bool = False
 ) -> dict[str, dict[str, float]]:
     """Of each kind of epoch, the least milliseconds of each stage."""
     epochs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
@@ -129,7 +131,7 @@ def measure(
         with tempfile.TemporaryDirectory() as cache:
             for kind in KINDS:
                 folder = None if kind == "without" else Path(cache)
-                epochs[kind].append(epoch(*samples(file, data, model, folder)))
+                epochs[kind].append(epoch(*samples(file, data, model, folder, raw=raw)))
     return {
         kind: {stage: min(one[stage] for one in times) for stage in (*STAGES, "all")}
         for kind, times in epochs.items()
@@ -144,6 +146,8 @@ def table(measured: dict[str, dict[str, float]]) -> str:
     ]
     for stage in (*STAGES, "all"):
         times = [measured[kind][stage] for kind in KINDS]
+        if not any(times):
+            continue
         ratio = times[0] / max(times[-1], 1e-6)
         rows.append(f"| {stage} | " + " | ".join(f"{t:.1f}" for t in times) + f" | {ratio:.1f} |")
     return "\n".join(rows)
@@ -203,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="glip_tiny", help="whose sizes are taken")
     parser.add_argument("--photos", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--raw", action="store_true", help="normalise on the device, not here")
     parser.add_argument("--decoders", action="store_true", help="only ways to a smaller picture")
     options: Any = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -214,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ways = decoders(file, extent(data.augment, model.pixels), options.repeats)
             print("\n".join(f"| {way} | {ms:.1f} ms |" for way, ms in ways.items()))
         else:
-            print(table(measure(file, data, model, options.repeats)))
+            print(table(measure(file, data, model, options.repeats, raw=options.raw)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from glip.data.transforms import RawPixels
 from glip.model.glip import Fused, Pyramid
 from glip.model.text_encoder import Tokens, Words
 
@@ -54,9 +55,10 @@ class Target:
 class Batch:
     """B pictures, each with its own prompt and target."""
 
-    pixels: Tensor | Pyramid | Fused
-    """(B, 3, H, W), normalised, padded with zeros to multiples of 32; or what parts of a model that
-    are not trained have made of them, see `glip.training.features`."""
+    pixels: Tensor | RawPixels | Pyramid | Fused
+    """(B, 3, H, W), normalised, padded with zeros to multiples of 32; or what becomes that on the
+    device; or what parts of a model that are not trained have made of them, see
+    `glip.training.features`."""
     tokens: Tokens | Words
     """B prompts, or their states."""
     token_maps: list[Tensor]
@@ -71,7 +73,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch with its pictures where a GPU can copy from while it works."""
-        if not isinstance(self.pixels, Tensor):
+        if not isinstance(self.pixels, (Tensor, RawPixels)):
             return self
         return replace(self, pixels=self.pixels.pin_memory())
 

@@ -25,7 +25,7 @@ from glip.data.batch import Batch, Target
 from glip.data.mixture import Draw
 from glip.data.records import ImageId
 from glip.data.sources import Source
-from glip.data.transforms import pad_batch, to_pixels
+from glip.data.transforms import RawPixels, pad_batch, raw_pixels, to_pixels
 from glip.errors import DataError, ImageError
 from glip.model.text_encoder import Tokens
 from glip.text.prompt import Prompt, PromptPass
@@ -40,7 +40,7 @@ class Sample:
     """One training picture with its prompt and what is to be found."""
 
     pixels: Tensor
-    """(3, h, w), normalised."""
+    """(3, h, w), normalised, or 8-bit RGB."""
     token_ids: tuple[int, ...]
     """T tokens of the prompt."""
     token_map: Tensor
@@ -62,6 +62,7 @@ class TrainingSet(Dataset[Sample]):
         max_tokens: What the text encoder takes. Of a longer caption, one of the passes that
             `Prompt.passes` makes is drawn. official: cut off behind the limit.
         passes: What a prompt becomes, where learned words take the place of its text.
+        raw: Leave pictures 8-bit RGB, to be normalised where they are trained on.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class TrainingSet(Dataset[Sample]):
         *,
         max_tokens: int = 256,
         passes: Callable[[Prompt], Sequence[PromptPass]] | None = None,
+        raw: bool = False,
     ) -> None:
         self.sources = tuple(sources)
         self._passes = passes
+        self._raw = raw
         self._tokenizer = tokenizer
-        self._pixels = pixels
+        self.pixels = pixels
         self.augmentation = augmentation
         self._max_tokens = max_tokens
 
@@ -89,10 +92,11 @@ class TrainingSet(Dataset[Sample]):
         return TrainingSet(
             self.sources,
             self._tokenizer,
-            self._pixels,
+            self.pixels,
             augmentation,
             max_tokens=self._max_tokens,
             passes=self._passes,
+            raw=self._raw,
         )
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -126,7 +130,7 @@ class TrainingSet(Dataset[Sample]):
         def partner() -> Scene:
             return source.partner(draw.record, rng)
 
-        scene = augment(original, self.augmentation, self._pixels, rng, partner)
+        scene = augment(original, self.augmentation, self.pixels, rng, partner)
         worded = source.worded(scene, rng)
         assert worded is not None, f"image {image_id}: nothing to ask for"
         if self._passes is not None:
@@ -147,16 +151,25 @@ class TrainingSet(Dataset[Sample]):
             if scene.unsure
             else None,
         )
-        pixels = to_pixels(scene.image, self._pixels)
+        pixels = raw_pixels(scene.image) if self._raw else to_pixels(scene.image, self.pixels)
         return Sample(
             pixels, chosen.token_ids, torch.from_numpy(chosen.token_map), target, image_id
         )
 
 
-def collate(samples: Sequence[Sample], pad_id: int = 0) -> Batch:
-    """A batch of samples: pictures padded to a common size, prompts to a common length."""
+def collate(samples: Sequence[Sample], pad_id: int = 0, pixels: PixelConfig | None = None) -> Batch:
+    """A batch of samples: pictures padded to a common size, prompts to a common length.
+
+    Args:
+        samples: Of one set.
+        pad_id: The token that fills a batch.
+        pixels: How the weights want pictures that are not normalised yet.
+    """
+    pictures = [sample.pixels for sample in samples]
+    raw = pictures[0].dtype == torch.uint8
+    assert not raw or pixels is not None, "raw pictures are normalised by the model's config"
     return Batch(
-        pixels=pad_batch([sample.pixels for sample in samples]),
+        pixels=RawPixels.of(pictures, pixels) if raw and pixels else pad_batch(pictures),
         tokens=Tokens.pad([sample.token_ids for sample in samples], pad_id),
         token_maps=[sample.token_map for sample in samples],
         targets=[sample.target for sample in samples],
@@ -185,7 +198,7 @@ def training_loader(
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # its items are batches once they are collated
         batch_sampler=sampler,
-        collate_fn=partial(collate, pad_id=pad_id),
+        collate_fn=partial(collate, pad_id=pad_id, pixels=dataset.pixels),
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=seed_worker,

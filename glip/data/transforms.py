@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -38,10 +39,64 @@ def raw_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+@dataclass(frozen=True)
+class RawPixels:
+    """What `pad_batch` makes of `to_pixels`, to be normalised on a device: a quarter of the way
+    there.
+    """
+
+    cells: Tensor
+    """(B, H, W, 3) uint8 RGB; whatever beyond each picture."""
+    sizes_hw: tuple[tuple[int, int], ...]
+    """Of each picture, without its padding."""
+    config: PixelConfig
+    """Mean, deviation and order of the channels."""
+
+    @classmethod
+    def of(cls, images: Sequence[Tensor], config: PixelConfig, *, pin: bool = False) -> RawPixels:
+        """Of pictures.
+
+        Args:
+            images: (3, h, w) uint8 each, see `raw_pixels`.
+            config: How the weights want them.
+            pin: Put them where a GPU can copy from while it works.
+        """
+        sizes = tuple((image.shape[1], image.shape[2]) for image in images)
+        padded = [padded_hw(size) for size in sizes]
+        height, width = max(h for h, _ in padded), max(w for _, w in padded)
+        cells = torch.empty(len(images), height, width, 3, dtype=torch.uint8, pin_memory=pin)
+        for row, image in zip(cells, images, strict=True):
+            row[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
+        return cls(cells, sizes, config)
+
+    def pin_memory(self) -> RawPixels:
+        """The same where a GPU can copy from while it works."""
+        return replace(self, cells=self.cells.pin_memory())
+
+    def to(
+        self,
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+        *,
+        non_blocking: bool = False,
+    ) -> Tensor:
+        """(B, 3, H, W) on a device, normalised, zeros beyond each picture; the sums in float32."""
+        cells = self.cells.to(device, non_blocking=non_blocking)
+        pixels = cells.permute(0, 3, 1, 2).float()
+        mean, std = _channels(self.config.mean, self.config.std, str(pixels.device))
+        pixels = pixels.sub_(mean).div_(std)
+        if self.config.order == "bgr":
+            pixels = pixels.flip(1)
+        for row, (height, width) in zip(pixels, self.sizes_hw, strict=True):
+            row[:, height:] = 0
+            row[:, :, width:] = 0
+        return pixels.to(dtype, memory_format=torch.contiguous_format)
+
+
 def normalised_batch(
     images: Sequence[Tensor], config: PixelConfig, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """What `pad_batch` makes of `to_pixels`, normalised on a device: a quarter of the way there.
+    """What `pad_batch` makes of `to_pixels`, normalised on a device.
 
     Args:
         images: (3, h, w) uint8 each, see `raw_pixels`.
@@ -49,21 +104,8 @@ def normalised_batch(
         device: Where the result goes.
         dtype: Of the result; the arithmetic is in float32.
     """
-    sizes = [padded_hw((image.shape[1], image.shape[2])) for image in images]
-    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-    gpu = device.type == "cuda"
-    batch = torch.empty(len(images), height, width, 3, dtype=torch.uint8, pin_memory=gpu)
-    for row, image in zip(batch, images, strict=True):
-        row[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
-    pixels = batch.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-    mean, std = _channels(config.mean, config.std, str(device))
-    pixels = pixels.sub_(mean).div_(std)
-    if config.order == "bgr":
-        pixels = pixels.flip(1)
-    for row, image in zip(pixels, images, strict=True):
-        row[:, image.shape[1] :] = 0
-        row[:, :, image.shape[2] :] = 0
-    return pixels.to(dtype, memory_format=torch.contiguous_format)
+    raw = RawPixels.of(images, config, pin=device.type == "cuda")
+    return raw.to(device, dtype, non_blocking=True)
 
 
 @lru_cache(maxsize=8)

@@ -72,6 +72,7 @@ class Feed:
             config.data.augment,
             max_tokens=detector.config.text.max_tokens,
             passes=None if detector.task is None else detector.task.passes,
+            raw=device.type == "cuda" and self._cache is None,
         )
 
     @property

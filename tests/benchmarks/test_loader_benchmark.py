@@ -14,12 +14,15 @@ def test_stages_of_the_loader_are_told_apart(tmp_path):
     file = enlarged_samples(tmp_path, (192, 288), photos=2)
     entry = json.loads(file.read_text())["images"][1]
     assert Image.open(tmp_path / entry["file_name"]).size == (288, 192)
-    measured = measure(file, DATA, preset("glip_nano"), repeats=1)
-    for kind in KINDS:
-        parts = [measured[kind][stage] for stage in STAGES]
-        assert min(parts) > 0 and sum(parts) < 1.2 * measured[kind]["all"]
+    for raw, left_out in ((False, "leave raw"), (True, "normalise")):
+        measured = measure(file, DATA, preset("glip_nano"), repeats=1, raw=raw)
+        for kind in KINDS:
+            parts = {stage: measured[kind][stage] for stage in STAGES}
+            assert parts.pop(left_out) == 0 < min(parts.values())
+            assert sum(parts.values()) < 1.2 * measured[kind]["all"]
     lines = table(measured).splitlines()
-    assert [line.split(" | ")[0].lstrip("| ") for line in lines[2:]] == [*STAGES, "all"]
+    stages = [line.split(" | ")[0].lstrip("| ") for line in lines[2:]]
+    assert stages == [*(stage for stage in STAGES if stage != "normalise"), "all"]
 
 
 def test_ways_to_a_smaller_picture_are_timed(tmp_path):

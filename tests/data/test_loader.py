@@ -19,6 +19,7 @@ from glip.data.pictures import PictureFolder
 from glip.data.records import GroundingData
 from glip.data.sampling import SamplingConfig
 from glip.data.sources import DetectionSource, GroundingSource
+from glip.data.transforms import RawPixels
 from glip.errors import DataError
 from glip.text.tokenizer import Tokenizer
 
@@ -75,6 +76,22 @@ def test_detection_sample_points_boxes_at_their_names(detection, tokenizer):
     words = [phrase_of(sample, tokenizer, row) for row in sample.target.phrases.tolist()]
     assert words == ["red box", "blue box"]
     assert sample.target.weights is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_raw_batches_become_those_of_normalised_samples(detection, tokenizer, workers):
+    def batches(raw):
+        dataset = TrainingSet([detection], tokenizer, PIXELS, BUSY, raw=raw)
+        sampler = MixtureSampler([2], batch_size=2, steps=3, seed=5)
+        return training_loader(dataset.augmented(BUSY), sampler, workers=workers)
+
+    for plain, raw in zip(batches(False), batches(True), strict=True):
+        assert isinstance(raw.pixels, RawPixels) and raw.pixels.cells.dtype == torch.uint8
+        moved = raw.to("cpu")
+        assert moved.pixels.equal(plain.pixels)
+        assert [one.boxes.tolist() for one in moved.targets] == [
+            one.boxes.tolist() for one in plain.targets
+        ]
 
 
 def test_flipped_grounding_sample_keeps_boxes_on_their_words(coco, mdetr, tokenizer):

@@ -6,7 +6,13 @@ import torch
 from PIL import Image
 
 from glip.config import PixelConfig
-from glip.data.transforms import normalised_batch, pad_batch, raw_pixels, to_pixels
+from glip.data.transforms import (
+    RawPixels,
+    normalised_batch,
+    pad_batch,
+    raw_pixels,
+    to_pixels,
+)
 from glip.pixels import to_array
 
 
@@ -38,6 +44,10 @@ def test_normalising_on_a_device_gives_the_same_batch(order: str) -> None:
         [raw_pixels(image) for image in images], config, torch.device("cpu"), torch.float32
     )
     assert found.equal(expected) and found.is_contiguous()
+    raw = RawPixels.of([raw_pixels(image) for image in images], config)
+    assert raw.cells.dtype == torch.uint8 and raw.cells.shape == (2, 64, 64, 3)
+    assert raw.to("cpu").equal(expected)
+    assert raw.to("cpu", torch.bfloat16).equal(expected.bfloat16())
 
 
 def test_picture_alone_is_padded_to_its_own_size() -> None:

@@ -4,10 +4,19 @@ import logging
 from dataclasses import replace
 
 import pytest
+import torch
 
+from glip.data.augment import AugmentConfig
+from glip.data.transforms import RawPixels
+from glip.detector import Detector
+from glip.engine import Engine
 from glip.errors import DataError
-from glip.training.feed import readable
-from tests.toy import toy_batch
+from glip.samples import copy_samples
+from glip.text.tokenizer import Tokenizer
+from glip.training.build import training_source
+from glip.training.feed import Feed, readable
+from glip.training.run_config import DataConfig, RunConfig, SourceConfig
+from tests.toy import CONFIG, toy_batch, toy_model
 
 
 def batches(*reasons):
@@ -47,6 +56,20 @@ def test_more_than_a_share_ends_the_run(pictures, most, bad, fault):
     with pytest.raises(DataError) as caught:
         next(stream)
     assert str(caught.value).startswith(fault)
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", torch.Tensor), ("cuda", RawPixels)])
+def test_pictures_go_to_a_gpu_in_eight_bits(device, kind, tmp_path):
+    folder = copy_samples(tmp_path / "samples")
+    augmentation = AugmentConfig(short_sides=(64,), long_side=96)
+    data = DataConfig((SourceConfig(str(folder / "train.json")),), augmentation, workers=0)
+    detector = Detector(Engine(toy_model(), CONFIG, Tokenizer.bert_uncased()))
+    config = RunConfig(data=data, batch_size=2)
+    sources = [training_source(data.sources[0], detector)]
+    feed = Feed(config, sources, detector, torch.device(device))
+    batch = next(iter(feed.batches(1, 0, ())))
+    assert isinstance(batch.pixels, kind)
+    assert batch.to("cpu").pixels.shape[:2] == (2, 3)
 
 
 def test_error_of_a_worker_is_one_line():
