@@ -92,7 +92,7 @@ def within(
 
 
 def _rule(
-    value: object,
+    value: float | None,
     least: float | None,
     most: float | None,
     above: float | None,

@@ -342,9 +342,15 @@ def token_map(
     spans = np.array([span for row in phrases for span in row], np.int64).reshape(-1, 2)
     tokens = np.asarray(offsets, np.int64).reshape(-1, 2)
     touches = (tokens[:, 0] < spans[:, 1:]) & (tokens[:, 1] > spans[:, :1])  # (S, T)
-    if owners == list(range(len(phrases))):
-        return touches  # one span each
-    mapped = np.zeros((len(phrases), len(tokens)), np.bool_)
+    one_span_each = owners == list(range(len(phrases)))
+    return touches if one_span_each else _by_phrase(touches, owners, len(phrases))
+
+
+def _by_phrase(
+    touches: npt.NDArray[np.bool_], owners: Sequence[int], phrases: int
+) -> npt.NDArray[np.bool_]:
+    """(S, T) of spans as (P, T) of the phrases that have them."""
+    mapped = np.zeros((phrases, touches.shape[1]), np.bool_)
     np.logical_or.at(mapped, owners, touches)
     return mapped
 

@@ -248,6 +248,7 @@ def _size(batch: Batch) -> int:
         return _bytes(batch.pixels.tower.regions) + _bytes(batch.pixels.tower.words.states)
     if isinstance(batch.pixels, Pyramid):
         return sum(_bytes(level) for level in batch.pixels.levels)
+    assert isinstance(batch.pixels, Tensor), "kept batches are made of normalised samples"
     return _bytes(batch.pixels)
 
 
