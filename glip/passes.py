@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from glip.errors import shown
 from glip.task_prompt import TaskPrompt
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
@@ -81,7 +82,7 @@ class Passes:
             logger.warning(
                 "the text encoder cannot read %s and finds nothing for that; use words of the "
                 "language it was trained on",
-                ", ".join(map(repr, strange[:5])),
+                ", ".join(map(shown, strange[:5])),
             )
 
 

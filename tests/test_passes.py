@@ -24,6 +24,9 @@ def test_phrases_that_nobody_can_read_are_in_no_pass(caplog: pytest.LogCaptureFi
     assert part.rows == (1,) and part.token_map.shape[0] == 1
     assert "cannot read '😀'" in caplog.text
     assert known.of(Prompt.of(["😀"])) == ()
+    caplog.clear()
+    assert known.of(Prompt.of(["n" * 50_000])) == ()
+    assert "cannot read 'nnn" in caplog.text and len(caplog.text) < 500
 
 
 def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,10 +60,22 @@ def guarded(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except OSError as error:  # of a file that nobody expected to fail
+        if not _is_somewhere():
+            note("error: the working folder is gone; go into one that is there")
+            return FAILED
         if error.filename is None:
             raise
         note(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
         return FAILED
+
+
+def _is_somewhere() -> bool:
+    """Whether the folder that relative names start from is there."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:

@@ -55,6 +55,15 @@ def starting_point(config: RunConfig, device: torch.device) -> Detector:
     """Model, tokenizer and model config that a run starts from; the same on every process."""
     if config.weights is not None:
         weights = read(find(config.weights))
+        # A model that is not named is the default; others are a wish that weights cannot grant.
+        asked = without_sources(configured(config.model))
+        if config.model != RunConfig.model and asked != without_sources(weights.config):
+            logger.warning(
+                "the weights %s bring their own model, %s: what the run says of its model is not "
+                "used; weights=null starts from random weights of that model",
+                config.weights,
+                weights.config.name,
+            )
     else:
         torch.manual_seed(config.seed)
         chosen = configured(config.model)

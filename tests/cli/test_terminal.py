@@ -45,6 +45,15 @@ def test_ends_are_a_line_and_a_code(
     assert capsys.readouterr().err == words
 
 
+def test_a_working_folder_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert guarded(lambda: len(os.path.realpath("a"))) == 2
+    assert capsys.readouterr().err.startswith("error: the working folder is gone; go into one")
+
+
 def test_sigterm_stops_as_ctrl_c_does() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as caught, stopped_by_sigterm():

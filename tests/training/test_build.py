@@ -43,10 +43,14 @@ def test_steps_between_evaluations(values, steps):
     assert steps_between_evaluations(EvaluationConfig("a.json", **values), 100) == steps
 
 
-def test_run_starts_from_its_weights_or_its_seed(tmp_path, monkeypatch):
+def test_run_starts_from_its_weights_or_its_seed(tmp_path, monkeypatch, caplog):
     save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model(seed=3).state_dict()))
     given = starting_point(RunConfig(weights=str(tmp_path / "toy.safetensors")), CPU)
     assert given.config == CONFIG and tokenizer_json(given.tokenizer) is None
+    assert not caplog.records
+    other = RunConfig(weights=str(tmp_path / "toy.safetensors"), model={"head": {"blocks": 1}})
+    assert starting_point(other, CPU).config == CONFIG
+    assert "bring their own model, " in caplog.text and "weights=null" in caplog.text
     monkeypatch.setitem(PRESETS, "glip_tiny", CONFIG)
     one, same, other = (
         starting_point(RunConfig(model="glip_tiny", seed=seed), CPU).model.state_dict()
