@@ -266,7 +266,7 @@ class _Work:
 
         args = asked.args
         looker = Looker(asked.detector, asked.prompt, asked.options, args.batch_size)
-        model = _model(asked.detector, args.task)
+        model = _model(asked.detector, args)
         for index in indices:
             source = self._inputs[index].source
             out = self._outputs[index] if self._outputs else None
@@ -372,13 +372,17 @@ def _prompt(args: argparse.Namespace, text: str | None) -> Prompt:
     return Prompt.from_classes(class_names(args.classes)) if text is None else Prompt.of(text)
 
 
-def _model(detector: Detector, task: str | None) -> dict[str, Any]:
+def _model(detector: Detector, args: argparse.Namespace) -> dict[str, Any]:
     """What tells a model from others."""
-    model: dict[str, Any] = {"weights": detector.fingerprint, "dtype": str(detector.dtype)}
-    if task is not None:
+    model: dict[str, Any] = {
+        "weights": detector.fingerprint,
+        "dtype": str(detector.dtype),
+        "shortlist": args.shortlist,
+    }
+    if args.task is not None:
         from glip.files import file_sha256
 
-        model["task"] = file_sha256(task)
+        model["task"] = file_sha256(args.task)
     return model
 
 

@@ -276,13 +276,13 @@ def test_damaged_settings_are_told(squares, calm_file, tmp_path):
 def test_rate_that_diverges_is_left_out_and_the_others_are_tried(
     squares, calm_file, tmp_path, caplog
 ):
-    asked = options(squares, calm_file, "full", lr=(1e30, 1e-5), steps=3)
+    asked = options(squares, calm_file, "full", lr=(1e18, 1e-5), steps=3)
     result = tune(asked, tmp_path / "out", CPU)
     assert result["lr"]["chosen"] == 1e-5
-    assert result["lr"]["tried"]["1e+30"] is None
-    assert "rate 1e+30: " in caplog.text
+    assert result["lr"]["tried"]["1e+18"] is None
+    assert "rate 1e+18: " in caplog.text
     with pytest.raises(DivergedError, match="diverged at the learning rate 1e"):
-        tune(replace(asked, lr=(1e30,)), tmp_path / "alone", CPU)
+        tune(replace(asked, lr=(1e18,)), tmp_path / "alone", CPU)
 
 
 def test_prompt_tuning_starts_from_a_wording(squares, calm_file, tmp_path):
