@@ -256,12 +256,20 @@ def _files_below(
         try:
             for entry in _visible(base / folder):
                 name = f"{folder}/{entry.name}" if folder else entry.name
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     yield name
                 elif recursive:
                     (links if entry.is_symlink() else folders).append(name)
         except OSError as error:
             unreadable(error)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or leads to one; a link that leads to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -801,3 +801,13 @@ def test_photos_of_other_kinds_are_named(tmp_path, caplog):
     caplog.clear()
     warn_of_unread(tmp_path / "sub", without=tmp_path / "sub")
     assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["0.png", "loop"])
+def test_a_link_to_itself_hides_no_picture(tmp_path: Path, name: str) -> None:
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number + 1}.png")
+    (tmp_path / name).symlink_to(tmp_path / name)
+    found = {"1.png", "2.png", "3.png"} | ({name} if name.endswith(".png") else set())
+    assert {path.name for path in list_images(tmp_path)} == found
+    assert set(list_pictures(tmp_path)) == found

@@ -39,6 +39,10 @@ _LONGEST_CELL = 50  # lines that a quoted cell may go over; a quotation mark tha
 _NUMBERED = re.compile(r"#\d{1,3}$")
 
 
+TRIED = 20
+"""Faulty lines at the head of a file after which it is taken for another kind of file."""
+
+
 class Row(NamedTuple):
     """A line of a table."""
 
@@ -52,7 +56,7 @@ def rows_of(path: Path) -> Iterator[Row]:
     """The lines of a file, in constant memory.
 
     Raises:
-        DataError: it cannot be opened, or its first line is no picture and caption.
+        DataError: it cannot be opened, or its first lines are no pictures and captions.
     """
     try:
         check_regular(path)
@@ -100,7 +104,8 @@ def _encoding(path: Path) -> str:
 
 
 def _json_rows(path: Path, file: IO[str]) -> Iterator[Row]:
-    first = True
+    waiting: list[Row] = []  # faulty lines, until one shows that the others are of this kind
+    is_known = False
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -116,13 +121,20 @@ def _json_rows(path: Path, file: IO[str]) -> Iterator[Row]:
             fault = f"is no JSON: {error.msg}"
         except ValueError as error:  # thousands of digits, or of brackets
             fault = f"is no JSON: {error}"
-        if fault is not None and first:
-            raise DataError(
-                f"{path}:{number} {fault}; each line is an object with a picture (one of "
-                f"{', '.join(PICTURE_FIELDS)}) and a caption (one of {', '.join(CAPTION_FIELDS)})"
-            )
-        first = False
-        yield _checked(path, number, name, captions, fault)
+        row = _checked(path, number, name, captions, fault)
+        if fault is not None and not is_known:
+            waiting.append(row)
+            if len(waiting) == TRIED:
+                break
+            continue
+        is_known = True
+        yield from (*waiting, row)
+        waiting = []
+    if waiting:
+        raise DataError(
+            f"{waiting[0].fault}; each line is an object with a picture (one of "
+            f"{', '.join(PICTURE_FIELDS)}) and a caption (one of {', '.join(CAPTION_FIELDS)})"
+        )
 
 
 def _cells(path: Path, file: IO[str]) -> Iterator[Row]:

@@ -184,12 +184,15 @@ class CaptionSet:
                 raise DataError(f"{self.paths[0]} holds its pictures; leave out images {images}")
             return PictureFolder(self.paths[0])
         some: list[str] = []
+        fault = ""
         for entry in self:
             some += [] if entry.fault else [entry.picture]
+            fault = fault or entry.fault or ""
             if len(some) == 10:
                 break
         if not some:
-            raise DataError(f"{', '.join(map(str, self.paths))}: there is no caption in it")
+            why = f"; {fault}" if fault else ""
+            raise DataError(f"{', '.join(map(str, self.paths))}: there is no caption in it{why}")
         return pictures_for(self.paths[0], images, some)
 
 

@@ -70,3 +70,15 @@ def test_first_line_decides_whether_it_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("one cell\n")
     with pytest.raises(DataError, match="a picture, a comma and a caption"):
         list(rows_of(tmp_path / "x.csv"))
+
+
+def test_a_faulty_first_line_does_not_refuse_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    good = '{"image": "a.png", "caption": "a cat"}\n'
+    path.write_text('{"image": "a.png", "caption": null}\n{bad\n' + good * 3)
+    faults = [row.fault for row in rows_of(path)]
+    assert [bool(fault) for fault in faults] == [True, True, False, False, False]
+    assert faults[0] == f"{path}:1 has no picture or no caption"
+    path.write_text('{"x": 1}\n' * 30 + good)
+    with pytest.raises(DataError, match=r"a\.jsonl:1 has no picture .*; each line is an object"):
+        list(rows_of(path))
