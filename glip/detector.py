@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.jobs.batches import in_order, through_model
 from glip.model_files import find_model, is_zero_shot, model_name
 from glip.pixels import Prepared
+from glip.progress import Counter, Progress, bars
 from glip.runtime.engine import GraphEngine
 from glip.runtime.manifest import is_exported
 from glip.runtime.postprocess import Found, relabelled
@@ -298,6 +299,7 @@ class Detector:
         shortlist: int | None = None,
         every: int = 1,
         batch_size: int = 1,
+        progress: Progress | Literal[True] | None = None,
     ) -> list[Detections]:
         """Boxes for the phrases of a prompt in each picture.
 
@@ -334,6 +336,7 @@ class Detector:
                 looked for in the whole picture. Approximate, see `with_shortlist`.
             every: Of a film, look at each n-th frame, from the first on.
             batch_size: Pictures that go through the model together; more than one helps on a GPU.
+            progress: True for a bar, or what is told of each picture that is done.
         Returns:
             One `Detections` for each picture, and for each frame of a film that was looked at, best
             first, boxes in pixels of the original picture.
@@ -357,7 +360,7 @@ class Detector:
             if shortlist is not None:
                 raise ConfigError("a shortlist is for bare class names; leave the other words out")
             ask = partial(question, negatives=not_, wordings=wordings, template=template)
-            found = self._answers(images, prompts, ask, options, every, batch_size)
+            found = self._answers(images, prompts, ask, options, every, batch_size, progress)
         else:
             outcomes = self.stream(
                 images,
@@ -366,6 +369,7 @@ class Detector:
                 shortlist=shortlist,
                 every=every,
                 batch_size=batch_size,
+                progress=progress,
             )
             found = [_detections(outcome) for outcome in outcomes]
         if isinstance(threshold, Mapping):
@@ -400,6 +404,7 @@ class Detector:
         options: PostprocessOptions,
         every: int,
         batch_size: int,
+        progress: Progress | Literal[True] | None,
     ) -> list[Detections]:
         """`predict` with wordings, a template or negatives."""
         if self.task is not None:
@@ -415,6 +420,7 @@ class Detector:
             options=replace(options, max_detections=sys.maxsize, exclusive=False),
             every=every,
             batch_size=batch_size,
+            progress=progress,
         )
         return [
             _answered(_detections(outcome), questions[each[outcome.index]], options)
@@ -487,6 +493,7 @@ class Detector:
         shortlist: int | None = None,
         every: int = 1,
         batch_size: int = 1,
+        progress: Progress | Literal[True] | None = None,
     ) -> Iterator[Outcome]:
         """`predict` for many pictures: results come in order as they are ready, in constant memory.
 
@@ -503,6 +510,7 @@ class Detector:
             shortlist: As in `predict`.
             every: As in `predict`.
             batch_size: As in `predict`.
+            progress: As in `predict`.
         """
         within("every", every, least=1, whole=True)
         options = options or PostprocessOptions()
@@ -531,10 +539,15 @@ class Detector:
             size_of=lambda picture: picture.padded_hw,
             batch_size=batch_size,
         )
-        for _, (piece, result) in in_order((n, (piece, result)) for (n, piece), result in results):
-            error = result if isinstance(result, ImageError) else None
-            found = result.remember(piece.source) if isinstance(result, Detections) else None
-            yield Outcome(piece.place, piece.source, found, error)
+        ordered = in_order((n, (piece, result)) for (n, piece), result in results)
+        with bars() if progress is True else contextlib.nullcontext(progress) as show:
+            films = any(map(_is_film, sources))
+            counter = Counter(show, "pictures", None if films else len(sources))
+            for _, (piece, result) in ordered:
+                error = result if isinstance(result, ImageError) else None
+                found = result.remember(piece.source) if isinstance(result, Detections) else None
+                counter.add()
+                yield Outcome(piece.place, piece.source, found, error)
 
     def track(
         self,
@@ -673,10 +686,14 @@ class _Piece(NamedTuple):
 _Numbered: TypeAlias = tuple[int, _Piece]
 
 
+def _is_film(source: ImageLike) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(source, (str, os.PathLike)) and is_video(source)
+
+
 def _pieces(sources: Iterable[ImageLike], every: int) -> Iterator[_Piece]:
     """Pictures as they are, films frame by frame."""
     for place, source in enumerate(sources):
-        if isinstance(source, (str, os.PathLike)) and is_video(source):
+        if _is_film(source):
             yield from _frames(place, source, every)
         else:
             yield _Piece(place, source, source)

@@ -22,6 +22,7 @@ from glip.detector import Detector
 from glip.engine import Engine
 from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
 from glip.model.glip import GLIP
+from glip.progress import Step
 from glip.structures import Detections
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
@@ -340,6 +341,24 @@ def test_a_film_stands_for_its_frames(
     assert kept.to_labelme()["imagePath"] == "000000002.jpg"
     film.unlink()
     assert kept._repr_png_() is None
+
+
+def test_progress_is_told_and_shown(
+    tiny_detector: Detector,
+    film: Path,
+    make_picture: Callable[..., Image.Image],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps: list[Step] = []
+    pictures = [make_picture(), make_picture(seed=2)]
+    tiny_detector.predict(pictures, "cat", progress=steps.append)
+    assert [(step.done, step.total) for step in steps] == [(0, 2), (1, 2), (2, 2)]
+    assert capsys.readouterr().err == ""
+    steps.clear()
+    tiny_detector.predict(film, ["cat"], every=2, not_=["dog"], progress=steps.append)
+    assert [(step.done, step.total) for step in steps][-1] == (3, None)
+    tiny_detector.predict(pictures, "cat", progress=True)
+    assert "pictures:" in capsys.readouterr().err
 
 
 def test_other_words_for_the_things_in_a_film(tiny_detector: Detector, film: Path) -> None:
