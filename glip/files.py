@@ -29,8 +29,26 @@ FILM_SUFFIX = ".glip.mp4"
 OPEN_ALREADY = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """Names of what a program was started with, such as the output of another: it has somebody at the
 other end, and may be what it likes."""
+LONGEST_NAME = 240
+"""Bytes of a name that is made here from others, less than the 255 of most disks: labels beside a
+picture have longer suffixes, and numbers are added to names that are taken."""
 MOST_BYTES = 64 * 2**20
 """Of a text that people or programs write about a model or a job."""
+
+
+def fitting(stem: str, suffix: str) -> str:
+    """A file name that disks take: a longer one is cut, with a mark that keeps it from others.
+
+    Args:
+        stem: Of the name, such as that of a picture.
+        suffix: What stays behind it.
+    """
+    content, end = os.fsencode(stem), os.fsencode(suffix)
+    if len(content) + len(end) <= LONGEST_NAME:
+        return stem + suffix
+    mark = hashlib.sha256(content).hexdigest()[:8]
+    cut = content[: LONGEST_NAME - len(end) - len(mark) - 1].decode("utf-8", errors="ignore")
+    return f"{cut}-{mark}{suffix}"
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

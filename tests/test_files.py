@@ -11,6 +11,7 @@ from glip.errors import DataError, StorageError
 from glip.files import (
     check_regular,
     failing_disk,
+    fitting,
     is_device,
     make_folder,
     parsed_json,
@@ -175,3 +176,10 @@ def test_the_output_of_another_program_is_read() -> None:
 def test_json_that_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parsed_json(text)
+
+
+def test_names_that_are_made_fit() -> None:
+    assert fitting("a.b", ".glip.jpg") == "a.b.glip.jpg"
+    one, other = (fitting("猫" * 100 + end, ".glip.jpg") for end in "ab")
+    assert one != other and one.startswith("猫" * 70) and one.endswith(".glip.jpg")
+    assert max(len(os.fsencode(name)) for name in (one, other)) <= 240

@@ -47,7 +47,7 @@ from glip.cli.terminal import (
 )
 from glip.config import PostprocessOptions
 from glip.errors import ConfigError, ImageError
-from glip.files import FILM_SUFFIX, RESULT_SUFFIX, read_json, write_json
+from glip.files import FILM_SUFFIX, RESULT_SUFFIX, fitting, read_json, write_json
 from glip.progress import Counter, Progress
 from glip.settings import within
 
@@ -454,7 +454,7 @@ def _output_of(picture: Input, output: str | None) -> Path:
 
     path = Path(output or "")
     if not output or os.path.isdir(path) or not path.suffix or output.endswith(("/", os.sep)):
-        path /= Path(picture.below).stem + picture.suffix
+        path /= fitting(Path(picture.below).stem, picture.suffix)
     _refuse_input("--output", path, [picture.source])
     (check_film_name if picture.film else check_saveable)(path)
     return path
@@ -504,10 +504,10 @@ def _outputs_in(folder: Path, inputs: Sequence[Input]) -> list[Path]:
     for one in inputs:
         place = folder / Path(one.below).parent
         stem, number = Path(one.below).stem, 1
-        path = place / f"{stem}{one.suffix}"
+        path = place / fitting(stem, one.suffix)
         while (key := os.path.realpath(path).casefold()) in taken:
             number += 1
-            path = place / f"{stem}-{number}{one.suffix}"
+            path = place / fitting(f"{stem}-{number}", one.suffix)
         taken.add(key)
         outputs.append(path)
     return outputs

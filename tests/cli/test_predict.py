@@ -440,3 +440,14 @@ def test_of_many_names_the_probable_few_are_looked_for(
     assert len(names["1"]) == 1 and names["1"] < names["-"]
     assert predict(picture, "--shortlist", "0") == 2
     assert "shortlist must be a whole number from 1, got 0" in capsys.readouterr().err
+
+
+def test_results_of_the_longest_names_are_kept(
+    tmp_path: Path, tiny_file: Path, make_picture: Callable[..., Image.Image]
+) -> None:
+    for end in "ab":
+        make_picture().save(tmp_path / ("n" * 250 + end + ".png"))
+    words = [str(tmp_path), "cat.", "--weights", str(tiny_file), "--output", str(tmp_path / "out")]
+    assert main(["predict", *words]) == 0
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.jpg"))
+    assert len(names) == 2 and all(name.startswith("n" * 200) for name in names)

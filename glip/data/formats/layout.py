@@ -26,6 +26,7 @@ from glip.data.formats.archive import is_temporary
 from glip.data.labels import Labelled, Part, part_of
 from glip.data.pictures import is_inside, is_turned
 from glip.errors import ConfigError, DataError, ImageError
+from glip.files import fitting
 from glip.images import load_image, save_image
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def _turned(picture: Path) -> Image.Image | None:
 
 def flat_name(picture: str) -> PurePosixPath:
     """A name in one folder that tells which folder the picture was in."""
-    return PurePosixPath(picture.replace("/", "__"))
+    return PurePosixPath(fitting(*os.path.splitext(picture.replace("/", "__"))))
 
 
 def unused_name(name: PurePosixPath, file_of: Callable[[PurePosixPath], Path]) -> PurePosixPath:

@@ -52,6 +52,8 @@ def test_lists_are_json() -> None:
 
 def test_flat_names_and_names_that_are_free(tmp_path: Path) -> None:
     assert flat_name("one/two/a b.png") == PurePosixPath("one__two__a b.png")
+    long = flat_name("n" * 200 + "/" + "m" * 200 + ".jpg").name
+    assert len(long) == 240 and long.startswith("n" * 200 + "__mm") and long.endswith(".jpg")
     grow(tmp_path, {"a.txt": "", "a_2.txt": ""})
     free = unused_name(PurePosixPath("a.png"), lambda name: tmp_path / f"{name.stem}.txt")
     assert free == PurePosixPath("a_3.png")
