@@ -102,6 +102,7 @@ def label(
     pictures: PictureMode | None = None,
     force: bool = False,
     corrected: AnyPath | None = None,
+    proposed: AnyPath | None = None,
     max_bad: float = 0.05,
     label_studio_prefix: str | None = None,
     weights: AnyPath | None = None,
@@ -139,6 +140,8 @@ def label(
         force: replace a data set that is there already.
         corrected: write labels that people corrected, in any format that training reads, instead
             of a model's.
+        proposed: results of an earlier call, to say what people changed in them; by default `out`
+            or the folder that holds what was corrected.
         max_bad: share of entries that cannot be used, which are left out; more are refused.
         label_studio_prefix: before the names of pictures; by default that of its storage of local
             files.
@@ -181,7 +184,13 @@ def label(
     if corrected is not None:
         names = None if things is None else things.names
         return job.take_corrected(
-            corrected, out, images=images, names=names, output=output, max_bad=max_bad
+            corrected,
+            out,
+            images=images,
+            proposed=proposed,
+            names=names,
+            output=output,
+            max_bad=max_bad,
         )
     if things is None:
         raise ConfigError("say what to label, with --classes NAMES or --ontology YAML")

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "pictures",
             "force",
             "corrected",
+            "proposed",
             "max_bad",
             "label_studio_prefix",
         ),
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     if labels is None:
         return DONE
     code = _tell(labels, strict=args.strict)
+    if args.corrected is not None and labels.corrections is None:
+        note("to see what people changed, name the folder of the model's labels with --proposed")
     # torchrun would take another one for a crash.
     return DONE if distributed.started_by_torchrun() else code
 

@@ -24,7 +24,7 @@ METAVARS = {
     "SHARE": ("max_bad", "replay_share", "interpolate"),
     "PATH": ("data", "images", "val_images", "retention", "retention_images", "replay",
              "replay_images", "captions", "leave_out", "corrected"),
-    "DIR": ("out", "output"),
+    "DIR": ("out", "output", "proposed"),
     "FILE": ("prompt",),
     "YAML": ("config", "config_file", "ontology"),
     "JSON": ("wordings",),

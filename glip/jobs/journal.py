@@ -170,9 +170,7 @@ class Journal:
         with self._mutex:
             self._refresh()
             files = self._all()
-        streams = [self._rows(path, connection, status) for path, connection in files]
-        for key, word, record in heapq.merge(*streams):
-            yield _decode(key), word, json.loads(_decode(record))
+        yield from _merged(files, status, self._mutex)
 
     def count(self, status: str | None = None) -> int:
         """How many items were written, or how many with this status."""
@@ -226,14 +224,7 @@ class Journal:
         return [(self._path, self._own), *self._others.items()]
 
     def _connect(self, path: Path, mode: str) -> sqlite3.Connection:
-        with _naming(path):
-            connection = sqlite3.connect(
-                f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
-                uri=True,
-                timeout=PATIENCE,
-                isolation_level=None,  # `_transaction` begins and ends them
-                check_same_thread=False,  # the mutex keeps threads apart
-            )
+        connection = _open(path, mode)
         self._open_files.callback(connection.close)
         return connection
 
@@ -253,12 +244,7 @@ class Journal:
         self._check_job(self._path, self._own)
 
     def _check_job(self, path: Path, connection: sqlite3.Connection) -> None:
-        layout = _layout(connection)
-        if layout != LAYOUT:
-            raise StorageError(
-                f"{path} was written by another version of glip (layout {layout}, here {LAYOUT}); "
-                "finish with that version, or start anew in another folder"
-            )
+        _check_layout(path, connection)
         (settings,) = connection.execute("SELECT settings FROM job").fetchone()
         if connection.execute("SELECT 1 FROM records LIMIT 1").fetchall():
             check_same(self.folder, json.loads(_decode(settings)), self.job)
@@ -278,23 +264,72 @@ class Journal:
                     self._check_job(path, connection)
                     self._others[path] = connection
 
-    def _rows(
-        self, path: Path, connection: sqlite3.Connection, status: str | None
-    ) -> Iterator[tuple[bytes, str, bytes]]:
-        """The rows of one file by key."""
-        where, values = ("", ()) if status is None else (" AND status = ?", (status,))
-        query = (
-            f"SELECT key, status, record FROM records WHERE key > ?{where} "
-            f"ORDER BY key LIMIT {ROWS_AT_A_TIME}"
+
+def read_journal(
+    folder: str | os.PathLike[str], status: str | None = None
+) -> Iterator[tuple[str, str, Any]]:
+    """What any job has left in a folder, as `Journal.read` gives it; nothing if it is no journal.
+
+    Raises:
+        StorageError: a file is damaged, or was written by another version.
+    """
+    with contextlib.ExitStack() as opened:
+        files = []
+        for path in sorted(Path(folder).glob("journal-*.sqlite")):
+            connection = opened.enter_context(contextlib.closing(_open(path, "rw")))
+            with _naming(path):
+                if _layout(connection) != 0:  # else nothing was written yet
+                    _check_layout(path, connection)
+                    files.append((path, connection))
+        yield from _merged(files, status, threading.Lock())
+
+
+def _merged(
+    files: Iterable[tuple[Path, sqlite3.Connection]], status: str | None, mutex: threading.Lock
+) -> Iterator[tuple[str, str, Any]]:
+    """The records of several files, ordered by key."""
+    streams = [_rows(path, connection, status, mutex) for path, connection in files]
+    for key, word, record in heapq.merge(*streams):
+        yield _decode(key), word, json.loads(_decode(record))
+
+
+def _rows(
+    path: Path, connection: sqlite3.Connection, status: str | None, mutex: threading.Lock
+) -> Iterator[tuple[bytes, str, bytes]]:
+    """The rows of one file by key."""
+    where, values = ("", ()) if status is None else (" AND status = ?", (status,))
+    query = (
+        f"SELECT key, status, record FROM records WHERE key > ?{where} "
+        f"ORDER BY key LIMIT {ROWS_AT_A_TIME}"
+    )
+    last = b""
+    while True:
+        with mutex, _naming(path):
+            rows = connection.execute(query, (last, *values)).fetchall()
+        yield from rows
+        if len(rows) < ROWS_AT_A_TIME:
+            return
+        last = rows[-1][0]
+
+
+def _open(path: Path, mode: str) -> sqlite3.Connection:
+    with _naming(path):
+        return sqlite3.connect(
+            f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
+            uri=True,
+            timeout=PATIENCE,
+            isolation_level=None,  # `_transaction` begins and ends them
+            check_same_thread=False,  # the mutex keeps threads apart
         )
-        last = b""
-        while True:
-            with self._mutex, _naming(path):
-                rows = connection.execute(query, (last, *values)).fetchall()
-            yield from rows
-            if len(rows) < ROWS_AT_A_TIME:
-                return
-            last = rows[-1][0]
+
+
+def _check_layout(path: Path, connection: sqlite3.Connection) -> None:
+    layout = _layout(connection)
+    if layout != LAYOUT:
+        raise StorageError(
+            f"{path} was written by another version of glip (layout {layout}, here {LAYOUT}); "
+            "finish with that version, or start anew in another folder"
+        )
 
 
 @contextlib.contextmanager

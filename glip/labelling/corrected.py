@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from glip.data.faults import MAX_BAD
+from glip.data.formats.layout import flat_name
 from glip.data.formats.recognise import read_annotated
 from glip.data.labels import Label, Labelled
 from glip.data.records import DetectionData, GroundingData
-from glip.errors import DataError
+from glip.errors import DataError, StorageError
+from glip.jobs.journal import read_journal
+from glip.labelling.changes import Corrections, count_changes
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,42 @@ def read_corrected(
     ordered = tuple(dict.fromkeys((*before, *(data.names if names is None else ()))))
     pictures = sorted(_pictures(data, path), key=lambda picture: picture.picture)
     return Corrected(ordered, tuple(pictures), annotated.pictures.root)
+
+
+def changed_since(journal: str | os.PathLike[str], corrected: Corrected) -> Corrections | None:
+    """What people changed in the labels that a model proposed.
+
+    Pictures are found by their names, also where a format put them into other folders, and
+    compared if their size is the same.
+
+    Args:
+        journal: folder of the records that `glip.labelling.label.label_photos` writes.
+        corrected: what people made of them.
+    Returns:
+        None, with a warning, if the journal cannot be read: the labels of people do not need it.
+    """
+    try:
+        known = {name for name, *_ in read_journal(journal, "done")}
+        left = _by_known_name(corrected.pictures, known)
+        proposed = (Labelled.from_json(name, one) for name, _, one in read_journal(journal, "done"))
+        pairs = ((one, left[one.picture]) for one in proposed if one.picture in left)
+        alike = (pair for pair in pairs if pair[0].image_hw == pair[1].image_hw)
+        found = count_changes(alike, corrected.names)
+    except StorageError as error:
+        logger.warning("not compared with what the model proposed: %s", error)
+        return None
+    return replace(found, not_compared=len(corrected.pictures) - found.pictures)
+
+
+def _by_known_name(pictures: Collection[Labelled], known: Collection[str]) -> dict[str, Labelled]:
+    """The pictures by the names that they had before; those of unknown ones are left out."""
+    found = {one.picture: one for one in pictures if one.picture in known}
+    flat = {str(flat_name(name)): name for name in known if name not in found}
+    for one in pictures:
+        name = flat.get(PurePosixPath(one.picture).name)
+        if one.picture not in found and name is not None:
+            found.setdefault(name, one)
+    return found
 
 
 def _used(data: DetectionData) -> list[str]:

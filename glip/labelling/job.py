@@ -28,7 +28,8 @@ from glip.files import read_json, whole_file, write_json
 from glip.images import list_pictures, warn_of_unread
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import file_mark
-from glip.labelling.corrected import read_corrected
+from glip.labelling.changes import Corrections
+from glip.labelling.corrected import changed_since, read_corrected
 from glip.labelling.export import NEEDS_PICTURES, check_target, write_data_set
 from glip.labelling.label import JournalPictures, label_photos
 from glip.labelling.next import label_next
@@ -73,12 +74,17 @@ class Labels:
     """Whether all was done before this call."""
     next: Sequence[str] = ()
     """Pictures that a person should look at next, as `next.txt` lists them; empty if `already`."""
+    corrections: Corrections | None = None
+    """What people changed, if these are their labels and those of the model were found."""
 
     def __str__(self) -> str:
-        """Counts for each class, and for the pictures."""
+        """Counts for each class and for the pictures, and of what people changed."""
         width = max(map(len, self.boxes), default=0)
         rows = [f"{name:<{width}}  {count:>7,}" for name, count in self.boxes.items()]
-        return "\n".join([*rows, f"{self.pictures} pictures labelled, {self.rejected} rejected"])
+        rows.append(f"{self.pictures} pictures labelled, {self.rejected} rejected")
+        if (made := self.corrections) is not None:
+            rows += ["", f"what people changed in {made.pictures} pictures:", str(made)]
+        return "\n".join(rows)
 
 
 @dataclass(frozen=True)
@@ -274,6 +280,7 @@ def take_corrected(
     out: str | os.PathLike[str],
     *,
     images: str | os.PathLike[str] | None = None,
+    proposed: str | os.PathLike[str] | None = None,
     names: tuple[str, ...] | None = None,
     output: Output | None = None,
     max_bad: float = MAX_BAD,
@@ -286,22 +293,43 @@ def take_corrected(
         corrected: A file, folder or zip in any format that `glip.data.formats.recognise` reads.
         out: Folder of results.
         images: Folder with the pictures.
+        proposed: Folder of results of `label`, to say what people changed in them; by default
+            `out` or the folder that holds `corrected`, if it is one.
         names: Of the classes, in order; by default as they come.
         output: How data sets are written.
         max_bad: Share of entries that cannot be used and may be left out.
     Raises:
+        ConfigError: `proposed` is no folder of `label`.
         DataError: It cannot be read, or nobody has looked at any picture.
     """
     output, out = output or Output(), Path(out)
     for kind in output.formats:
         check_target(out / kind, replace=output.force)
+    journal = _journal_of_proposals(corrected, out, proposed)
     before = next((tuple(one["boxes"]) for one in _read_written(out).values()), None)
     found = read_corrected(corrected, images, names=names, order=before, max_bad=max_bad)
     if not found.pictures:
         raise DataError(f"{corrected} has no picture that anybody has looked at")
     made_by = f"corrections in {Path(corrected).name}"
-    source = _Source(found.pictures, found.names, found.root, made_by)
+    corrections = None if journal is None else changed_since(journal, found)
+    source = _Source(found.pictures, found.names, found.root, made_by, corrections=corrections)
     return _write(out, output, source, {}, before_rejected=0)
+
+
+def _journal_of_proposals(
+    corrected: str | os.PathLike[str], out: Path, proposed: str | os.PathLike[str] | None
+) -> Path | None:
+    """The folder with what the model proposed; data sets lie one or two folders below its own."""
+    near = (out, *Path(os.path.abspath(corrected)).parents[:2])
+    folders = near if proposed is None else (Path(proposed),)
+    journals = (folder / JOURNAL for folder in folders)
+    found = next((one for one in journals if any(one.glob("journal-*.sqlite"))), None)
+    if found is None and proposed is not None:
+        raise ConfigError(
+            f"{proposed} has no journal of what a model proposed; name the folder that "
+            "glip label --images wrote to"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -315,6 +343,8 @@ class _Source:
     parents: Mapping[str, str] = field(default_factory=dict)
     journal: Journal | None = None
     """None for labels of people, of which none is rejected."""
+    corrections: Corrections | None = None
+    """What people changed."""
 
     def rejected(self) -> Iterator[Rejected]:
         """Pictures that could not be used."""
@@ -453,9 +483,11 @@ def _write(
         title=f"Labels by {source.made_by}",
         rejected=source.rejected(),
         doubts=doubts,
+        corrections=source.corrections,
     )
     write_json(out / WRITTEN, known)
-    _warn_of_little(boxes, pictures)
+    if source.journal is not None:
+        _warn_of_little(boxes, pictures)
     return Labels(
         out,
         data_sets,
@@ -465,6 +497,7 @@ def _write(
         max(0, rejected - before_rejected),
         boxes,
         next=tuple(one.picture for one in doubts),
+        corrections=source.corrections,
     )
 
 

@@ -15,13 +15,13 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-from PIL import Image, ImageDraw
-
 from glip.data.labels import Label, Labelled
 from glip.errors import ImageError
 from glip.images import load_image
+from glip.labelling.changes import Change, Corrections, Example, Kind
+from glip.labelling.crop import crop
 from glip.labelling.next import Doubt
-from glip.report.page import jpeg_url, write_page
+from glip.report.page import html_grid, html_note, jpeg_url, write_page
 
 BINS = 20
 """Bars of a histogram, over scores from 0 to 1."""
@@ -29,10 +29,14 @@ CROPS = 8
 """Shown of each class at either end."""
 REJECTED = 500
 """Rejected pictures that are listed; all of them stand in the list beside the report."""
-CROP_PX = 160
-"""Longest side of a crop."""
-MARGIN = 0.2
-"""Of the box's longer side, shown around it."""
+CHANGES: dict[Kind, str] = {
+    "relabelled": "Relabelled, those that the model was surest of first",
+    "deleted": "Deleted, those that the model was surest of first",
+    "added": "Added, the largest first",
+    "moved": "Moved, the furthest first",
+    "accepted": "Accepted, those that the model was least sure of first",
+}
+"""Headings of what people changed, in the order of the page."""
 
 
 @dataclass
@@ -75,6 +79,7 @@ def write_report(
     title: str = "Labels",
     rejected: Iterable[Rejected] = (),
     doubts: Sequence[Doubt] = (),
+    corrections: Corrections | None = None,
 ) -> Path:
     """Write the report, whole or not at all.
 
@@ -87,6 +92,7 @@ def write_report(
         title: its heading.
         rejected: run through once.
         doubts: photos to look at next, in their order.
+        corrections: what people changed, if these are their labels.
     Raises:
         StorageError: the file cannot be written.
     """
@@ -102,7 +108,9 @@ def write_report(
     crops = _crops(root, summaries.values())
     links = _Links(Path(root), Path(path).parent)
     parts = chain(
-        _page(total, empty, summaries, crops, links),
+        _overview(total, empty, summaries),
+        _corrections(corrections, root, links) if corrections is not None else (),
+        _classes(summaries, crops, links),
         _next_list(doubts, links),
         _rejected_list(rejected, links),
     )
@@ -138,39 +146,11 @@ def _crops(root: Path, summaries: Iterable[_ClassSummary]) -> dict[tuple[str, in
         except ImageError:
             continue
         for row, label in labels.items():
-            crops[picture, row] = _crop(image, label)
+            crops[picture, row] = jpeg_url(crop(image, label.box), quality=80)
     return crops
 
 
-def _crop(image: Image.Image, label: Label) -> str:
-    """The box with some of what is around it."""
-    x1, y1, x2, y2 = label.box
-    margin = MARGIN * max(label.sides) + 4
-    left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
-    right, bottom = min(image.width, int(x2 + margin) + 1), min(image.height, int(y2 + margin) + 1)
-    scale = min(1.0, CROP_PX / max(right - left, bottom - top))
-    size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
-    crop = image.resize(size, Image.Resampling.BILINEAR, box=(left, top, right, bottom))
-    corners = [(x1 - left) * scale, (y1 - top) * scale, (x2 - left) * scale, (y2 - top) * scale]
-    canvas = ImageDraw.Draw(crop)
-    # White beside black is seen on any ground.
-    canvas.rectangle(_grown(corners, 1), outline="white")
-    canvas.rectangle(corners, outline="black")
-    return jpeg_url(crop, quality=80)
-
-
-def _grown(corners: Sequence[float], by: float) -> list[float]:
-    x1, y1, x2, y2 = corners
-    return [x1 - by, y1 - by, x2 + by, y2 + by]
-
-
-def _page(
-    total: int,
-    empty: int,
-    summaries: dict[str, _ClassSummary],
-    crops: dict[tuple[str, int], str],
-    links: _Links,
-) -> Iterator[str]:
+def _overview(total: int, empty: int, summaries: dict[str, _ClassSummary]) -> Iterator[str]:
     boxes = sum(summary.boxes for summary in summaries.values())
     yield f"<p>{total:,} pictures, {boxes:,} boxes; {empty:,} pictures without any box.</p>"
     yield (
@@ -184,6 +164,11 @@ def _page(
             f'<td class="number">{summary.pictures:,}</td></tr>'
         )
     yield "</table>"
+
+
+def _classes(
+    summaries: dict[str, _ClassSummary], crops: dict[tuple[str, int], str], links: _Links
+) -> Iterator[str]:
     for number, (name, summary) in enumerate(summaries.items()):
         yield f'<h2 id="class{number}">{escape(name)}</h2>'
         if not summary.boxes:
@@ -198,6 +183,53 @@ def _page(
             for _, picture, row, label in sorted(heap, reverse=True):
                 yield _figure(links(picture), label, crops.get((picture, row)))
             yield "</div>"
+
+
+def _corrections(corrections: Corrections, root: Path, links: _Links) -> Iterator[str]:
+    yield "<h2>What people changed</h2>"
+    missing = corrections.not_compared
+    yield html_note(
+        f"{corrections.pictures:,} pictures compared with what the model proposed."
+        + (f" {missing:,} that it has not labelled are not counted here." if missing else "")
+    )
+    header, *rows = corrections.rows()
+    yield html_grid(header, rows)
+    if corrections.relabelled:
+        pairs = corrections.relabelled.items()
+        shown = ", ".join(f"{old} → {new} ({count:,})" for (old, new), count in pairs)
+        yield html_note(f"Relabelled: {shown}")
+    if any(corrections.examples.values()):
+        yield html_note("Dashed: as the model proposed it. Solid: as it was left.")
+    for kind, heading in CHANGES.items():
+        if examples := corrections.examples.get(kind):
+            yield f'<h3>{heading}</h3>\n<div class="crops">'
+            for one in examples:
+                yield _changed_figure(one, root, links)
+            yield "</div>"
+
+
+def _changed_figure(one: Example, root: Path, links: _Links) -> str:
+    """A crop with the box before and after."""
+    change = one.change
+    solid = None if change.after is None else change.after.box
+    dashed = None if change.before is None or change.kind == "accepted" else change.before.box
+    try:
+        address = jpeg_url(crop(load_image(root / one.picture), solid, dashed), quality=80)
+        image = f'<img src="{address}" alt="">'
+    except ImageError:
+        image = "<em>cannot be read any more</em>"
+    text = escape(_said_of(change))
+    return f"<figure>{image}<figcaption>{text}<br>{links(one.picture)}</figcaption></figure>"
+
+
+def _said_of(change: Change) -> str:
+    """Its class, the score, and what became of it."""
+    words = [label.name for label in (change.before, change.after) if label is not None]
+    if change.before is not None and change.before.score is not None:
+        words[0] += f" {change.before.score:.3f}"
+    if change.kind == "relabelled":
+        return " → ".join(words)
+    return words[0] + (f", IoU {change.iou:.2f}" if change.kind == "moved" else "")
 
 
 def _histogram(bins: Sequence[int]) -> str:

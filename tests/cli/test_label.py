@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,15 +109,23 @@ def test_corrected_labels_come_back(
 ) -> None:
     assert label("--classes", "cat", "--format", "labelstudio") == 1
     tasks = json.loads((tmp_path / "out" / "labelstudio" / "tasks.json").read_text())
-    for task in tasks:
-        [prediction] = task.pop("predictions")
-        task["annotations"] = [{"result": prediction["result"][:1]}]  # the others were wrong
+    results = [task.pop("predictions")[0]["result"] for task in tasks]
+    for task, result in zip(tasks, results, strict=True):
+        task["annotations"] = [{"result": result[:1]}]  # the others were wrong
     export = tmp_path / "export.json"
     export.write_text(json.dumps(tasks[:2]))
     capsys.readouterr()
     argv = ["label", "--corrected", str(export), "--images", str(photos)]
     assert main([*argv, "--out", str(tmp_path / "better")]) == 0
-    assert "2 pictures labelled, 0 rejected" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 pictures labelled, 0 rejected" in said
+    assert "name the folder of the model's labels with --proposed" in said
+    argv += ["--proposed", str(tmp_path / "out"), "--force"]
+    assert main([*argv, "--out", str(tmp_path / "better")]) == 0
+    said = capsys.readouterr().err
+    deleted = sum(len(result) - 1 for result in results[:2])
+    assert "what people changed in 2 pictures" in said
+    assert re.search(rf"\ncat +{2 + deleted} +2 +0 +0 +{deleted} +0\n", said)
     data = read_annotated(tmp_path / "better" / "coco" / "annotations.json", photos).data
     assert [len(record.boxes) for record in data.records] == [1, 1]
 

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from glip.errors import ConfigError, GlipError, StorageError
-from glip.jobs.journal import Journal, Row
+from glip.jobs.journal import Journal, Row, read_journal
 
 JOB = {"threshold": 0.3, "classes": {"cat": ["cat"]}, "size": (3, 4)}
 
@@ -215,7 +215,7 @@ def test_memory_does_not_grow_with_the_records(tmp_path):
 
 WRITER = """
 import sys
-from glip.jobs.journal import Journal, Row
+from glip.jobs.journal import Journal, Row, read_journal
 with Journal(sys.argv[1], {"job": 1}) as journal:
     print("open", flush=True)
     for start in range(0, 100_000, 10):
@@ -267,3 +267,15 @@ def test_an_item_is_done_anew_when_its_source_has_changed(tmp_path):
         ]  # fmt: skip
         assert journal.forget_changed(lambda mark: {"old": "new", "new": ""}[mark]) == 1
         assert [key for key, _, _ in journal.read()] == ["b", "c"]
+
+
+def test_what_a_job_left_is_read_without_its_settings(tmp_path):
+    with Journal(tmp_path, JOB) as journal, Journal(tmp_path, JOB, rank=1) as other:
+        journal.write([("b", "done", 1), ("c", "rejected", "why")])
+        other.write([("a", "done", 2)])
+        assert list(read_journal(tmp_path, "done")) == [("a", "done", 2), ("b", "done", 1)]
+    assert [key for key, _, _ in read_journal(tmp_path)] == ["a", "b", "c"]
+    assert list(read_journal(tmp_path / "nowhere")) == []
+    (tmp_path / "journal-00001.sqlite").write_bytes(b"no data base" * 100)
+    with pytest.raises(StorageError, match="is damaged"):
+        list(read_journal(tmp_path))

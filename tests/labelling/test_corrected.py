@@ -13,7 +13,9 @@ from PIL import Image
 
 from glip.data.labels import Label, Labelled
 from glip.errors import DataError, GlipError
-from glip.labelling.corrected import read_corrected
+from glip.jobs.journal import Journal
+from glip.labelling.changes import Counts
+from glip.labelling.corrected import Corrected, changed_since, read_corrected
 
 
 @pytest.fixture
@@ -237,3 +239,32 @@ def test_pictures_stay_inside_their_folder(photos: Path, tmp_path: Path) -> None
         task = {**TASK, "data": {"file_name": name}}
         with pytest.raises(DataError, match="is not in"):
             read_corrected(export(tmp_path, [task]), photos)
+
+
+def test_changes_are_found_under_the_names_of_other_formats(tmp_path: Path) -> None:
+    """Exact names first; then those of formats that have one folder for all pictures."""
+    cat, dog = Label("cat", (1, 2, 40, 60)), Label("dog", (50, 2, 90, 60))
+    with Journal(tmp_path, {}) as journal:
+        journal.write(
+            (name, "done", Labelled(name, hw, (label,)).to_json())
+            for name, hw, label in (
+                ("a.png", (90, 120), cat),
+                ("sub/a.png", (90, 120), dog),
+                ("sub/b.png", (90, 120), dog),
+                ("turned.png", (120, 90), cat),
+            )
+        )
+
+    def changed(*pictures: tuple[str, Label]) -> tuple[Counts, int]:
+        left = tuple(Labelled(name, (90, 120), (label,)) for name, label in pictures)
+        found = changed_since(tmp_path, Corrected(("cat", "dog"), left, tmp_path))
+        assert found is not None
+        return found.total, found.not_compared
+
+    assert changed(("sub/a.png", dog)) == (Counts(accepted=1), 0)  # not a.png
+    flat = (f"images/train/{name}" for name in ("a.png", "sub__a.png", "sub__b.png"))
+    assert changed(*zip(flat, (cat, dog, dog), strict=True)) == (Counts(accepted=3), 0)
+    assert changed(("turned.png", cat), ("new.png", cat), ("a.png", dog)) == (
+        Counts(deleted=1, added=1),
+        2,
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -17,6 +18,8 @@ from glip.choices import LabelFormat
 from glip.data.formats.layout import DataSet
 from glip.data.labels import Label, Labelled
 from glip.errors import ConfigError, DataError, GlipError
+from glip.jobs.journal import Journal
+from glip.labelling.changes import Counts
 from glip.labelling.export import write_data_set
 from glip.labelling.job import LabelOptions, Labels, Output, label, take_corrected
 from glip.labelling.ontology import Ontology
@@ -39,6 +42,14 @@ def photos(tmp_path: Path, make_picture: Callable[..., Image.Image]) -> Path:
 @pytest.fixture
 def options(tiny_file: Path) -> LabelOptions:
     return LabelOptions(tiny_file, device="cpu")
+
+
+def make_journal(out: Path, labels: Mapping[str, tuple[Label, ...]]) -> None:
+    """What a model would have left in a folder of results."""
+    with Journal(out / "journal", {}) as journal:
+        journal.write(
+            (name, "done", Labelled(name, (90, 120), own).to_json()) for name, own in labels.items()
+        )
 
 
 def done(labels: Labels | None) -> Labels:
@@ -145,3 +156,59 @@ def test_corrected_labels_become_a_data_set(
     again = take_corrected(labels.data_sets["yolo"], tmp_path / "better")
     assert again.boxes == labels.boxes and again.rejected == 0
     assert "3 pictures labelled, 0 rejected" in str(again)
+    assert again.corrections is not None  # the journal lies beside what was corrected
+    assert again.corrections.total == Counts(accepted=sum(labels.boxes.values()))
+
+
+def test_what_people_changed_is_counted_and_shown(photos: Path, tmp_path: Path) -> None:
+    """Whichever of the three folders has the journal; all kinds, each with a picture."""
+    proposed = {
+        "0.png": (Label("cat", (1, 2, 50, 60), 0.9), Label("cat", (70, 5, 110, 80), 0.8)),
+        "1.png": (Label("cat", (1, 2, 50, 60), 0.7), Label("red car", (60, 5, 100, 80), 0.6)),
+        "2.png": (Label("cat", (1, 2, 50, 60), 0.5),),  # nobody looks at this one
+    }
+    left = {
+        "0.png": (Label("cat", (1.4, 2, 50, 60.4)), Label("cat", (70, 5, 110, 70))),
+        "1.png": (Label("red car", (1, 2, 50, 60)), Label("cat", (5, 65, 50, 85))),
+        "bad.png": (Label("cat", (1, 2, 50, 60)),),  # the model could not use it
+    }
+    make_journal(tmp_path / "first", proposed)
+    pictures = [Labelled(name, (90, 120), labels) for name, labels in left.items()]
+    back = tmp_path / "back"
+    write_data_set(DataSet(pictures, ("cat", "red car"), photos), "coco", back)
+    file = back / "annotations.json"
+    alone = take_corrected(file, tmp_path / "alone", images=photos)
+    assert alone.corrections is None
+    labels = take_corrected(file, tmp_path / "better", images=photos, proposed=tmp_path / "first")
+    changed = labels.corrections
+    assert changed is not None
+    assert (changed.pictures, changed.not_compared) == (2, 1)
+    assert changed.classes == {
+        "cat": Counts(accepted=1, moved=1, relabelled=1, added=1),
+        "red car": Counts(deleted=1),
+    }
+    assert re.search(r"\ncat +3 +1 +1 +1 +0 +1\n", str(labels))
+    page = labels.report.read_text(encoding="utf-8")
+    assert "2 pictures compared with what the model proposed. 1 that it has not" in page
+    assert "Relabelled: cat → red car (1)" in page and "cat 0.800, IoU 0.87" in page
+    assert "cat 0.700 → red car" in page
+    for kind in ("Relabelled", "Deleted", "Added", "Moved", "Accepted"):
+        assert page.count(f"<h3>{kind}, ") == 1
+    assert page.count('<img src="data:image/jpeg') == 5
+
+
+def test_what_cannot_be_compared_is_said(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = Labelled("0.png", (90, 120), (Label("cat", (1, 2, 50, 60)),))
+    write_data_set(DataSet([picture], ("cat",), photos), "coco", tmp_path / "back")
+    file = tmp_path / "back" / "annotations.json"
+    with pytest.raises(ConfigError, match="has no journal of what a model proposed"):
+        take_corrected(file, tmp_path / "out", images=photos, proposed=photos)
+    assert not (tmp_path / "out").exists()
+    make_journal(tmp_path / "out", {})
+    (tmp_path / "out" / "journal" / "journal-00000.sqlite").write_bytes(b"damaged" * 200)
+    with caplog.at_level(logging.WARNING):
+        labels = take_corrected(file, tmp_path / "out", images=photos)
+    assert labels.corrections is None and labels.boxes == {"cat": 1}
+    assert "not compared with what the model proposed" in caplog.text
