@@ -97,6 +97,9 @@ def changed_since(journal: str | os.PathLike[str], corrected: Corrected) -> Corr
     except StorageError as error:
         logger.warning("not compared with what the model proposed: %s", error)
         return None
+    except (KeyError, TypeError, ValueError):  # the records of another kind of job
+        logger.warning("not compared with what the model proposed: %s holds no labels", journal)
+        return None
     return replace(found, not_compared=len(corrected.pictures) - found.pictures)
 
 

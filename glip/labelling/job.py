@@ -322,7 +322,8 @@ def _journal_of_proposals(
     """The folder with what the model proposed; data sets lie one or two folders below its own."""
     near = (out, *Path(os.path.abspath(corrected)).parents[:2])
     folders = near if proposed is None else (Path(proposed),)
-    journals = (folder / JOURNAL for folder in folders)
+    # isdir takes any name, also those that no disk does.
+    journals = (folder / JOURNAL for folder in folders if os.path.isdir(folder / JOURNAL))
     found = next((one for one in journals if any(one.glob("journal-*.sqlite"))), None)
     if found is None and proposed is not None:
         raise ConfigError(

@@ -157,9 +157,11 @@ def _overview(total: int, empty: int, summaries: dict[str, _ClassSummary]) -> It
         '<table><tr><th>class</th><th class="number">boxes</th>'
         '<th class="number">pictures</th></tr>'
     )
+    scored = any(summary.lowest for summary in summaries.values())
     for number, (name, summary) in enumerate(summaries.items()):
+        shown = f'<a href="#class{number}">{escape(name)}</a>' if scored else escape(name)
         yield (
-            f'<tr><td><a href="#class{number}">{escape(name)}</a></td>'
+            f"<tr><td>{shown}</td>"
             f'<td class="number">{summary.boxes:,}</td>'
             f'<td class="number">{summary.pictures:,}</td></tr>'
         )
@@ -169,6 +171,9 @@ def _overview(total: int, empty: int, summaries: dict[str, _ClassSummary]) -> It
 def _classes(
     summaries: dict[str, _ClassSummary], crops: dict[tuple[str, int], str], links: _Links
 ) -> Iterator[str]:
+    """How sure the model was of each; nothing for labels that only people have made."""
+    if not any(summary.lowest for summary in summaries.values()):
+        return
     for number, (name, summary) in enumerate(summaries.items()):
         yield f'<h2 id="class{number}">{escape(name)}</h2>'
         if not summary.boxes:

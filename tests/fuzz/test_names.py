@@ -60,6 +60,7 @@ READERS: dict[str, Callable[[Path, Path], object]] = {
     "model": lambda path, base: find_model(path),
     "weights": lambda path, base: read_weights_config(path),
     "corrected": lambda path, base: take_corrected(path, base / "out"),
+    "proposed": lambda path, base: take_corrected(base / "c.json", base / "out", proposed=path),
 }
 WRITERS: dict[str, Callable[[Path, Path], object]] = {
     "journal": lambda path, base: Journal(path, {}),

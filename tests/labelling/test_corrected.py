@@ -241,6 +241,18 @@ def test_pictures_stay_inside_their_folder(photos: Path, tmp_path: Path) -> None
             read_corrected(export(tmp_path, [task]), photos)
 
 
+@pytest.mark.parametrize("record", [{"phrases": []}, {"hw": [3], "labels": []}, None])
+def test_the_journal_of_another_kind_of_job_is_not_compared(
+    record: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Journal(tmp_path, {}) as journal:
+        journal.write([("a.png", "done", record)])
+    picture = Labelled("a.png", (90, 120), ())
+    with caplog.at_level(logging.WARNING):
+        assert changed_since(tmp_path, Corrected(("cat",), (picture,), tmp_path)) is None
+    assert f"{tmp_path} holds no labels" in caplog.text
+
+
 def test_changes_are_found_under_the_names_of_other_formats(tmp_path: Path) -> None:
     """Exact names first; then those of formats that have one folder for all pictures."""
     cat, dog = Label("cat", (1, 2, 40, 60)), Label("dog", (50, 2, 90, 60))

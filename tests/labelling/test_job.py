@@ -195,6 +195,7 @@ def test_what_people_changed_is_counted_and_shown(photos: Path, tmp_path: Path) 
     for kind in ("Relabelled", "Deleted", "Added", "Moved", "Accepted"):
         assert page.count(f"<h3>{kind}, ") == 1
     assert page.count('<img src="data:image/jpeg') == 5
+    assert "with a score" not in page and 'href="#class' not in page
 
 
 def test_what_cannot_be_compared_is_said(
