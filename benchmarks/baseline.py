@@ -57,7 +57,7 @@ from glip.checkpoint import Weights, read
 from glip.config import BackboneConfig, ModelConfig, PixelConfig, PostprocessOptions
 from glip.data.augment import AugmentConfig, Scene, augment
 from glip.data.batch import Batch, Target
-from glip.data.loader import Sample, TrainingSet, training_loader
+from glip.data.loader import Sample, Samples, TrainingSet, training_loader
 from glip.data.mixture import Draw, MixtureSampler
 from glip.data.sources import DetectionSource, Source
 from glip.data.transforms import pad_batch, to_pixels
@@ -165,7 +165,7 @@ class ClosedSet(Dataset[Sample]):
         augmentation: AugmentConfig,
     ) -> None:
         self._sources = tuple(sources)
-        self._pixels = pixels
+        self.pixels = pixels
         self._augmentation = augmentation
         self._names = [source.data.names for source in detection_sources(sources)]
         self._classes = classes
@@ -179,7 +179,7 @@ class ClosedSet(Dataset[Sample]):
         def partner() -> Scene:
             return source.partner(draw.record, rng)
 
-        scene = augment(original, self._augmentation, self._pixels, rng, partner)
+        scene = augment(original, self._augmentation, self.pixels, rng, partner)
         names = self._names[draw.source]
         present = [self._row(name, names, scene.mirrored) for name in _of(names, scene.owners)]
         absent = {self._row(name, names, scene.mirrored) for name in _of(names, scene.known)}
@@ -196,7 +196,7 @@ class ClosedSet(Dataset[Sample]):
             torch.from_numpy(scene.boxes),
             torch.tensor([place[label] for label in labels], dtype=torch.int64),
         )
-        pixels = to_pixels(scene.image, self._pixels)
+        pixels = to_pixels(scene.image, self.pixels)
         return Sample(pixels, tuple(asked), torch.eye(len(asked)).bool(), target, image_id)
 
     def _row(self, name: str, names: Sequence[str], mirrored: bool) -> int | None:
@@ -471,13 +471,13 @@ class ClosedSetPredictor:
     ) -> None:
         self._detector = detector.to(device).eval()
         self._classes = classes
-        self._pixels = pixels
+        self.pixels = pixels
         self._device = device
 
     def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
         """A picture as the model takes it, at GLIP's own size."""
         image = load_image(source)
-        pixels = to_pixels(resize(image, self._pixels), self._pixels)
+        pixels = to_pixels(resize(image, self.pixels), self.pixels)
         return Prepared(number, pixels, (image.height, image.width))
 
     def detect(
@@ -604,7 +604,7 @@ def train_baseline(
     if resume:
         checkpoints.load_newest(state)
     loader = training_loader(
-        cast(TrainingSet, ClosedSet(sources, classes, pixels, config.data.augment)),
+        ClosedSet(sources, classes, pixels, config.data.augment),
         sampler_of(config, sources, steps=config.steps, first=state.step),
         workers=config.data.workers,
     )
@@ -687,8 +687,8 @@ def compare_speed(
     detector = ClosedSetDetector(first.config, len(classes))
     load_start(detector, classes, first)
     other = starting_point(replace(config, weights=os.fspath(glip)), torch.device("cpu"))
-    sets = (
-        cast(TrainingSet, ClosedSet(sources, classes, pixels, config.data.augment)),
+    sets: tuple[Samples, ...] = (
+        ClosedSet(sources, classes, pixels, config.data.augment),
         TrainingSet(sources, other.tokenizer, pixels, config.data.augment),
     )
     endless = sampler_of(config, sources, steps=10**6, first=0)

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -178,8 +179,18 @@ def collate(samples: Sequence[Sample], pad_id: int = 0, pixels: PixelConfig | No
     )
 
 
+class Samples(Protocol):
+    """What a loader draws from: `TrainingSet`, or another that makes samples of its own kind."""
+
+    pixels: PixelConfig
+    """How pictures become numbers."""
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """The sample of a draw, always the same."""
+
+
 def training_loader(
-    dataset: TrainingSet,
+    dataset: Samples,
     sampler: Sampler[list[Draw]],
     *,
     pad_id: int = 0,
