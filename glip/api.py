@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -388,6 +389,7 @@ def train(
     eval_only: bool = False,
     overrides: Sequence[str] = (),
     device: str | None = None,
+    progress: Progress | Literal[True] | None = None,
 ) -> Result:
     """Train on your own pictures.
 
@@ -405,6 +407,7 @@ def train(
         eval_only: evaluate and stop.
         overrides: values that go over the file, such as steps=500 optimizer.lr=2e-4.
         device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        progress: what is told of the steps of training, in the place of the bar that is shown.
     Returns:
         The metrics of the last evaluation.
     Raises:
@@ -426,7 +429,7 @@ def train(
     with _processes(device) as own:
         from glip.engine import usable_device
 
-        return run_order(order, usable_device(own))
+        return run_order(order, usable_device(own), _in_place_of_bar(progress))
 
 
 def order_of(
@@ -478,13 +481,13 @@ def order_of(
     return Order(config, (*said, *overrides), Path(place), resume, eval_only)
 
 
-def run_order(order: Order, device: Any) -> Result:
+def run_order(order: Order, device: Any, progress: Progress | None = None) -> Result:
     """Train or evaluate as ordered, in this process of perhaps several."""
     from glip.training.run import evaluate_only, run_training
     from glip.training.run_config import read_run
 
     config = read_run(order.config, order.overrides)
-    action = evaluate_only if order.eval_only else run_training
+    action = evaluate_only if order.eval_only else partial(run_training, progress=progress)
     metrics = action(config, order.output, device, resume=order.resume)
     lines = [f"{name:<8} {100 * value:6.1f}" for name, value in metrics.items()]
     return Result(metrics, "\n".join(lines), order.output)
@@ -517,6 +520,7 @@ def tune(
     interpolate: Sequence[float] = (),
     limit: int | None = None,
     device: str | None = None,
+    progress: Progress | Literal[True] | None = None,
 ) -> Result:
     """Adapt a model to a few pictures of your own.
 
@@ -549,6 +553,7 @@ def tune(
         interpolate: also measure weights this far from base (0) to tuned (1).
         limit: evaluate on the first N pictures only, to try things out.
         device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        progress: what is told of the steps of training, in the place of the bar that is shown.
     Returns:
         What is in `result.json`.
     Raises:
@@ -562,7 +567,8 @@ def tune(
 
     values = _fields_of(TuneOptions, given)
     values |= {"lr": tuple(lr), "interpolate": tuple(interpolate), "data": os.fspath(data)}
-    result = tuning.tune(TuneOptions(**values), out, usable_device(device))
+    told = _in_place_of_bar(progress)
+    result = tuning.tune(TuneOptions(**values), out, usable_device(device), progress=told)
     lines = [f"{name:<14}{text}" for name, text in in_words(result).items()]
     return Result(result, "\n".join(lines), Path(out))
 
@@ -767,6 +773,11 @@ def _shown(progress: Progress | Literal[True] | None) -> Iterator[Progress | Non
 
     with bars(is_main) as show:
         yield show
+
+
+def _in_place_of_bar(progress: Progress | Literal[True] | None) -> Progress | None:
+    """The callback that was given; training shows its own bar, with losses, where there is none."""
+    return None if progress is True else progress
 
 
 @contextmanager

@@ -131,6 +131,20 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
     )
     assert few is not None and few["settings"]["shortlist"] == 1
     assert few["metrics"]["AP"] < results["metrics"]["AP"]
+    told.clear()
+    trained = glip.train(
+        tmp_path / "out" / "coco" / "annotations.json",
+        images=tmp_path / "photos",
+        weights=tiny_file,
+        output=tmp_path / "run",
+        overrides=["steps=2", "batch_size=1", "log_every=1"],
+        device="cpu",
+        progress=told.append,
+    )
+    assert trained.folder == tmp_path / "run"
+    assert [(step.what, step.done, step.total) for step in told] == [
+        ("training", done, 2) for done in range(3)
+    ]
 
 
 @pytest.mark.parametrize(

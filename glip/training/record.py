@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from glip.distributed import is_main
 from glip.files import whole_file
+from glip.progress import Counter, Progress
 from glip.training.loop import StepReport
 
 logger = logging.getLogger(__name__)
@@ -59,9 +60,18 @@ class Recorder:
         start: Steps that are done. Lines of later steps, from a run that was killed after its last
             checkpoint, are dropped, as those steps will come again.
         pictures: Of one step, for the rate.
+        progress: Is told of the steps, in the place of a bar on stderr.
     """
 
-    def __init__(self, folder: Path, steps: int, *, start: int = 0, pictures: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        *,
+        start: int = 0,
+        pictures: int = 1,
+        progress: Progress | None = None,
+    ) -> None:
         self._pictures = pictures
         self._active = is_main()
         if not self._active:
@@ -72,7 +82,14 @@ class Recorder:
             file.writelines(json.dumps(row) + "\n" for row in kept)
         self._file = (folder / FILE).open("a", encoding="utf-8", buffering=1)
         self._board = _summary_writer(folder, start)
-        self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)
+        self._counter = Counter(progress, "training", steps, unit="step", done=start)
+        self._bar = tqdm(
+            total=steps,
+            initial=start,
+            unit="step",
+            dynamic_ncols=True,
+            disable=progress is not None,
+        )
 
     def __enter__(self) -> Recorder:
         return self
@@ -103,7 +120,9 @@ class Recorder:
             "memory_gib": peak_memory(),
         }
         self._write(report.step, numbers)
-        self._bar.update(report.step - self._bar.n)
+        more = report.step - self._counter.step.done
+        self._counter.add(more)
+        self._bar.update(more)
         self._bar.set_postfix_str(
             ", ".join(f"{name} {value:.3g}" for name, value in report.losses.items())
             + f", {numbers['pictures_per_second']:.3g} pictures/s, {numbers['memory_gib']:.1f} GiB"

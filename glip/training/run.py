@@ -30,6 +30,7 @@ from glip.evaluation.tasks import check_evaluation, evaluate_on, numbers
 from glip.files import whole_file
 from glip.jobs.folder import held
 from glip.model_files import model_sha256
+from glip.progress import Progress
 from glip.released import find
 from glip.settings import differences, parse_yaml, read_yaml, to_yaml
 from glip.training.build import (
@@ -64,6 +65,7 @@ def run_training(
     device: torch.device,
     *,
     resume: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train as configured; a collective call where several processes work together.
 
@@ -72,6 +74,7 @@ def run_training(
         output: Its folder, made if need be; all processes have to see it.
         device: Of this process.
         resume: Go on from the newest checkpoint in the folder, if there is one.
+        progress: Is told of the steps, in the place of a bar on stderr.
     Returns:
         Metrics of the last evaluation, empty without one.
     Raises:
@@ -81,7 +84,7 @@ def run_training(
     output = Path(output)
     with held(output):
         on_main(lambda: _prepare_folder(output, config, resume))
-        run = _Run(config, output, device, resume)
+        run = _Run(config, output, device, resume, progress)
         with run.recorder:
             run.train()
         on_main(lambda: write_run_report(output, config, run.state, run.learned_from))
@@ -96,9 +99,17 @@ class _Run:
         output: Its folder.
         device: Of this process.
         resume: Whether to go on from the newest checkpoint.
+        progress: See `run_training`.
     """
 
-    def __init__(self, config: RunConfig, output: Path, device: torch.device, resume: bool) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        output: Path,
+        device: torch.device,
+        resume: bool,
+        progress: Progress | None,
+    ) -> None:
         self.config, self.output, self.device = config, output, device
         on_main(lambda: check_evaluation(config.evaluation))
         self.detector, sources = materials(config, device)
@@ -114,7 +125,11 @@ class _Run:
             self.checkpoints.load_newest(self.state)
             on_main(lambda: _drop_later_evaluations(output, self.state.step))
         self.recorder = Recorder(
-            output, self.steps, start=self.state.step, pictures=config.batch_size
+            output,
+            self.steps,
+            start=self.state.step,
+            pictures=config.batch_size,
+            progress=progress,
         )
 
     @property

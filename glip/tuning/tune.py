@@ -38,6 +38,7 @@ from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.tasks import evaluate_on
 from glip.files import file_sha256, read_json, whole_path, write_json
 from glip.jobs.folder import check_same, held, is_begun
+from glip.progress import Progress
 from glip.released import find
 from glip.task_prompt import SUFFIX, read_prompt, save_prompt
 from glip.training.loop import DivergedError
@@ -65,6 +66,7 @@ def tune(
     *,
     base_folder: str | os.PathLike[str] | None = None,
     retention_folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Adapt a model and measure it before and after; goes on where it was stopped.
 
@@ -76,6 +78,7 @@ def tune(
             by default `base` in `output`.
         retention_folder: Likewise on the set that is not tuned on, which several tasks may share;
             by default `retention` in `output`.
+        progress: Is told of the steps of training, in the place of a bar on stderr.
     Returns:
         What is in `result.json`: "base", "tuned", "retention", "lr", "selection", and so on.
     Raises:
@@ -103,7 +106,7 @@ def tune(
         base = _measured(
             job.base, inputs.evaluation, Path(base_folder or output / "base"), job.made_of()
         )
-        rates = _train(job)
+        rates = _train(job, progress)
         file = _keep(output, output / f"lr_{rates['chosen']:g}", options.mode)
         tuned = _tuned_detector(job, file)
         result: dict[str, Any] = {
@@ -160,7 +163,7 @@ def _job(options: TuneOptions, output: Path, device: torch.device, inputs: Input
     return _Job(options, output, device, inputs, weights, base, config)
 
 
-def _train(job: _Job) -> dict[str, Any]:
+def _train(job: _Job, progress: Progress | None) -> dict[str, Any]:
     """Train at each rate: the best AP of each that was "tried", and which one is "chosen"."""
     runs: dict[float, float | None] = {}
     diverged: dict[float, DivergedError] = {}
@@ -170,7 +173,9 @@ def _train(job: _Job) -> dict[str, Any]:
         try:
             if not os.path.exists(folder / "report.html"):
                 config = at_rate(job.config, job.options.mode, rate)
-                run_training(config, folder, job.device, resume=os.path.exists(folder))
+                run_training(
+                    config, folder, job.device, resume=os.path.exists(folder), progress=progress
+                )
             runs[rate] = best_metric(folder)
         except DivergedError as error:
             logger.warning("rate %g: %s", rate, error)

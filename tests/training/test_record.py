@@ -47,6 +47,18 @@ def test_progress_shows_losses_and_memory(tmp_path, capsys):
     assert "GiB" in shown
 
 
+def test_whoever_asks_is_told_of_the_steps_in_the_place_of_a_bar(tmp_path, capsys):
+    told = []
+    with Recorder(tmp_path, steps=4, start=1, progress=told.append) as recorder:
+        recorder.step(report(3, 0.125))
+    assert [(step.what, step.done, step.total, step.unit) for step in told] == [
+        ("training", 1, 4, "step"),
+        ("training", 3, 4, "step"),
+    ]
+    assert not capsys.readouterr().err
+    assert [row["step"] for row in read_records(tmp_path)] == [3]
+
+
 def test_memory_is_in_gibibytes():
     assert 0.05 < peak_memory() < 1000
 

@@ -95,7 +95,10 @@ def test_each_way_trains_its_part_and_leaves_plain_weights(squares, calm_file, t
 
 
 def test_rates_are_tried_and_the_best_is_kept(squares, calm_file, tmp_path):
-    result = tune(options(squares, calm_file, lr=(1e-9, 0.5)), tmp_path / "out", CPU)
+    told = []
+    asked = options(squares, calm_file, lr=(1e-9, 0.5))
+    result = tune(asked, tmp_path / "out", CPU, progress=told.append)
+    assert [(step.done, step.total) for step in told] == [(0, 2), (1, 2), (2, 2)] * 2
     tried = result["lr"]["tried"]
     assert list(tried) == ["1e-09", "0.5"]
     assert tried[f"{result['lr']['chosen']:g}"] == max(tried.values())
