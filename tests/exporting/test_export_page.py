@@ -26,4 +26,4 @@ def test_the_page_runs_from_top_to_bottom(
     make_picture().save("street.jpg")
     names = run_page(DOCS / "export.md", monkeypatch)
     assert {path.suffix for path in Path("nano").iterdir()} >= {".json", ".onnx"}
-    assert names["found"].image.size == Image.open("street.jpg").size
+    assert names["found"].image_hw == Image.open("street.jpg").size[::-1]

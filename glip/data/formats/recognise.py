@@ -102,7 +102,8 @@ OTHERS: Mapping[str, str] = {
     ".gz": "packed; unpack it",
     ".7z": "packed; unpack it",
     ".rar": "packed; unpack it",
-    ".txt": "a text file; pass the folder of the data set, or its data.yaml",
+    ".txt": "a text file; of YOLO pass the folder of the data set or its data.yaml, and convert "
+    "KITTI, WIDER FACE and others to COCO",
 }
 """What else people have, and the way out."""
 
@@ -325,7 +326,7 @@ def recognise(path: Path) -> tuple[Format, Any]:
     """
     if os.path.isdir(path):
         return _folder_format(path), None
-    suffix = path.suffix.lower()
+    suffix = path.suffix.lower().partition("-")[0]  # shards are called x.tfrecord-00000-of-00010
     if suffix in OTHERS and not is_settings_file_name(path):
         raise DataError(f"{path} is {OTHERS[suffix]}")
     if suffix == ".jsonl":

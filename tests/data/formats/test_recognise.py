@@ -145,9 +145,20 @@ def test_what_is_no_data_set_says_what_would_be(tmp_path):
         read_annotated(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_annotated(tmp_path / "nothing")
-    (tmp_path / "x.parquet").touch()
-    with pytest.raises(DataError, match="is a Parquet table; write its rows as COCO"):
-        read_annotated(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("x.parquet", "a Parquet table; write its rows as COCO"),
+        ("x.tfrecord-00000-of-00010", "a TensorFlow record; export the data set as COCO"),
+        ("wider_face_train_bbx_gt.txt", "convert KITTI, WIDER FACE and others to COCO"),
+    ],
+)
+def test_formats_that_are_not_read_are_named_with_the_way_out(tmp_path, name, way_out):
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=way_out):
+        read_annotated(tmp_path / name)
 
 
 @pytest.mark.parametrize(
