@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import glip
+from glip.config import PostprocessOptions
 from glip.data.formats.coco import read_detection
 from glip.data.pictures import open_pictures
 from glip.data.records import DetectionData
@@ -58,8 +60,9 @@ def main() -> int:
         detector = glip.load(args.weights)
         scores = np.array(
             [
-                best(detector, pictures.read(question.file_name), question.name)
-                for question in tqdm(asked, unit="question")
+                score
+                for photo, names in tqdm(by_photo(asked), unit="photo")
+                for score in best(detector, pictures.read(photo), names)
             ]
         )
     except GlipError as error:
@@ -85,10 +88,20 @@ def questions(data: DetectionData, absent: int, rng: Random) -> Iterator[Questio
             yield Question(record.file_name, data.names[row], False)
 
 
-def best(detector: glip.Detector, picture: Image.Image, name: str) -> float:
-    """Best score of a name asked for alone; 0 where nothing is found at all."""
-    [found] = detector.predict(picture, [name], threshold=0.0)
-    return max(found.scores.tolist(), default=0.0)
+def by_photo(asked: Iterable[Question]) -> list[tuple[str, list[str]]]:
+    """The names that each photo is asked for, in the order of the questions."""
+    groups = groupby(asked, key=lambda question: question.file_name)
+    return [(photo, [question.name for question in group]) for photo, group in groups]
+
+
+def best(detector: glip.Detector, picture: Image.Image, names: Sequence[str]) -> list[float]:
+    """Best score of each name asked for alone, the picture being encoded once; 0 where nothing is
+    found at all.
+    """
+    asked = [glip.Prompt.from_classes([name]) for name in names]
+    options = PostprocessOptions(max_detections=1)
+    [answers] = detector.detect([detector.prepare(picture)], [asked], options=options)
+    return [max(found.scores.tolist(), default=0.0) for found in answers]
 
 
 def ranking(scores: ArrayLike, there: ArrayLike) -> float:

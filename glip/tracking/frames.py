@@ -23,6 +23,9 @@ from glip.tracking.looking import Looker, Readable
 from glip.video.reading import Clip, Frame
 from glip.video.writing import whole_film
 
+ANNOTATED = "annotated.mp4"
+"""The film in the folder of what is half done."""
+
 
 def draw_film(
     clip: Clip,
@@ -60,14 +63,12 @@ def draw_film(
     total = None if clip.total is None else -(-clip.total // every)
     counter = Counter(progress, Path(clip.name).name, total, unit="frame")
     with contextlib.ExitStack() as stack:
-        journal, add, done = None, None, None
+        journal, add = None, None
         if work is not None:
             settings = looker.settings(clip, model) | {"every": every}
             journal = stack.enter_context(_journal(work, settings))
-            done = work / "annotated.mp4"
             if out is not None:
-                add = stack.enter_context(whole_film(done, rate=clip.rate / every))
-        if work is not None:
+                add = stack.enter_context(whole_film(work / ANNOTATED, rate=clip.rate / every))
             stack.enter_context(_gone_without_frames(work))
         found = stack.enter_context(contextlib.closing(looker.found(clip, frames, journal)))
         for frame, detections in found:
@@ -77,10 +78,10 @@ def draw_film(
             shown = each(frame, detections)
             if add is not None:
                 add(shown.plot(frame.picture()), frame.seconds)
-    if work is not None and done is not None:
+    if work is not None:
         with failing_disk(out or work):
             if out is not None:
-                done.replace(out)
+                (work / ANNOTATED).replace(out)
             shutil.rmtree(work, ignore_errors=True)
     return readable.broken
 

@@ -15,32 +15,23 @@ import pytest
 from PIL import Image
 
 from glip.cli.films import films_below, work_folder
-from glip.cli.main import main
 from glip.detector import Detector
 from glip.tracking.looking import Looker
 from glip.video.reading import Clip
 from glip.video.writing import whole_film
 
 pytest.importorskip("av")
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("in_an_empty_folder")]
 
 Run = Callable[..., int]
 
 
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Default outputs land in the working folder."""
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
-def predict(tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`glip predict` with the tiny model, for a prompt that finds something."""
-    monkeypatch.setattr("glip.detector.load", lambda *args, **options: tiny_detector)
+def predict(predict: Run) -> Run:
+    """`glip predict` with few boxes in each frame."""
 
-    def run(*argv: str | Path, prompt: str = "cat. red car.") -> int:
-        options = ["--device", "cpu", "--max-detections", "12", "--threshold", "0.3"]
-        return main(["predict", "--prompt", prompt, *options, "--image", *map(str, argv)])
+    def run(*argv: str | Path, **words: str) -> int:
+        return predict(*argv, "--threshold", "0.3", **words)
 
     return run
 
