@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glip.model.initial import normal_
+from glip.model.ops.depthwise import depthwise
 
 NAME = "tf_efficientnet_lite0"
 STEM = 32
@@ -42,13 +43,18 @@ class SameConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, H / stride, W / stride), rounded up."""
         (kernel, _), (stride, _) = self.kernel_size, self.stride
+        convolve = depthwise if self.groups > 1 else _across_channels
         if stride == 1:
-            return F.conv2d(x, self.weight, None, 1, kernel // 2, 1, self.groups)
+            return convolve(x, self.weight, 1, kernel // 2)
         down, right = (
             max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:]
         )
         x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return F.conv2d(x, self.weight, None, stride, 0, 1, self.groups)
+        return convolve(x, self.weight, stride, 0)
+
+
+def _across_channels(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    return F.conv2d(x, weight, None, stride, padding)
 
 
 class Block(nn.Module):

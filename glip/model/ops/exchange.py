@@ -274,7 +274,7 @@ def _tiles(regions: Tensor, keys: Tensor) -> Iterator[tuple[slice, slice]]:
     row_bytes = keys.shape[1] * torch.finfo(_wide(regions)).bits // 8
     batch, rows = regions.shape[:2]
     if regions.device.type == "cpu":
-        return ((slice(None), place) for place in tiles(rows, row_bytes, regions.device))
+        return ((slice(None), place) for place in tiles(rows, batch * row_bytes, regions.device))
     return ((images, slice(None)) for images in tiles(batch, rows * row_bytes, regions.device))
 
 
