@@ -9,12 +9,14 @@ from glip.choices import TrackFormat
 from glip.cli.options import class_names, formats_option
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import DONE, SOME_FAILED, note, progress_bar, written
+from glip.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("clip", metavar="CLIP", help="a video file, or the number of a camera")
-    what = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument("text", metavar="TEXT", nargs="?", help='the prompt, "person. red car."')
+    what = parser.add_mutually_exclusive_group()
     names = {
         "nargs": None,
         "metavar": "NAMES",
@@ -41,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Track, and say what came of it; returns the exit code."""
     options = options_of(args, api.track)
+    if args.text is not None:
+        if args.prompt is not None:
+            raise ConfigError(f"both {args.text!r} and --prompt {args.prompt!r}; give one prompt")
+        options["prompt"] = args.text
     options["format"] = args.format or ("mp4", "jsonl")
     if args.classes is not None:
         options["classes"] = class_names(args.classes)

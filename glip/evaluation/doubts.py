@@ -22,7 +22,7 @@ def doubts_about(
     split: Split | None = None,
     max_bad: float = MAX_BAD,
 ) -> list[str]:
-    """Say what the doctor's quick checks find, and return it.
+    """What the doctor's quick checks find; what the reader of the data does not say is logged.
 
     Args:
         data: Annotations that `glip.data.formats.recognise` reads.
@@ -31,7 +31,8 @@ def doubts_about(
         max_bad: Share of entries that may be left out.
     """
     report = examine(data, images, quick=True, split=split, max_bad=max_bad)
-    doubts = [str(finding) for finding in report.findings if finding.level != "note"]
+    doubts = [finding for finding in report.findings if finding.level != "note"]
     for doubt in doubts:
-        logger.warning("%s: %s", data, doubt)
-    return doubts
+        if not doubt.by_reader:
+            logger.warning("%s: %s", data, doubt)
+    return [str(doubt) for doubt in doubts]

@@ -206,7 +206,7 @@ def _examine_sources(sources: Sequence[SourceConfig], detector: Detector) -> Non
         )
         report.refuse_if_broken()
         for finding in report.findings:
-            if finding.level == "warning":
+            if finding.level == "warning" and not finding.by_reader:
                 logger.warning("%s: %s", path, finding)
 
 

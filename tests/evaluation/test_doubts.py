@@ -18,6 +18,18 @@ def test_sound_data_leaves_no_doubt(toy, caplog):
     assert [record.getMessage() for record in caplog.records] == [f"{toy[0]}: {d}" for d in doubts]
 
 
+def test_what_the_reader_says_is_not_said_twice(toy, tmp_path, caplog):
+    path, detector = toy
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["file_name"] = f"export/{image['file_name']}"
+    path.write_text(json.dumps(content))
+    results = run_task(TaskOptions(), detector, [path], tmp_path / "out")
+    said = [record.getMessage() for record in caplog.records]
+    for places in (results["doubts"], said):
+        assert sum("what they end in" in message for message in places) == 1
+
+
 def halved(path):
     Image.open(path).resize((50, 40)).save(path)
 

@@ -54,6 +54,8 @@ class Finding(NamedTuple):
     message: str
     way_out: str
     examples: tuple[str, ...]
+    by_reader: bool = False
+    """Whether all who read the data hear of it anyway."""
 
     def __str__(self) -> str:
         shown = "; ".join(self.examples) + ("; …" if self.cases > len(self.examples) else "")
@@ -188,9 +190,9 @@ def _faults(faults: Faults) -> Iterator[Finding]:
         meaning = MEANINGS[kind]
         level: Level = "error" if faults.is_too_much(kind) else "warning"
         examples = tuple(map(_short, faults.examples[kind]))
-        yield Finding(kind, level, count, meaning.message, meaning.way_out, examples)
+        yield Finding(kind, level, count, meaning.message, meaning.way_out, examples, True)
     for message, count in faults.notes.items():
-        yield Finding("reading", "warning", count, message, "", ())
+        yield Finding("reading", "warning", count, message, "", (), True)
 
 
 def _run(check: Check, subject: Subject) -> Finding | None:
