@@ -35,7 +35,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "track": api.track,
     "export": api.export,
 }
-OF_THE_COMMAND = {"strict", "num_gpus", "num_machines", "machine_rank", "dist_url"}
+OF_THE_COMMAND = {"text", "strict", "num_gpus", "num_machines", "machine_rank", "dist_url"}
 OF_THE_FUNCTION = {"progress"}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -129,21 +130,39 @@ class PromptSampler:
         present = list(dict.fromkeys(positives))
         rng.shuffle(present)
         absent = list(absent)
-        partial = bool(
-            config.partial_probability
-            and present
-            and absent
-            and rng.random() < config.partial_probability
-        )
-        asked = present[: rng.randrange(len(present))] if partial else present
         # Two classes may be one and the same wording; a prompt that named it as positive and as
-        # negative would contradict itself, so a wording is one phrase.
+        # negative would contradict itself, so a wording is one phrase, and those of all positives,
+        # of the ones that do not fit as well, are no negatives.
+        taken = {_key(wording) for row in present for wording in self._wordings(row, mirrored)}
+        prompt = partial(self._prompt, taken=taken, rng=rng, mirrored=mirrored)
+        may_be_partial = config.partial_probability and present and absent
+        if may_be_partial and rng.random() < config.partial_probability:
+            asked = present[: rng.randrange(len(present))]
+            if (part := prompt(asked, self._few(absent, rng))) is not None:
+                return part
+        return prompt(present, self._negatives(present, absent, rng))
+
+    def _prompt(
+        self,
+        asked: list[int],
+        negatives: list[int],
+        *,
+        taken: set[str],
+        rng: Random,
+        mirrored: bool,
+    ) -> SampledPrompt | None:
+        """The prompt with these class rows, as far as there is room; -1 is the background.
+
+        Args:
+            asked: Class rows with a box.
+            negatives: Class rows known not to be there; of those with a wording in `taken`, none.
+            taken: What `_key` makes of wordings that are there.
+            rng: As for the call.
+            mirrored: As for the call.
+        """
+        config, room = self.config, self._room
         chosen: dict[str, tuple[int, str]] = {}  # key -> first class, wording
         phrase_of: dict[int, str] = {}
-        taken: set[str] = set()  # wordings of all positives, of those that do not fit as well
-        room = self._room
-        for row in present:
-            taken.update(map(_key, self._wordings(row, mirrored)))
         for row in asked:
             wording = rng.choice(self._wordings(row, mirrored))
             key = _key(wording)
@@ -153,7 +172,7 @@ class PromptSampler:
                 room -= cost
                 chosen[key] = row, wording
             phrase_of[row] = key
-        for row in self._few(absent, rng) if partial else self._negatives(present, absent, rng):
+        for row in negatives:
             wording = BACKGROUND if row < 0 else rng.choice(self._wordings(row, mirrored))
             key, cost = _key(wording), self._cost(wording)
             if key in chosen or key in taken:

@@ -95,6 +95,7 @@ def train(
     config: LoopConfig,
     *,
     resting: Sequence[str] = (),
+    advance: Callable[[], None] | None = None,
     report: Callable[[StepReport], None] | None = None,
     save: Callable[[TrainState], object] | None = None,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
@@ -108,7 +109,8 @@ def train(
         schedule: The rates.
         config: See there.
         resting: Modules that stay in evaluation mode, from `glip.training.freezing.freeze`.
-        report: Called on every process, every `log_every` steps.
+        advance: Called on every process, after each step.
+        report: The same, every `log_every` steps.
         save: Called on every process, every `save_every` steps and at the end; `state.best_step`
             equals `state.step` if these weights are the best so far. It may raise CheckpointError:
             the run then goes on with the checkpoints it has, but for the last one.
@@ -142,6 +144,8 @@ def train(
                 state.step += 1
                 if any_process(bool(signals)):
                     milestones.stop()
+            if advance is not None:
+                advance()
             if report is not None and config.reports_at(state.step):
                 report(meter.report(state.step, lr, norm))
             with meter.paused():

@@ -106,6 +106,12 @@ class Recorder:
             if self._board is not None:
                 self._board.close()
 
+    def advance(self) -> None:
+        """Show one more step."""
+        if self._active:
+            self._counter.add()
+            self._bar.update()
+
     def step(self, report: StepReport) -> None:
         """Take note of some steps."""
         if not self._active:
@@ -120,9 +126,6 @@ class Recorder:
             "memory_gib": peak_memory(),
         }
         self._write(report.step, numbers)
-        more = report.step - self._counter.step.done
-        self._counter.add(more)
-        self._bar.update(more)
         self._bar.set_postfix_str(
             ", ".join(f"{name} {value:.3g}" for name, value in report.losses.items())
             + f", {numbers['pictures_per_second']:.3g} pictures/s, {numbers['memory_gib']:.1f} GiB"

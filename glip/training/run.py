@@ -161,6 +161,7 @@ class _Run:
                 metric=config.evaluation.metric,
             ),
             resting=self.resting,
+            advance=self.recorder.advance,
             report=self.recorder.step,
             save=self.save,
             evaluate=None if config.evaluation.annotations is None else self.evaluate,

@@ -75,6 +75,13 @@ def test_a_part_is_asked_for_as_often_as_told_and_only_where_something_is_absent
     assert all(draw([], [5], Random(seed)).rows == {} for seed in range(50))
 
 
+def test_all_is_asked_for_where_a_part_would_leave_nothing(tokenizer):
+    """What is absent goes by a word for what is there, so it is no negative."""
+    wordings = {"plane": ["jet"], "jet": ["plane"]}
+    draw = sampler(tokenizer, ("plane", "jet"), partial_probability=1.0, wordings=wordings)
+    assert all(set(draw([0], [1], Random(seed)).rows) == {0} for seed in range(50))
+
+
 def test_same_seed_same_prompt(tokenizer):
     draw = sampler(tokenizer)
     assert draw([1, 2], range(3, 90), Random(5)) == draw([1, 2], range(3, 90), Random(5))

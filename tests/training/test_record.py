@@ -40,6 +40,8 @@ def test_numbers_that_are_none_are_null(tmp_path):
 
 def test_progress_shows_losses_and_memory(tmp_path, capsys):
     with Recorder(tmp_path, steps=4) as recorder:
+        recorder.advance()
+        recorder.advance()
         recorder.step(report(2, 0.125))
     shown = capsys.readouterr().err
     assert "2/4" in shown
@@ -50,10 +52,11 @@ def test_progress_shows_losses_and_memory(tmp_path, capsys):
 def test_whoever_asks_is_told_of_the_steps_in_the_place_of_a_bar(tmp_path, capsys):
     told = []
     with Recorder(tmp_path, steps=4, start=1, progress=told.append) as recorder:
+        recorder.advance()
+        recorder.advance()
         recorder.step(report(3, 0.125))
     assert [(step.what, step.done, step.total, step.unit) for step in told] == [
-        ("training", 1, 4, "step"),
-        ("training", 3, 4, "step"),
+        ("training", done, 4, "step") for done in (1, 2, 3)
     ]
     assert not capsys.readouterr().err
     assert [row["step"] for row in read_records(tmp_path)] == [3]
