@@ -216,14 +216,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_name(path)
         unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
+        before = unfinished.with_suffix(".old")
         unfinished.mkdir()
         try:
             yield unfinished
-            if os.path.exists(path):
-                shutil.rmtree(path)
+            if os.path.exists(path):  # out of the way whole: a kill in between loses neither
+                path.replace(before)
             unfinished.replace(path)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(before, ignore_errors=True)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -78,6 +78,25 @@ def test_a_name_that_no_disk_takes_is_told_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_replaces_the_old_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = tmp_path / "exported", []
+    moved = Path.replace
+
+    def replace(source: Path, target: Path) -> Path:
+        seen.append(sorted(file.read_text() for file in tmp_path.rglob("graph")))
+        return moved(source, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    for content in ("old", "new"):
+        with whole_folder(folder) as unfinished:
+            (unfinished / "graph").write_text(content)
+    assert seen == [["old"], ["new", "old"], ["new", "old"]], "a kill at any time loses neither"
+    assert (folder / "graph").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_why_a_path_leads_to_nothing(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "nothing").symlink_to(tmp_path / "gone")
