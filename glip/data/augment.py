@@ -102,6 +102,8 @@ class Scene:
     """(N,) how far each box is trusted."""
     unsure: frozenset[int] = frozenset()
     """Phrases of `caption` of which nobody knows where they are, or whether."""
+    file_name: str | None = None
+    """Of the picture; None for one that was put together."""
     mirrored: bool = False
     pixel: float = 1.0
     """Width that a pixel of the original has in `image`: what a last pixel counted in amounts to.

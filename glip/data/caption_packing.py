@@ -49,12 +49,13 @@ class CaptionPacker:
         self._tokenizer = tokenizer
         self._room = max_tokens - 2
 
-    def __call__(self, true: Prompt, another: Callable[[], str], rng: Random) -> Prompt:
+    def __call__(self, true: Prompt, another: Callable[[], str | None], rng: Random) -> Prompt:
         """A caption among others, all in random order; its phrases are those of the result.
 
         Args:
             true: The caption of the picture.
-            another: Draws the caption of any picture; the true one is left out if it comes.
+            another: Draws the caption of another picture, or None; the true one is left out if it
+                comes.
             rng: Decides.
         Returns:
             `true` itself if nothing joins it, for want of room or by chance.
@@ -69,8 +70,9 @@ class CaptionPacker:
         room = self._room - self._tokens(own)
         others: dict[str, None] = {}
         for _ in range(wanted):
-            other = _ended(another().strip())
-            if other == own.strip() or other in others:
+            drawn = another()
+            other = None if drawn is None else _ended(drawn.strip())
+            if other is None or other == own.strip() or other in others:
                 continue
             room -= self._tokens(other)
             if room < 0:

@@ -25,9 +25,9 @@ from glip.data.augment import AugmentConfig, Scene, augment
 from glip.data.batch import Batch, Target
 from glip.data.mixture import Draw
 from glip.data.records import ImageId
-from glip.data.sources import Source
+from glip.data.sources import Source, Worded
 from glip.data.transforms import RawPixels, pad_batch, raw_pixels, to_pixels
-from glip.errors import DataError, ImageError
+from glip.errors import DataError, ImageError, PromptError
 from glip.model.text_encoder import Tokens
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
@@ -123,7 +123,9 @@ class TrainingSet(Dataset[Sample]):
         raise DataError(f"{TRIES} pictures in a row cannot be used, the last one: {unreadable[-1]}")
 
     def _sample(self, draw: Draw) -> Sample:
-        """Raises ImageError for a picture that cannot be read, DataError if it has another size."""
+        """Raises ImageError for a picture that cannot be read, DataError if it has another size, or
+        nothing that the text encoder can be asked for.
+        """
         rng = random.Random(draw.seed)
         source = self.sources[draw.source]
         image_id, original = source.scene(draw.record)
@@ -132,14 +134,13 @@ class TrainingSet(Dataset[Sample]):
             return source.partner(draw.record, rng)
 
         scene = augment(original, self.augmentation, self.pixels, rng, partner)
-        worded = source.worded(scene, rng)
-        assert worded is not None, f"image {image_id}: nothing to ask for"
-        if self._passes is not None:
-            passes = self._passes(worded.prompt)
-        else:
-            passes = worded.prompt.passes(self._tokenizer, self._max_tokens)
-        asked = set(worded.phrases.tolist())
-        chosen = rng.choice([p for p in passes if asked & set(p.rows)] or passes)
+        try:
+            worded = source.worded(scene, rng)
+            if worded is None:
+                raise PromptError("there is nothing to ask for")
+            chosen = self._pass(worded, rng)
+        except PromptError as error:
+            raise DataError(f"image {image_id}: {error}") from error
         place = {row: number for number, row in enumerate(chosen.rows)}
         phrases = [place.get(phrase, -1) for phrase in worded.phrases.tolist()]
         kept = np.array(phrases, dtype=np.int64) >= 0
@@ -156,6 +157,15 @@ class TrainingSet(Dataset[Sample]):
         return Sample(
             pixels, chosen.token_ids, torch.from_numpy(chosen.token_map), target, image_id
         )
+
+    def _pass(self, worded: Worded, rng: random.Random) -> PromptPass:
+        """One of the passes of a prompt, with a phrase that is there if any has one."""
+        if self._passes is not None:
+            passes = self._passes(worded.prompt)
+        else:
+            passes = worded.prompt.passes(self._tokenizer, self._max_tokens)
+        asked = set(worded.phrases.tolist())
+        return rng.choice([p for p in passes if asked & set(p.rows)] or list(passes))
 
 
 def collate(samples: Sequence[Sample], pad_id: int = 0, pixels: PixelConfig | None = None) -> Batch:

@@ -186,7 +186,7 @@ class GroundingSource:
         self.data = data
         self.pictures = pictures
         self._cache = cache
-        self._packer = packer
+        self.packer = packer
         self._min_score = min_score
         self._trust_scores = trust_scores
         self._ignore_unsure = ignore_unsure
@@ -233,6 +233,7 @@ class GroundingSource:
             _in_pixels_of(read, boxes),
             record.owners,
             caption=record.caption,
+            file_name=record.file_name,
             phrases=record.phrases,
             scores=record.scores if self._trust_scores else None,
             unsure=frozenset(unsure),
@@ -248,12 +249,14 @@ class GroundingSource:
         """The caption as a prompt, perhaps among others."""
         assert scene.caption is not None
         prompt = Prompt(scene.caption, scene.phrases)
-        if self._packer is not None:
-            prompt = self._packer(prompt, partial(self._any_caption, rng), rng)
+        if self.packer is not None:
+            prompt = self.packer(prompt, partial(self._caption_of_another, scene, rng), rng)
         return Worded(prompt, scene.owners)
 
-    def _any_caption(self, rng: random.Random) -> str:
-        return self.data.records[int(self._rows[rng.randrange(len(self))])].caption
+    def _caption_of_another(self, scene: Scene, rng: random.Random) -> str | None:
+        """A caption; None if one of the same picture was drawn, which is true of it as well."""
+        record = self.data.records[int(self._rows[rng.randrange(len(self))])]
+        return None if record.file_name == scene.file_name else record.caption
 
 
 def repeat_factors(

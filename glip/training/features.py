@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from glip.data.augment import AugmentConfig
 from glip.data.batch import Batch
+from glip.data.caption_packing import PackingConfig
 from glip.data.loader import TrainingSet, collate
 from glip.data.mixture import Draw, MixtureSampler
 from glip.data.sampling import SamplingConfig
-from glip.data.sources import DetectionSource
+from glip.data.sources import DetectionSource, GroundingSource
 from glip.errors import ConfigError
 from glip.model.glip import GLIP, Fused, Pyramid
 from glip.model.head import HeadOutput
@@ -62,7 +63,11 @@ def _is_fixed(part: nn.Module) -> bool:
     )
 
 
-def check_cacheable(augmentation: AugmentConfig, sampling: Sequence[SamplingConfig]) -> None:
+def check_cacheable(
+    augmentation: AugmentConfig,
+    sampling: Sequence[SamplingConfig],
+    packing: Sequence[PackingConfig] = (),
+) -> None:
     """Refuse settings under which a picture looks or is asked for differently each time.
 
     Raises:
@@ -87,10 +92,15 @@ def check_cacheable(augmentation: AugmentConfig, sampling: Sequence[SamplingConf
             not any(config.shuffle for config in sampling),
             "false",
         ),
+        "data.sources.*.sampling.partial_probability": (
+            not any(config.partial_probability for config in sampling),
+            "0",
+        ),
         "data.sources.*.sampling.wordings": (
             not any(config.wordings for config in sampling),
             "none",
         ),
+        "data.sources.*.packing.captions": (not any(config.captions for config in packing), "0"),
     }
     for name, (fits, value) in wanted.items():
         if not fits:
@@ -179,7 +189,9 @@ class CachedBatches:
         device: torch.device,
     ) -> None:
         sampling = [s.sampling for s in dataset.sources if isinstance(s, DetectionSource)]
-        check_cacheable(dataset.augmentation, sampling)
+        captions = [s.packer for s in dataset.sources if isinstance(s, GroundingSource)]
+        packing = [packer.config for packer in captions if packer is not None]
+        check_cacheable(dataset.augmentation, sampling, packing)
         self.depth, self._fixed_words = depth(model, resting)
         if self.depth == "pixels":
             raise ConfigError(

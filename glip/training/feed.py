@@ -108,7 +108,9 @@ class Feed:
                 workers=self._config.data.workers,
                 pin_memory=self._device.type == "cuda",
             )
-        return readable(batches, len(self._samples), self._config.data.max_unreadable)
+        # Begun here, as a loader then draws from the global generators, which a resumed run sets
+        # to where they were before it takes the first batch.
+        return readable(iter(batches), len(self._samples), self._config.data.max_unreadable)
 
     def _draws(self, steps: int, start: int) -> MixtureSampler:
         grouped = self._config.data.group_by_shape and self._pictures > 1

@@ -69,6 +69,11 @@ class SourceConfig:
     packing: PackingConfig = field(default_factory=PackingConfig)
     """For captions: those of other pictures beside them."""
 
+    def __post_init__(self) -> None:
+        within("data.sources: weight", self.weight, above=0)
+        within("data.sources: min_score", self.min_score, least=0, most=1)
+        within("data.sources: repeat_threshold", self.repeat_threshold, least=0, most=1)
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -92,8 +97,9 @@ class DataConfig:
     picture_cache_gib: float = 20.0
     """What that folder may hold; what does not fit is decoded each time."""
     max_unreadable: float = 0.05
-    """Share of pictures that cannot be read, or do not have the size that the annotations say, up
-    to which others stand in for them. More of them end the run."""
+    """Share of pictures that cannot be read, do not have the size that the annotations say, or
+    have a caption that the text encoder cannot read, up to which others stand in for them. More of
+    them end the run."""
 
     def __post_init__(self) -> None:
         within("data.workers", self.workers, least=0)

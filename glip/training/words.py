@@ -60,10 +60,16 @@ def prompt_of(sources: Sequence[Source], flip: float) -> Prompt:
             "the model itself stays as it is, so replaying other data has no effect on it"
         )
     data, sampling = sources[0].data, sources[0].sampling
-    if sampling.negatives != "all" or sampling.shuffle or sampling.wordings:
+    if (
+        sampling.negatives != "all"
+        or sampling.shuffle
+        or sampling.wordings
+        or sampling.partial_probability
+    ):
         raise ConfigError(
             "tune: prompt needs the same prompt for all pictures: set "
-            "data.sources.0.sampling to {negatives: all, shuffle: false} without wordings"
+            "data.sources.0.sampling to {negatives: all, shuffle: false} without wordings and "
+            "partial_probability"
         )
     every = set(range(len(data.names)))
     for record in data.records:

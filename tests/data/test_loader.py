@@ -210,7 +210,8 @@ def test_batches_are_the_same_with_any_number_of_workers(detection, coco, mdetr,
 
 
 def test_packed_caption_keeps_its_boxes_on_their_words(coco, mdetr, tokenizer):
-    mdetr["images"].append({**mdetr["images"][0], "id": 2, "caption": "a disc under a tree"})
+    entry = {"id": 2, "file_name": "b.png", "width": 40, "height": 60}
+    mdetr["images"].append({**entry, "caption": "a disc under a tree"})
     mdetr["annotations"].append(
         {"id": 3, "image_id": 2, "bbox": [1, 1, 9, 9], "tokens_positive": [[0, 6]]}
     )
@@ -230,3 +231,31 @@ def test_packed_caption_keeps_its_boxes_on_their_words(coco, mdetr, tokenizer):
     own, other = mdetr["images"][0]["caption"] + ".", "a disc under a tree."
     both = {tuple(tokenizer.encode(text).ids) for text in (f"{own} {other}", f"{other} {own}")}
     assert both < texts
+
+
+def test_other_captions_of_a_picture_are_no_negatives(coco, mdetr, tokenizer):
+    mdetr["images"].append({**mdetr["images"][0], "id": 2, "caption": "a blue box on the right"})
+    mdetr["annotations"].append(
+        {"id": 3, "image_id": 2, "bbox": [30, 20, 10, 10], "tokens_positive": [[0, 10]]}
+    )
+    packer = CaptionPacker(tokenizer, PackingConfig(captions=5, none_probability=0))
+    source = GroundingSource(
+        parse_grounding(mdetr, coco), PictureFolder(coco.parent), packer=packer
+    )
+    dataset = TrainingSet([source], tokenizer, PIXELS, replace(PLAIN, flip=0.5))
+    assert all(len(dataset[Draw(0, 0, seed)].token_ids) < 12 for seed in range(20))
+
+
+def test_caption_that_cannot_be_read_is_left_out_and_named(coco, mdetr, tokenizer):
+    words = "a " + "very " * 60 + "long box"
+    mdetr["images"].append(
+        {"id": 2, "file_name": "b.png", "width": 40, "height": 60, "caption": words}
+    )
+    mdetr["annotations"].append(
+        {"id": 3, "image_id": 2, "bbox": [0, 0, 40, 60], "tokens_positive": [[0, len(words)]]}
+    )
+    source = GroundingSource(parse_grounding(mdetr, coco), PictureFolder(coco.parent))
+    dataset = TrainingSet([source], tokenizer, PIXELS, PLAIN, max_tokens=40)
+    sample = dataset[Draw(0, 1, 3)]
+    assert sample.image_id == 1
+    assert all("image 2: phrase 0" in reason for reason in sample.unreadable) and sample.unreadable

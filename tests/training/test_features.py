@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from glip.data.augment import AugmentConfig
+from glip.data.caption_packing import PackingConfig
 from glip.data.formats.coco import read_detection
 from glip.data.loader import TrainingSet, collate
 from glip.data.mixture import MixtureSampler
@@ -141,11 +142,18 @@ def test_resumed_batches_are_those_of_a_run_that_never_stopped(calm_file, square
         (ONE_SIZE, SamplingConfig(shuffle=False), "negatives to all"),
         (ONE_SIZE, SamplingConfig("all"), "shuffle to false"),
         (ONE_SIZE, replace(ALL, wordings={"a": ["b"]}), "wordings to none"),
+        (ONE_SIZE, replace(ALL, partial_probability=0.3), "partial_probability to 0"),
     ],
 )
 def test_what_changes_each_time_cannot_be_kept(augment, sampling, message):
     with pytest.raises(ConfigError, match=message):
         check_cacheable(augment, [sampling])
+
+
+def test_captions_that_are_packed_anew_each_time_cannot_be_kept():
+    check_cacheable(ONE_SIZE, [], [PackingConfig()])
+    with pytest.raises(ConfigError, match=r"packing\.captions to 0"):
+        check_cacheable(ONE_SIZE, [], [PackingConfig(), PackingConfig(captions=20)])
 
 
 def test_trained_backbone_leaves_nothing_to_keep(calm_file, squares):

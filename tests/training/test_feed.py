@@ -58,16 +58,32 @@ def test_more_than_a_share_ends_the_run(pictures, most, bad, fault):
     assert str(caught.value).startswith(fault)
 
 
+@pytest.fixture
+def feed_of(tmp_path):
+    """Makes a feed of sample pictures for a device."""
+
+    def make(device: str) -> Feed:
+        folder = copy_samples(tmp_path / "samples")
+        augmentation = AugmentConfig(short_sides=(64,), long_side=96)
+        data = DataConfig((SourceConfig(str(folder / "train.json")),), augmentation, workers=0)
+        detector = Detector(Engine(toy_model(), CONFIG, Tokenizer.bert_uncased()))
+        config = RunConfig(data=data, batch_size=2)
+        sources = [training_source(data.sources[0], detector)]
+        return Feed(config, sources, detector, torch.device(device))
+
+    return make
+
+
+def test_batches_draw_nothing_once_a_resumed_run_has_set_the_generators(feed_of):
+    batches = iter(feed_of("cpu").batches(4, 2, ()))
+    before = torch.get_rng_state()
+    assert len(list(batches)) == 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(("device", "kind"), [("cpu", torch.Tensor), ("cuda", RawPixels)])
-def test_pictures_go_to_a_gpu_in_eight_bits(device, kind, tmp_path):
-    folder = copy_samples(tmp_path / "samples")
-    augmentation = AugmentConfig(short_sides=(64,), long_side=96)
-    data = DataConfig((SourceConfig(str(folder / "train.json")),), augmentation, workers=0)
-    detector = Detector(Engine(toy_model(), CONFIG, Tokenizer.bert_uncased()))
-    config = RunConfig(data=data, batch_size=2)
-    sources = [training_source(data.sources[0], detector)]
-    feed = Feed(config, sources, detector, torch.device(device))
-    batch = next(iter(feed.batches(1, 0, ())))
+def test_pictures_go_to_a_gpu_in_eight_bits(device, kind, feed_of):
+    batch = next(iter(feed_of(device).batches(1, 0, ())))
     assert isinstance(batch.pixels, kind)
     assert batch.to("cpu").pixels.shape[:2] == (2, 3)
 

@@ -124,6 +124,8 @@ def test_written_config_reads_as_itself(tmp_path):
         ("", ["evaluation.every_epochs=.nan"], "every_epochs: expected a finite number, got nan"),
         ("batch_size: 3\naccumulate: 2", [], "cannot be divided"),
         ("ema: 1.0", [], "ema must lie in"),
+        ("data: {sources: [{annotations: a, weight: 0}]}", [], "weight must be above 0, got 0"),
+        ("data: {sources: [{annotations: a, repeat_threshold: -1}]}", [], "repeat_threshold must"),
         ("losses: {box_weight: -1}", [], "losses: box_weight must be at least 0, got -1"),
         ("precision: float8", [], "'float8' is not one of"),
         ("[1, 2]", [], "expected keys and values"),

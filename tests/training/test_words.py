@@ -50,6 +50,7 @@ def test_all_pictures_are_asked_for_all_names_in_their_order(source_of):
         (SamplingConfig("all"), "the same prompt for all pictures"),
         (SamplingConfig(shuffle=False), "the same prompt for all pictures"),
         (SamplingConfig("all", shuffle=False, wordings={"red": ("scarlet",)}), "without wordings"),
+        (SamplingConfig("all", shuffle=False, partial_probability=0.3), "partial_probability"),
     ],
 )
 def test_prompts_that_change_are_refused(source_of, sampling, message):
