@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 WARM_UP = 2  # runs before a recording, in which libraries choose their kernels
 REMEMBERED = 256  # sets of sizes that were seen once
+RECORDING = threading.Lock()  # CUDA records for one thread of a process at a time
 
 
 class Recording(Protocol):
@@ -34,7 +35,8 @@ class Recording(Protocol):
 
 
 class Memory:
-    """What recordings share: memory for all they make, and so a lock, as one runs at a time.
+    """What recordings on one GPU share: memory for all they make, and so a lock, as one runs at a
+    time.
 
     Attributes:
         lock: To be held from copying inputs in to copying results out.
@@ -43,6 +45,8 @@ class Memory:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._pool: Any = None
+        self._stream: torch.cuda.Stream | None = None
+        self._last: torch.cuda.Stream | None = None
 
     @property
     def pool(self) -> Any:
@@ -50,6 +54,20 @@ class Memory:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         return self._pool
+
+    @property
+    def stream(self) -> torch.cuda.Stream:
+        """Where recordings are made, one for all: memory comes back to the stream it was for."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()
+        return self._stream
+
+    def follow(self) -> None:
+        """Let the current stream wait for the one that used the memory before it."""
+        now = torch.cuda.current_stream()
+        if self._last is not None and self._last != now:
+            now.wait_stream(self._last)
+        self._last = now
 
 
 class CudaGraph:
@@ -65,27 +83,31 @@ class CudaGraph:
 
     def __init__(self, function: Function, inputs: Sequence[Tensor], memory: Memory) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
-        self._graph = torch.cuda.CUDAGraph()
+        self._graph, self._memory = torch.cuda.CUDAGraph(), memory
         with torch.cuda.device(inputs[0].device):
-            stream = torch.cuda.Stream()
+            memory.follow()
+            stream = memory.stream
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(stream):  # around all: a failed recording leaves its own behind
                 for _ in range(WARM_UP):
                     function(*self._inputs)
+                recording = torch.cuda.graph(
+                    self._graph, pool=memory.pool, stream=stream, capture_error_mode="thread_local"
+                )
+                # `Held` not before: what a warm-up makes may be kept.
+                with RECORDING, recording, Held() as held:
+                    self._results = function(*self._inputs)
             torch.cuda.current_stream().wait_stream(stream)
-            recording = torch.cuda.graph(
-                self._graph, pool=memory.pool, stream=stream, capture_error_mode="thread_local"
-            )
-            with recording, Held() as held:  # not before: what a warm-up makes may be kept
-                self._results = function(*self._inputs)
         self._held = held.tensors
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """See `Recording`; the results are the caller's own."""
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given)
-        self._graph.replay()
-        return tuple(result.clone() for result in self._results)
+        with torch.cuda.device(self._inputs[0].device):
+            self._memory.follow()
+            for own, given in zip(self._inputs, inputs, strict=True):
+                own.copy_(given)
+            self._graph.replay()
+            return tuple(result.clone() for result in self._results)
 
 
 class Held(TorchDispatchMode):

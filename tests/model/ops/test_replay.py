@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +85,99 @@ def test_memory_that_a_function_only_reads_is_held() -> None:
         chosen.add_(1)
     memory = {tensor.data_ptr() for tensor in held.tensors.values()}
     assert memory == {places.data_ptr(), x.data_ptr()}
+
+
+class Stream:
+    """What a CUDA stream is to recordings: something that waits for others."""
+
+    def __init__(self) -> None:
+        self.waits: list[Stream] = []
+
+    def wait_stream(self, other: Stream) -> None:
+        self.waits.append(other)
+
+
+class Cuda:
+    """The parts of `torch.cuda` that recordings use, for tensors on a CPU.
+
+    As in torch, a recording that fails does not put the current stream back.
+    """
+
+    def __init__(self) -> None:
+        self.main = self.current = Stream()
+        self.recorded_on: list[Stream] = []
+        self.fails = False
+
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def graph(self, graph: object, *, stream: Stream, **_: object) -> Iterator[None]:
+        self.recorded_on.append(stream)
+        before, self.current = self.current, stream
+        yield
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.current = before
+
+
+class NoGraph:
+    """A graph of nothing."""
+
+    def replay(self) -> None: ...
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    found = Cuda()
+    fakes: dict[str, Any] = {
+        "CUDAGraph": NoGraph,
+        "Stream": Stream,
+        "current_stream": lambda: found.current,
+        "device": lambda device: nullcontext(),
+        "graph": found.graph,
+        "graph_pool_handle": lambda: (0, 1),
+        "stream": found.stream,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    return found
+
+
+def test_all_recordings_are_made_on_one_stream(cuda: Cuda) -> None:
+    # The allocator gives memory back to the stream that it was for, even inside a shared pool.
+    memory = Memory()
+    for replay in (Replay(doubled, memory), Replay(doubled, memory)):
+        for size in (1, 1, 2, 2):
+            replay(torch.ones(size))
+    assert len(cuda.recorded_on) == 4 and len(set(cuda.recorded_on)) == 1
+    assert cuda.recorded_on[0] is not cuda.main and cuda.current is cuda.main
+
+
+def test_recording_that_fails_leaves_the_stream_that_was(cuda: Cuda) -> None:
+    cuda.fails = True
+    replay = Replay(doubled, Memory())
+    results = [replay(torch.ones(2))[0].tolist() for _ in range(3)]
+    assert results == [[2.0, 2.0]] * 3 and len(cuda.recorded_on) == 1
+    assert cuda.current is cuda.main
+
+
+def test_callers_on_streams_of_their_own_take_turns(cuda: Cuda) -> None:
+    replay, other = Replay(doubled, Memory()), Stream()
+    for _ in range(3):
+        replay(torch.ones(2))
+    assert other not in cuda.main.waits
+    with cuda.stream(other):
+        replay(torch.ones(2))
+        replay(torch.ones(2))
+    assert other.waits == [cuda.main]
+    replay(torch.ones(2))
+    assert cuda.main.waits[-1] is other
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
