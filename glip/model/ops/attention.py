@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from glip.model.ops.gpu import AMPERE, is_at_least
+
 # The fused kernel wants rows of its bias, and channels of a head, in multiples of so many numbers,
 # and has no room for more items than this.
 ALIGNMENT = 8
@@ -51,6 +53,7 @@ def attention(
     fused = (
         query.device.type == "cuda"
         and torch.version.hip is None
+        and _has_kernel(query)
         and len(query) <= MOST_ITEMS
         and all(number % ALIGNMENT == 0 for number in (query.shape[-1], *steps[:-1]))
     )
@@ -65,3 +68,10 @@ def attention(
         dropout,
     )[0]
     return result
+
+
+def _has_kernel(query: Tensor) -> bool:
+    """Whether the fused kernel exists for these numbers: older GPUs have none for bfloat16."""
+    if query.dtype == torch.bfloat16:
+        return is_at_least(query.device, AMPERE)
+    return query.dtype in (torch.float16, torch.float32)

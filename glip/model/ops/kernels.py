@@ -25,6 +25,12 @@ OUTPUTS = 32  # of one program of the gather
 CHANNELS = 64  # at most, that a program holds of a row
 WARPS = 8  # of a program that holds `CHUNK` rows
 PARTIALS = 32  # chunks whose sums are combined at a time
+# Numbers that change with the sizes of pictures and batches. Triton would compile a kernel anew for
+# each mixture of those that 16 divides, and rows of so many channels are aligned whatever they are.
+SIZES = (
+    *("begin", "end", "first_output", "outputs", "rows", "moves_image", "grad_image"),
+    *("batch", "chunks", "segments", "cells", "rest"),
+)
 
 
 def wide_dtype(tensor: Tensor) -> torch.dtype:
@@ -90,7 +96,7 @@ def _read_tap(cell, own, valid, tap, TAPS: tl.constexpr, SIDE: tl.constexpr, WID
     return first, height, width, y, x, 1 / (1 + tl.exp(-logit))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _gather(
     table,
     moves,
@@ -147,7 +153,7 @@ def _pull(table, grad_table, at, both, grad, weight, WIDE: tl.constexpr):
     return dot
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _gather_backward(
     table,
     moves,
@@ -316,7 +322,7 @@ def _run_of(runs, chunk, image, batch):
     return segment, first + start, row, tl.load(run + 4) - start
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _chunk_sums(
     raw,
     runs,
@@ -344,7 +350,7 @@ def _chunk_sums(
     tl.store(at + 2 * channels, tl.sum(x * share[:, None], 0), mask=lane)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _segment_moments(
     partial,
     runs,
@@ -396,7 +402,7 @@ def _segment_moments(
     tl.store(at + 2 * step, shared, mask=lane)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _moments_backward(
     raw,
     runs,
@@ -530,7 +536,7 @@ def _store_sums(sums, grad_y, same, finer, coarser, grad_1, grad_2, y, lane, cha
     tl.store(sums + 6 * channels, tl.sum(grad_2, 0), mask=lane)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _combine(
     raw,
     weights,

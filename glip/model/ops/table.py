@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glip.model.ops.kept import kept
+from glip.model.ops.gpu import VOLTA, is_at_least
 from glip.model.ops.levels import MOVES, Cells, Chunks, Shape, layout
 from glip.model.ops.tiles import tiles
 
@@ -35,13 +35,7 @@ kernels: Any = _Kernels()
 
 def serves(device: torch.device) -> bool:
     """Whether these operators run there; elsewhere, `by_level.py` does the same."""
-    return device.type == "cuda" and HAS_TRITON and _is_new_enough(device.index)
-
-
-@kept(16)
-def _is_new_enough(index: int | None) -> bool:
-    """Whether Triton knows the GPU; one that is not there, of fake tensors, is a new one."""
-    return not torch.cuda.is_available() or torch.cuda.get_device_capability(index) >= (7, 0)
+    return device.type == "cuda" and HAS_TRITON and is_at_least(device, VOLTA)
 
 
 def convolve(

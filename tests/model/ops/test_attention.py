@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from glip.model.ops import gpu
 from glip.model.ops.attention import attention, hide, padded
 
 FUSED = torch.ops.aten._scaled_dot_product_efficient_attention.default
@@ -56,3 +57,28 @@ def test_a_gpu_runs_one_kernel_where_it_can(
         given = calls.arguments[FUSED][3]
         assert given.dtype == query.dtype and given.shape == (items, 2, 5, 5)
         assert given.stride() == (0, 40, 8, 1)
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU")
+@pytest.mark.parametrize(
+    ("dtype", "capability", "fused"),
+    [
+        (torch.bfloat16, (7, 5), False),
+        (torch.bfloat16, (8, 0), True),
+        (torch.float16, (7, 5), True),
+        (torch.float32, (7, 5), True),
+        (torch.float64, (9, 0), False),
+    ],
+)
+def test_numbers_without_a_fused_kernel_go_the_other_way(
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    fused: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu, "_capability", lambda index: capability)
+    with FakeTensorMode(), Calls() as calls:
+        query = torch.empty(4, 2, 5, 32, device="cuda", dtype=dtype)
+        bias = torch.empty(1, 2, 5, 8, device="cuda", dtype=dtype)
+        assert attention(query, query, query, bias).shape == query.shape
+    assert (FUSED in calls.arguments) == fused

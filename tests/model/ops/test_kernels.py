@@ -84,3 +84,24 @@ def test_gradients_are_the_slopes_of_the_sums() -> None:
 def test_sums_are_in_float32_at_least(dtype: torch.dtype) -> None:
     assert kernels.wide_dtype(torch.empty(0, dtype=dtype)) == torch.float32
     assert kernels.wide_dtype(torch.empty(0, dtype=torch.float64)) == torch.float64
+
+
+KERNELS = (
+    *("_gather", "_gather_backward", "_chunk_sums", "_segment_moments", "_moments_backward"),
+    "_combine",
+)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_no_size_of_a_picture_or_batch_compiles_a_kernel_anew(name: str) -> None:
+    from triton.runtime.jit import JITFunction
+
+    function = JITFunction(getattr(kernels, name).fn, do_not_specialize=kernels.SIZES)
+    tensors = {
+        *("table", "moves", "grid", "columns", "grad_columns", "grad_table", "grad_moves"),
+        *("raw", "runs", "of_segments", "shares", "partial", "moments", "grad", "grad_raw"),
+        *("weights", "slopes", "biases", "corners", "corner_weights", "out"),
+    }
+    special = {p.name for p in function.params if not (p.is_constexpr or p.do_not_specialize)}
+    assert special - tensors <= {"channels", "moves_output"}  # of the model
+    assert set(kernels.SIZES) >= {p.name for p in function.params if p.do_not_specialize}
