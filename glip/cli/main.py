@@ -47,15 +47,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
         return run_alone(words[0], words[1:], prog=f"glip {words[0]}")
-    whole_parser().parse_args(words)
-    raise AssertionError("a command, or an error")
+
+    def without_command() -> int:
+        whole_parser().parse_args(words)
+        raise AssertionError("help, or an error")
+
+    return guarded(without_command)
 
 
 def run_alone(name: str, argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """One command as a program of its own, for the scripts in `demo/` and `tools/`."""
-    # Options and the words between them in any order.
-    args = parser_of(name, prog=prog).parse_intermixed_args(argv)
-    return guarded(lambda: int(_module(name).run(args)))
+
+    def work() -> int:
+        # Options and the words between them in any order.
+        args = parser_of(name, prog=prog).parse_intermixed_args(argv)
+        return int(_module(name).run(args))
+
+    return guarded(work)
 
 
 def parser_of(name: str, *, prog: str | None = None) -> argparse.ArgumentParser:

@@ -52,9 +52,9 @@ def add_options_of(
     for name in names:
         parameter = parameters[name]
         settings = _settings_of(kinds[name], parameter.default)
-        settings["help"] = words[name]
+        settings["help"] = said = words.get(name, "")  # python -OO leaves no docstrings
         default = settings.get("default")
-        if default not in (None, ()) and "default" not in words[name]:
+        if default not in (None, ()) and "default" not in said:
             settings["help"] += " (default: %(default)s)"
         if not {"choices", "action"} & settings.keys():
             shown = (metavar for metavar, own in METAVARS.items() if name in own)

@@ -7,6 +7,7 @@ Imports nothing heavy. Knows nothing about what a command does.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -43,13 +44,14 @@ class Stopped(KeyboardInterrupt):
 
 def guarded(work: Callable[[], int]) -> int:
     """Run a command; errors that a user can cause become one line and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal need not know all letters of a name
-            stream.reconfigure(errors="backslashreplace")
+    _ready_streams()
     show_log()
     try:
         with stopped_by_sigterm():
-            return work()
+            try:
+                return work()
+            finally:
+                sys.stdout.flush()  # what it meets is told here, not by the end of the program
     except GlipError as error:
         note(f"error: {error}")
         return FAILED
@@ -57,16 +59,35 @@ def guarded(work: Callable[[], int]) -> int:
         note(f"{stopping(stop)}; what was finished is kept")
         return exit_code(stop)
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return PIPE_CLOSED
     except OSError as error:  # of a file that nobody expected to fail
         if not _is_somewhere():
             note("error: the working folder is gone; go into one that is there")
             return FAILED
-        if error.filename is None:
+        if error.filename is not None:
+            note(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # files have names
+            _let_go_of_stdout()
+            note(f"error: the output cannot be written: {error.strerror}")
+        else:
             raise
-        note(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
         return FAILED
+
+
+def _ready_streams() -> None:
+    """Streams that take all letters, and are there."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):  # a terminal need not know all letters of a name
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _let_go_of_stdout() -> None:
+    """What it still holds would fail once more when the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_somewhere() -> bool:
@@ -281,10 +302,14 @@ class JsonFile:
         self._count = 0
         self._file: TextIO | None = None
         self._part: str | None = None
+        self._ascii = False
+        """Whether letters beyond ASCII are written as escapes."""
 
     def __enter__(self) -> JsonFile:
         if self._path == "-":
             self._file = sys.stdout
+            # JSON is UTF-8, and knows other escapes than a terminal of fewer letters gets.
+            self._ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
         elif self._path is not None:
             if not is_device(self._path):
                 self._part = f"{self._path}.part"
@@ -328,7 +353,7 @@ class JsonFile:
         with self._failing():
             if self._many:
                 self._file.write(",\n" if self._count else "[\n")
-            json.dump(record, self._file, ensure_ascii=False)
+            json.dump(record, self._file, ensure_ascii=self._ascii)
             self._file.write("\n" if self._lines else "")
             self._file.flush()
         self._count += 1

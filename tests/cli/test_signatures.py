@@ -66,6 +66,13 @@ def test_words_are_those_of_the_docstring(parser: argparse.ArgumentParser) -> No
     assert "--no-cache off, all of it anew" in text
 
 
+def test_options_are_there_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "__doc__", None)  # python -OO
+    parser = argparse.ArgumentParser()
+    add_options_of(parser, work, *NAMES)
+    assert options_of(parser.parse_args(["--data", "x"]), work)["steps"] == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from glip.cli.terminal import (
     Stopped,
     exit_code,
     guarded,
+    note,
     progress_bar,
     show_log,
     stopped_by_sigterm,
@@ -52,6 +54,56 @@ def test_a_working_folder_that_is_gone_is_told(
     tmp_path.rmdir()
     assert guarded(lambda: len(os.path.realpath("a"))) == 2
     assert capsys.readouterr().err.startswith("error: the working folder is gone; go into one")
+
+
+def _says_so() -> int:
+    print("a result")
+    return 0
+
+
+def test_output_that_nobody_reads_any_more_ends_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert guarded(_says_so) == 141
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_output_on_a_full_disk_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert guarded(_says_so) == 2
+    assert capsys.readouterr().err.startswith("error: the output cannot be written: No space")
+
+
+def test_a_command_runs_without_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+
+    def work() -> int:
+        assert not sys.stdout.isatty()
+        note("a line")
+        return _says_so()
+
+    assert guarded(work) == 0
+
+
+def test_json_on_stdout_is_json_whatever_letters_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = io.BytesIO()
+    narrow = io.TextIOWrapper(content, encoding="ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    with JsonFile("-", many=False) as file:
+        file.add({"name": "café 😀"})
+    narrow.flush()
+    assert json.loads(content.getvalue()) == {"name": "café 😀"}
 
 
 def test_sigterm_stops_as_ctrl_c_does() -> None:
