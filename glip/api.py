@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -176,7 +177,7 @@ def label(
 
     things = _ontology(classes, ontology, threshold, weights, scored=corrected is None)
     output = job.Output(
-        formats=tuple(dict.fromkeys(format)),
+        formats=tuple(dict.fromkeys(_several(format))),
         val=val,
         pictures=pictures,
         force=force,
@@ -258,10 +259,10 @@ def ground_captions(
     from glip.settings import read_config
 
     under = {"filters": asdict(CaptionFilters.preset(preset))}
-    settings = read_config(GroundingConfig, config, overrides, under=under)
+    settings = read_config(GroundingConfig, config, _several(overrides), under=under)
     place = None if images is None else os.fspath(images)
-    found = CaptionSet([os.fspath(path) for path in captions], place)
-    sets = [open_pictures(os.fspath(path)) for path in leave_out]
+    found = CaptionSet([os.fspath(path) for path in _several(captions)], place)
+    sets = [open_pictures(os.fspath(path)) for path in _several(leave_out)]
 
     def left_out() -> Iterator[Image.Image]:
         return (pictures.read(name) for pictures in sets for name in pictures.names())
@@ -350,13 +351,12 @@ def evaluate(
     values = _fields_of(TaskOptions, given)
     words = read_other_words(wordings)
     options = TaskOptions(**values | {"wordings": words, "fixed_ap": not standard_ap})
-    paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
     with _processes(device) as own, _shown(progress) as show:
         detector, settings = (None, {}) if rescore else _evaluated(weights, prompt, own, dtype)
         if detector is not None and shortlist is not None:
             detector = detector.with_shortlist(shortlist)
             settings["shortlist"] = shortlist
-        places = [os.fspath(path) for path in paths]
+        places = [os.fspath(path) for path in _several(data)]
         results = run_task(
             options, detector, places, os.fspath(output), settings=settings, progress=show
         )
@@ -478,7 +478,7 @@ def order_of(
     ]
     place = output or Path("runs") / Path(config_file or data or "").stem
     config = Path(config_file or FINETUNE)
-    return Order(config, (*said, *overrides), Path(place), resume, eval_only)
+    return Order(config, (*said, *_several(overrides)), Path(place), resume, eval_only)
 
 
 def run_order(order: Order, device: Any, progress: Progress | None = None) -> Result:
@@ -566,7 +566,8 @@ def tune(
     from glip.tuning.result import in_words
 
     values = _fields_of(TuneOptions, given)
-    values |= {"lr": tuple(lr), "interpolate": tuple(interpolate), "data": os.fspath(data)}
+    values |= {name: tuple(_several(given[name])) for name in ("lr", "interpolate")}
+    values["data"] = os.fspath(data)
     told = _in_place_of_bar(progress)
     result = tuning.tune(TuneOptions(**values), out, usable_device(device), progress=told)
     lines = [f"{name:<14}{text}" for name, text in in_words(result).items()]
@@ -631,7 +632,7 @@ def export(
             format=format,
             dtype=dtype,
             size_hw=size,
-            classes=[classes] if isinstance(classes, str) else classes,
+            classes=None if classes is None else _several(classes),
             calibration=photos,
             card=card.read_text(encoding="utf-8") if os.path.isfile(card) else None,
             web=None if web is None else Path(web),
@@ -710,6 +711,7 @@ def track(
     if sum(one is not None for one in (prompt, classes, task)) != 1:
         raise ConfigError("say what to look for, with one of --prompt, --classes and --task")
     options = job.TrackOptions(**_fields_of(job.TrackOptions, given))
+    named = None if classes is None else Prompt.from_classes(_several(classes))
     with Clip(clip) as opened:  # what is no clip is told before the model is read
         path = find_model(weights)
         model = {"weights": model_sha256(path), "dtype": dtype}
@@ -718,7 +720,7 @@ def track(
             words = detector.task.prompt
             model["task"] = file_sha256(Path(task))
         else:
-            words = Prompt.from_classes(list(classes)) if classes else Prompt.of(prompt or "")
+            words = Prompt.of(prompt or "") if named is None else named
         with _shown(progress) as show:
             return job.track(
                 opened,
@@ -726,7 +728,7 @@ def track(
                 words,
                 Path(out),
                 options,
-                tuple(format),
+                tuple(_several(format)),
                 model=model,
                 progress=show,
             )
@@ -761,6 +763,11 @@ def models() -> list[Model]:
 def _fields_of(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the arguments of a function those that are fields of a dataclass of options."""
     return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
+
+def _several(given: Any) -> list[Any]:
+    """The members of a list; one text, path or number is a list of one."""
+    return [given] if isinstance(given, (str, os.PathLike, Real)) else list(given)
 
 
 @contextmanager
@@ -813,8 +820,7 @@ def _ontology(
     if usual is None:
         usual = threshold_of(find_model(weights)) if scored else 0.0
     if classes is not None:
-        names = [classes] if isinstance(classes, str) else classes
-        return Ontology.of_names(names, threshold=usual)
+        return Ontology.of_names(_several(classes), threshold=usual)
     assert path is not None
     ontology = Ontology.read(path, threshold=usual)
     own = [f"{c.name} {c.threshold:g}" for c in ontology.classes if c.threshold != usual]

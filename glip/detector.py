@@ -31,6 +31,7 @@ from glip.errors import (
     ExportError,
     ImageError,
     PromptError,
+    shown,
 )
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
 from glip.jobs.batches import in_order, through_model
@@ -381,7 +382,9 @@ class Detector:
     def _lowest(self, threshold: Mapping[str, float]) -> float:
         """What no detection may score below, whatever its phrase."""
         for name, value in threshold.items():
-            within(f"threshold of {name!r}", value, least=0, most=1)
+            if not isinstance(name, str):
+                raise ConfigError(f"a threshold is for a name, got one for {shown(name)}")
+            within(f"threshold of {name!r}", value, least=0, most=1, required=True)
         return min([*threshold.values(), self.lowest_threshold])
 
     def _above(self, found: Detections, thresholds: Mapping[str, float]) -> Detections:
@@ -393,8 +396,9 @@ class Detector:
             raise ConfigError(
                 f"a threshold for {strange[0]!r}, but names are {', '.join(found.prompt.names)}"
             )
-        limits = np.array([said.get(name, self.lowest_threshold) for name in names], np.float32)
-        return found[found.scores > limits[found.phrase_ids]]
+        usual = self._usual_thresholds(found.prompt.names)
+        limits = [said.get(name, least) for name, least in zip(names, usual, strict=True)]
+        return _above_limits(found, limits)
 
     def _answers(
         self,
@@ -437,9 +441,13 @@ class Detector:
         """The detections above what was fitted for their classes; without that, all of them."""
         if self.task is None or not self.task.thresholds:
             return found
-        rows = rows_of(found.prompt.names, self.task.names)
-        limits = np.array([self.task.thresholds[row] for row in rows], np.float32)
-        return found[found.scores > limits[found.phrase_ids]]
+        return _above_limits(found, self._usual_thresholds(found.prompt.names))
+
+    def _usual_thresholds(self, names: Sequence[str]) -> list[float]:
+        """Of each name, what was fitted for it, or the model's own."""
+        if self.task is None or not self.task.thresholds:
+            return [self.lowest_threshold] * len(names)
+        return [self.task.thresholds[row] for row in rows_of(names, self.task.names)]
 
     def ground(
         self,
@@ -716,6 +724,11 @@ def _detections(outcome: Outcome) -> Detections:
         assert outcome.error is not None
         raise outcome.error
     return outcome.detections
+
+
+def _above_limits(found: Detections, limits: Sequence[float]) -> Detections:
+    """The detections that score above the limit of their phrase."""
+    return found[found.scores > np.array(limits, np.float32)[found.phrase_ids]]
 
 
 def _answered(found: Detections, asked: Question, options: PostprocessOptions) -> Detections:

@@ -252,6 +252,8 @@ def _array(values: Any) -> npt.NDArray[np.float32]:
 
 def _named(labels: Any, names: Sequence[str] | None) -> list[str]:
     """Labels that are words already, or the names of their numbers."""
+    if labels is None:
+        raise ConfigError("these detections have no labels; each needs a number or a name")
     listed = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if all(isinstance(label, str) for label in listed):
         return listed

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from glip import interchange
-from glip.errors import ConfigError, DataError, ImageError
+from glip.errors import ConfigError, DataError, ImageError, shown
 from glip.images import ImageLike, load_image, save_image
 from glip.settings import within
 from glip.text.prompt import Prompt, reads_as
@@ -41,7 +41,8 @@ class Detections:
 
     Checked on construction and not changed afterwards; indexing gives new ones:
     `found["person"]`, `found[0]`, `found[:10]`, `found[found.scores > 0.7]`, `found[[2, 0]]`.
-    They remember their picture: its path, or the object itself as long as somebody else keeps it.
+    They remember their picture: its path, or the object itself as long as somebody else keeps it;
+    an open file, which has been read to its end, is not remembered.
 
     Attributes:
         boxes: (N, 4) float32 xyxy, pixels of the original picture; far edges are exclusive, so a
@@ -113,6 +114,11 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes: a picture that somebody here keeps is not there."""
+        kept = not isinstance(self.source, weakref.ref)
+        return {**vars(self), "source": self.source if kept else None}
 
     def __getitem__(self, index: Index) -> Detections:
         """The selected detections; a single row gives a `Detections` of length one.
@@ -270,6 +276,8 @@ class Detections:
         if found.image_hw is None:
             raise ConfigError("say image_hw=(height, width) of the picture in pixels")
         listed = list(names if names is not None else dict.fromkeys(found.names)) or ["nothing"]
+        if strange := [name for name in found.names if name not in listed]:
+            raise ConfigError(f"found {strange[0]!r}, which is not among names: {shown(listed)}")
         rows = np.array([listed.index(name) for name in found.names], np.int64)
         prompt = Prompt.from_classes(listed)
         return cls(found.boxes, found.scores, rows, prompt, found.image_hw)
@@ -370,6 +378,8 @@ class Detections:
         """The same, with a reference to the picture that was searched: see `image`."""
         lasting = (str, os.PathLike, bytes, FrameAt)
         kept: Any = picture if isinstance(picture, lasting) else None
+        if hasattr(picture, "read"):  # an open file, at its end by now
+            return self
         if kept is None:
             try:
                 kept = weakref.ref(picture)

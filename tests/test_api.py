@@ -16,7 +16,7 @@ from glip import api
 from glip.association.options import FollowOptions
 from glip.cli.main import parser_of
 from glip.detector import Detector
-from glip.errors import ConfigError
+from glip.errors import ConfigError, GlipError
 from glip.evaluation.config import TaskOptions
 from glip.labelling.job import LabelOptions
 from glip.progress import Step
@@ -145,6 +145,20 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
     assert [(step.what, step.done, step.total) for step in told] == [
         ("training", done, 2) for done in range(3)
     ]
+
+
+def test_one_of_several_needs_no_list(tmp_path: Path) -> None:
+    for call, message in (
+        (lambda: glip.ground_captions("no.tsv", tmp_path / "a"), "no.tsv does not exist"),
+        (lambda: glip.label(tmp_path, tmp_path / "b", classes="cat", format="coco"), "no picture"),
+        (
+            lambda: glip.ground_captions("no.tsv", tmp_path, overrides="steps"),
+            "'steps' is not of the form",
+        ),
+        (lambda: glip.tune("no.json", tmp_path / "c", lr=1e-4), "no.json"),
+    ):
+        with pytest.raises(GlipError, match=message):
+            call()
 
 
 @pytest.mark.parametrize(

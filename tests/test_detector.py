@@ -668,6 +668,8 @@ def test_thresholds_may_be_those_of_names(
         tiny_detector.predict(picture, NAMES, threshold={"dog": 0.5})
     with pytest.raises(ConfigError, match="threshold of 'cat'"):
         tiny_detector.predict(picture, NAMES, threshold={"cat": 2})
+    with pytest.raises(ConfigError, match="a threshold is for a name, got one for 1"):
+        tiny_detector.predict(picture, NAMES, threshold={1: 0.5})  # type: ignore[dict-item]
 
 
 def test_results_know_their_picture(

@@ -100,6 +100,12 @@ def test_objects_are_known_by_their_attributes(found: Detections) -> None:
         ({"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": [2]}, {}, "numbers up to 2"),
         ({"boxes": [], "scores": [], "labels": []}, {}, "say image_hw"),
         (SimpleNamespace(detections=[]), {}, "are shares of the picture"),
+        ({"boxes": [[0, 0, 1, 1]], "scores": [1.0]}, {"image_hw": (1, 1)}, "have no labels"),
+        (
+            {"boxes": [[0, 0, 1, 1]], "scores": [1.0], "text_labels": ["cat"]},
+            {"image_hw": (1, 1), "names": ["dog"]},
+            "found 'cat', which is not among names",
+        ),
     ],
 )
 def test_what_is_missing_is_asked_for(value: object, options: dict, message: str) -> None:

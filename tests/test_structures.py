@@ -1,7 +1,9 @@
 """Detections: checked on construction, filtered by indexing, written in the formats of others."""
 
 import dataclasses
+import io
 import json
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -335,6 +337,19 @@ def test_the_picture_is_remembered_as_long_as_somebody_keeps_it(
     path = found.remember(tmp_path / "x.png").save(tmp_path / "out.png")
     assert Image.open(path).size == (20, 10)
     assert "<filename>x.png</filename>" in found.remember(tmp_path / "x.png").to_voc()
+
+
+def test_other_processes_get_the_path_of_a_picture_but_no_object(found: Detections) -> None:
+    picture = np.zeros((10, 20, 3), np.uint8)
+    for source, kept in ((picture, None), ("x.png", "x.png")):
+        again = pickle.loads(pickle.dumps(found.remember(source)))
+        assert again.source == kept and again.to_dict() == found.to_dict()
+
+
+def test_an_open_file_is_not_remembered(found: Detections) -> None:
+    file = io.BytesIO()
+    with pytest.raises(ImageError, match="not remembered"):
+        found.remember(file).plot()
 
 
 def test_crops_lie_inside_the_picture(found: Detections) -> None:

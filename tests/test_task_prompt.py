@@ -132,6 +132,10 @@ def test_thresholds_of_classes_are_those_of_predict(tiny_detector, task, make_pi
     )
     assert len(found)
     assert len(tuned.predict(make_picture(), threshold=0.0)[0]) == len(everything)
+    [some] = tuned.predict(make_picture(), threshold={"cat": 0.5}, max_detections=1000)
+    for name, limit in {**limits, "cat": 0.5}.items():
+        assert (some[name].scores > limit).all()
+    assert len(some["dog"]) == len(found["dog"])
 
 
 def test_negatives_take_the_place_of_what_they_explain_better(tiny_detector, task, make_picture):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, pairwise
+from numbers import Integral
 from operator import index
 from typing import TypeAlias, TypeVar
 
@@ -441,7 +442,7 @@ def _as_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
     """One span or several, as several."""
     try:
         first = phrase[0]
-        return (phrase,) if isinstance(first, int) else tuple(phrase)  # type: ignore[arg-type, return-value]
+        return (phrase,) if isinstance(first, Integral) else tuple(phrase)  # type: ignore[arg-type]
     except (TypeError, IndexError, KeyError) as error:
         raise PromptError(
             f"phrase {shown(phrase)} is neither words of the caption nor (start, end) nor a list "

@@ -59,7 +59,9 @@ def question(
             f"template {template!r} needs a single {SLOT} for the name, and class names to fill it"
         )
     if template is None:
-        pieces, spans = [prompt.text.rstrip(" .")], list(prompt.phrases)
+        more_to_come = negatives or any(others.values())
+        pieces = [prompt.text.rstrip(" .") if more_to_come else prompt.text]
+        spans = list(prompt.phrases)
         labels = list(range(len(prompt)))
     else:
         pieces, spans, labels = [], [], []

@@ -212,6 +212,11 @@ def test_a_string_is_no_list() -> None:
         Prompt.from_caption("a cat", "cat")
 
 
+def test_spans_may_be_numbers_of_numpy() -> None:
+    span = (np.int64(2), np.int64(5))
+    assert Prompt.from_caption("a cat", [span]) == Prompt.from_caption("a cat", [(2, 5)])
+
+
 @pytest.mark.parametrize(
     ("phrases", "message"),
     [

@@ -39,6 +39,11 @@ def test_all_wordings_are_asked(
     assert list(asked.labels) == labels
 
 
+def test_names_keep_their_last_period_where_nothing_follows() -> None:
+    asked = question(Prompt.from_classes(["cat", "a.c."]), wordings={"cat": []}).asked
+    assert asked.text == "cat. a.c." and asked.names == ("cat", "a.c.")
+
+
 def test_a_caption_keeps_its_phrases() -> None:
     prompt = Prompt.from_caption("A man in a red hat.", ["a red hat", "man"])
     asked = question(prompt, negatives=["cap"])
