@@ -94,6 +94,8 @@ class Scene:
     """(N,) what each box shows: a class row, or a phrase of `caption`."""
     known: frozenset[int] = frozenset()
     """Class rows that are surely not in the picture."""
+    doubtful: frozenset[int] = frozenset()
+    """Class rows of which something may show, with a box or without."""
     caption: str | None = None
     """The sentence that owners are phrases of, if they are."""
     phrases: tuple[tuple[tuple[int, int], ...], ...] = ()
@@ -298,7 +300,11 @@ def mosaic(scenes: list[Scene], size: int, rng: Random) -> Scene:
         owners.append(small.owners)
     together = np.concatenate(owners)
     return Scene(
-        canvas, np.concatenate(boxes), together, known=known_of_all - set(together.tolist())
+        canvas,
+        np.concatenate(boxes),
+        together,
+        known=known_of_all - set(together.tolist()),
+        doubtful=frozenset().union(*(scene.doubtful for scene in scenes)),
     )
 
 

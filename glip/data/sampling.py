@@ -107,6 +107,7 @@ class PromptSampler:
                         f"class {wording!r} needs {self._cost(wording)} tokens, the text encoder "
                         f"has room for {self._room}; shorten it"
                     )
+        self._twins = _twins([self._wordings(row, mirrored=False) for row in range(len(names))])
 
     def __call__(
         self,
@@ -141,6 +142,16 @@ class PromptSampler:
             if (part := prompt(asked, self._few(absent, rng))) is not None:
                 return part
         return prompt(present, self._negatives(present, absent, rng))
+
+    def surely_absent(self, absent: Iterable[int], doubtful: Iterable[int]) -> list[int]:
+        """Class rows without those that share a wording with one that may be there.
+
+        Args:
+            absent: Class rows without a box.
+            doubtful: Class rows of which there may be something, with a box or without.
+        """
+        there = {twin for row in doubtful for twin in self._twins.get(row, ())}
+        return [row for row in absent if row not in there]
 
     def _prompt(
         self,
@@ -249,6 +260,19 @@ def class_prompt(
         phrases.append(((len(text), len(text) + len(word)),))
         text += word + after
     return Prompt(text, tuple(phrases), tuple(names))
+
+
+def _twins(wordings: Sequence[Sequence[str]]) -> dict[int, set[int]]:
+    """Of class rows that share a wording with others, those others."""
+    owners: dict[str, set[int]] = {}
+    for row, words in enumerate(wordings):
+        for word in words:
+            owners.setdefault(_key(word), set()).add(row)
+    twins: dict[int, set[int]] = {}
+    for rows in owners.values():
+        for row in rows if len(rows) > 1 else ():
+            twins.setdefault(row, set()).update(rows - {row})
+    return twins
 
 
 def _key(wording: str) -> str:

@@ -95,7 +95,9 @@ class DetectionSource:
         rows, tall, vocabularies, classes = [], [], [], []
         for row, record in enumerate(data.records):
             useful = _useful(record)[1]
-            if useful.any() or (keep_empty and data.absent(record)):
+            if useful.any() or (
+                keep_empty and self._sampler.surely_absent(data.absent(record), _doubtful(record))
+            ):
                 rows.append(row)
                 tall.append(record.image_hw[0] > record.image_hw[1])
                 vocabularies.append(record.vocabulary or "")
@@ -133,6 +135,7 @@ class DetectionSource:
             record.labels[kept],
             # A class with nothing but a crowd is not absent either: `absent` looks at all labels.
             known=frozenset(self.data.absent(record)),
+            doubtful=_doubtful(record),
             pixel=read.image.width / read.original_hw[1],
         )
         return record.image_id, scene
@@ -144,9 +147,8 @@ class DetectionSource:
 
     def worded(self, scene: Scene, rng: random.Random) -> Worded | None:
         """A prompt for a scene."""
-        drawn = self._sampler(
-            scene.owners.tolist(), sorted(scene.known), rng, mirrored=scene.mirrored
-        )
+        absent = self._sampler.surely_absent(sorted(scene.known), scene.doubtful)
+        drawn = self._sampler(scene.owners.tolist(), absent, rng, mirrored=scene.mirrored)
         if drawn is None:
             return None
         phrases = [drawn.rows.get(label, -1) for label in scene.owners.tolist()]
@@ -283,6 +285,11 @@ def _useful(record: DetectionRecord) -> tuple[npt.NDArray[np.float32], npt.NDArr
     """Boxes as training counts them, and which are targets: no crowds, nothing without extent."""
     boxes, kept = scene_boxes(record.boxes, record.image_hw)
     return boxes, kept & ~record.crowd
+
+
+def _doubtful(record: DetectionRecord) -> frozenset[int]:
+    """Class rows of which something may show: those of all boxes, and those not searched whole."""
+    return frozenset([*record.labels.tolist(), *record.not_exhaustive])
 
 
 def _read(pictures: Pictures, cache: PictureCache | None, name: str) -> Shrunk:

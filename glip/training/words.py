@@ -71,6 +71,7 @@ def prompt_of(sources: Sequence[Source], flip: float) -> Prompt:
             "data.sources.0.sampling to {negatives: all, shuffle: false} without wordings and "
             "partial_probability"
         )
+    check_names(data.names)
     every = set(range(len(data.names)))
     for record in data.records:
         if every - set(data.absent(record)) - set(record.labels.tolist()):
@@ -79,7 +80,6 @@ def prompt_of(sources: Sequence[Source], flip: float) -> Prompt:
                 f"{data.path} some were never looked for; choose one vocabulary "
                 "(data.sources.0.vocabulary), or another way of tuning"
             )
-    check_names(data.names)
     known = frozenset(data.names)
     turned = [name for name in data.names if mirror_name(name, known) != name]
     if flip and turned:

@@ -1,5 +1,7 @@
 """Data sets as training draws from them."""
 
+from random import Random
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,17 @@ def test_crowds_and_empty_boxes_are_no_targets(coco, coco_content, tokenizer):
     data = parse_detection(coco_content, coco)
     source = DetectionSource(data, PictureFolder(coco.parent), tokenizer, SamplingConfig())
     assert len(source) == 1
+
+
+def test_what_reads_as_a_class_that_may_be_there_is_no_negative(coco, coco_content, tokenizer):
+    coco_content["annotations"][0]["iscrowd"] = 1  # nothing but a crowd of "red_box"
+    coco_content["categories"] += [{"id": 10, "name": "Red box"}, {"id": 11, "name": "ring"}]
+    data = parse_detection(coco_content, coco)
+    sampling = SamplingConfig("all", wordings={"ring": ["disc"], "disc (round)": ["red box"]})
+    source = DetectionSource(data, PictureFolder(coco.parent), tokenizer, sampling)
+    _, scene = source.scene(0)
+    names = [source.worded(scene, Random(seed)).prompt.names for seed in range(20)]
+    assert {name for one in names for name in one} == {"blue box", "ring", "disc"}
 
 
 def test_no_boxes_at_all_is_refused(coco, coco_content, tokenizer):
