@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -421,7 +423,8 @@ class Engine:
     ) -> Iterator[list[Found]]:
         """`_select` where all is launched before anything is waited for."""
         passes = {id(part): part for own in parts for part in own}
-        tensors = {key: torch.from_numpy(part.token_map) for key, part in passes.items()}
+        # Uploaded before the model is launched, and not waited for.
+        tensors = {key: self._uploaded(part.token_map) for key, part in passes.items()}
         maps = [[tensors[id(part)] for part in own] for own in parts]  # one of each, shared
         waiting = [
             select_on_device(output, own, options)
@@ -432,6 +435,13 @@ class Engine:
             if fetched is None:
                 raise self._not_finite()
             yield fetched
+
+    def _uploaded(self, numbers: npt.NDArray[np.bool_]) -> Tensor:
+        """An array on the device, which nobody waits for."""
+        tensor = torch.from_numpy(numbers)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def _words(self, parts: Sequence[PromptPass]) -> Words:
         """(B, T, D) of one pass a picture, or (1, T, D) if it is the same for all of them."""

@@ -147,7 +147,7 @@ def select_on_device(
 
     Args:
         output: Of a batch.
-        token_maps: (P, T') bool of each picture, on any device; a shared one should be one tensor.
+        token_maps: (P, T') bool of each picture, on its device; a shared one should be one tensor.
         options: See there.
     """
     groups: dict[int, list[int]] = {}
@@ -157,19 +157,20 @@ def select_on_device(
     selected = []
     for rows in groups.values():
         whole = len(rows) == len(token_maps)
-        own = (
-            output
-            if whole
-            else output._replace(
-                logits=output.logits[rows],
-                deltas=output.deltas[rows],
-                centerness=output.centerness[rows],
-            )
-        )
-        token_map = token_maps[rows[0]].to(output.logits.device)
-        numbers = torch.where(finite, _best_of_levels(own, token_map, options), torch.nan)
+        own = output if whole else _of_rows(output, rows)
+        best = _best_of_levels(own, token_maps[rows[0]], options)
+        numbers = torch.where(finite, best, torch.nan)
         selected.append((tuple(rows), numbers))
     return Selection(tuple(selected))
+
+
+def _of_rows(output: HeadOutput, rows: Sequence[int]) -> HeadOutput:
+    """The output of some pictures of a batch, without uploading which: a GPU would be waited for.
+
+    Logits (n, A, T), deltas (n, A, 4) and centerness (n, A).
+    """
+    logits, deltas, centerness = (torch.stack([part[row] for row in rows]) for part in output[:3])
+    return output._replace(logits=logits, deltas=deltas, centerness=centerness)
 
 
 def _best_of_levels(output: HeadOutput, token_map: Tensor, options: PostprocessOptions) -> Tensor:

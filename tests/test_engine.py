@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +19,7 @@ from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Engine, usable_dtype
 from glip.model.glip import Pyramid
+from glip.model.head import HeadOutput
 from glip.model.text_encoder import Tokens, Words
 from glip.text.prompt import Prompt
 
@@ -153,16 +156,28 @@ def test_selection_without_reading_back_finds_the_same(
 
         type = "cuda"
 
-    select = tiny_engine._select
+    select, done = tiny_engine._select, list[str]()
 
-    def elsewhere(*arguments: Any) -> Any:
+    def uploaded(token_map: npt.NDArray[np.bool_]) -> torch.Tensor:
+        done.append("upload")
+        return torch.from_numpy(token_map)
+
+    def launched(outputs: Iterator[HeadOutput]) -> Iterator[HeadOutput]:
+        for output in outputs:
+            done.append("launch")
+            yield output
+
+    def elsewhere(outputs: Iterator[HeadOutput], *arguments: Any) -> Any:
         monkeypatch.setattr(tiny_engine, "device", Elsewhere())
-        found = list(select(*arguments))
+        found = list(select(launched(outputs), *arguments))
         monkeypatch.setattr(tiny_engine, "device", CPU)
         return found
 
+    monkeypatch.setattr(tiny_engine, "_uploaded", uploaded)
     monkeypatch.setattr(tiny_engine, "_select", elsewhere)
     found = tiny_engine.detect(pictures, asked, options)
+    # Two rounds: both pictures' first prompts, then the second one of the first.
+    assert done == ["upload", "upload", "launch", "upload", "launch"]
     for one, other in zip(found, expected, strict=True):
         for a, b in zip(one, other, strict=True):
             assert len(b) > 0

@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from glip.config import PostprocessOptions
 from glip.errors import ConfigError
@@ -188,6 +191,39 @@ def test_options_out_of_range_are_refused(values: dict, message: str) -> None:
 
 
 # ----------------------------------------------------------------------------- without reading back
+
+
+class Uploads(TorchDispatchMode):
+    """Operators that are given numbers of the host, for which a GPU is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if any(tensor.device.type == "cpu" and tensor.dim() for tensor in given):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU")
+@pytest.mark.parametrize("rows", [(0, 0, 0), (0, 1, 0), (0, 1, 2)])
+def test_selection_on_a_device_waits_for_no_upload(rows: tuple[int, ...]) -> None:
+    with FakeTensorMode(), torch.device("cuda"):
+        output = HeadOutput(
+            torch.empty(3, 30, 12),
+            torch.empty(3, 30, 4),
+            torch.empty(3, 30),
+            torch.empty(30, 4),
+            (24, 6),
+        )
+        prompts = [torch.empty(2, 12, dtype=torch.bool) for _ in range(3)]
+        with Uploads() as uploads:
+            maps = [prompts[row] for row in rows]
+            selection = select_on_device(output, maps, PostprocessOptions())
+    assert uploads.found == []
+    assert [len(own) for own, _ in selection.groups] == [rows.count(row) for row in {*rows}]
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "max", "first"])

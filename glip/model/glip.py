@@ -35,7 +35,10 @@ class Pyramid(NamedTuple):
 
     def of(self, pictures: Sequence[int]) -> Pyramid:
         """The features of n pictures of the batch, levels (n, C, H_l, W_l)."""
-        return Pyramid(tuple(level[list(pictures)] for level in self.levels))
+        # Not by a list of places, which would be uploaded, and a GPU waited for.
+        return Pyramid(
+            tuple(torch.stack([level[place] for place in pictures]) for level in self.levels)
+        )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Pyramid:
         """The same features on another device."""

@@ -56,6 +56,8 @@ def convolve(
     Returns:
         (B · Q, O), direction by direction, then image by image.
     """
+    if torch.is_autocast_enabled(regions.device.type):  # in which any convolution is narrow
+        regions = regions.to(torch.get_autocast_dtype(regions.device.type))
     batch = len(regions)
     places = layout(tuple(shapes), str(regions.device))
     mosaic = regions.index_select(1, places.mosaic.rows) * places.mosaic.keep

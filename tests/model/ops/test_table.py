@@ -10,6 +10,7 @@ import os
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from glip.model.dyhead import DyHeadBlock
 from glip.model.ops import by_level, table, tiles
@@ -169,3 +170,20 @@ def test_compiled_block_is_one_graph() -> None:
 def test_only_a_gpu_takes_all_levels_at_once() -> None:
     assert not table.serves(torch.device("cpu"))
     assert table.serves(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_training_in_few_bits_gathers_and_multiplies_in_them(dtype: torch.dtype) -> None:
+    # Norms leave float32 behind them, in which a GPU multiplies many times slower.
+    block = DyHeadBlock(C, GROUPS)
+    convs = block.same, block.finer, block.coarser
+    parts = [conv.weight for conv in convs], [conv.bias for conv in convs]
+    shapes = SHAPES[1]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        block.offset = torch.nn.Conv2d(C, 27, 3, padding=1)
+        weights, biases = ([torch.empty(p.shape) for p in part] for part in parts)
+        regions = torch.empty(2, sum(h * w for h, w in shapes), C)
+        with torch.autocast("cpu", dtype):
+            raw = table.convolve(regions, shapes, block.offset, weights, biases)
+        assert raw.dtype == dtype and raw.shape == (2 * (16 + 4 + 4), C)
+        assert table.convolve(regions, shapes, block.offset, weights, biases).dtype == torch.float32
