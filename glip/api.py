@@ -7,7 +7,6 @@ Results are small objects that print well.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -470,9 +469,10 @@ def order_of(
         raise ConfigError("--images belongs to --data")
     elif val_images is not None:
         values["evaluation.images"] = val_images
-    # JSON is YAML as well, and quotes what YAML would take for a number or a list.
+    from glip.settings import quoted
+
     said = [
-        f"{name}={json.dumps(value, default=os.fspath)}"
+        f"{name}={quoted(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else value}"
         for name, value in values.items()
         if value is not None
     ]

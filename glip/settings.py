@@ -459,6 +459,13 @@ def _row(members: list[Any], name: str, override: str) -> int:
     return int(name)
 
 
+def quoted(text: str) -> str:
+    """A text as the value of an `a.b=value`, whatever YAML would take it for."""
+    plain = set(map(chr, range(32, 127))) - set('"\\')
+    letters = (letter if letter in plain else f"\\U{ord(letter):08x}" for letter in text)
+    return f'"{"".join(letters)}"'
+
+
 def to_yaml(config: Any) -> str:
     """All values of a dataclass, defaults too, as `read_config` reads them."""
     values = plain(dataclasses.asdict(config))

@@ -20,6 +20,7 @@ from glip.settings import (
     differences,
     from_dict,
     parse_yaml,
+    quoted,
     read_config,
     to_yaml,
     within,
@@ -207,6 +208,11 @@ def test_few_lines_cannot_stand_for_billions_of_values() -> None:
     with pytest.raises(ConfigError, match="stand for inf values"):
         parse_yaml("a: &a [*a]", "things.yaml")
     assert parse_yaml("a: &a [1]\nb: *a", "things.yaml") == {"a": [1], "b": [1]}
+
+
+@pytest.mark.parametrize("text", ["a b/é 😀.json", "yes", '"\\', "a\u2028b\x7f", "\udcff.png", "1"])
+def test_a_quoted_text_comes_back(text: str) -> None:
+    assert parse_yaml(quoted(text), "here") == text
 
 
 def test_differences_are_named_by_their_place() -> None:

@@ -191,7 +191,7 @@ def _tasks(given: list[str]) -> dict[str, str]:
 
 def _api_key(file: Path | None) -> str | None:
     if file is None:
-        return os.environ.get(KEY_VARIABLE) or None
+        return os.environ.get(KEY_VARIABLE, "").strip() or None
     try:
         lines = read_text(file).split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -76,7 +76,8 @@ class PredictionWriter:
         if existing:
             check_settings(self.path, settings)
         with failing_disk(self.path):
-            self._file: IO[str] = self.path.open("a", encoding="utf-8")
+            # A file name that is not Unicode keeps its bytes as JSON escapes.
+            self._file: IO[str] = self.path.open("a", encoding="utf-8", errors="backslashreplace")
             if not existing:
                 self._file.write(json.dumps({"format": FORMAT, "settings": settings}) + "\n")
                 self._file.flush()

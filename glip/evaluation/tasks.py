@@ -225,6 +225,7 @@ def evaluate_on(
         split=config.split,
         batch_size=config.batch_size,
         limit=config.limit,
+        max_bad=config.max_bad,
         examine=False,
         report=False,
     )

@@ -35,8 +35,11 @@ def crop(image: Image.Image, solid: Box | None, dashed: Box | None = None) -> Im
     x1, y1 = (min(box[side] for box in corners) for side in (0, 1))
     x2, y2 = (max(box[side] for box in corners) for side in (2, 3))
     margin = MARGIN * max(x2 - x1, y2 - y1) + 4
-    left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
-    right, bottom = min(image.width, int(x2 + margin) + 1), min(image.height, int(y2 + margin) + 1)
+    # Of a box that lies beyond the picture, which may be another by now, the nearest edge.
+    left = min(max(0, int(x1 - margin)), image.width - 1)
+    top = min(max(0, int(y1 - margin)), image.height - 1)
+    right = max(left + 1, min(image.width, int(x2 + margin) + 1))
+    bottom = max(top + 1, min(image.height, int(y2 + margin) + 1))
     scale = min(1.0, CROP_PX / max(right - left, bottom - top))
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
     cut = image.resize(size, Image.Resampling.BILINEAR, box=(left, top, right, bottom))

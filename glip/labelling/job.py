@@ -457,6 +457,8 @@ def _write(
     if rejected := sum(1 for _ in source.rejected()):
         with whole_file(out / REJECTED) as file:
             file.writelines(f"{one.picture}\t{one.reason}\n" for one in source.rejected())
+    elif source.journal is not None:  # those of an earlier call can be used by now
+        (out / REJECTED).unlink(missing_ok=True)
     if not pictures:
         raise DataError(f"none of the {rejected} pictures in {source.root} can be used")
     known = _read_written(out)

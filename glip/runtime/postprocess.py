@@ -166,7 +166,8 @@ def edges(boxes: Floats, image_hw: tuple[int, int]) -> Floats:
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return np.float32(1) / (np.float32(1) + np.exp(-x))
+    with np.errstate(over="ignore"):  # of e^100, whose inverse is zero as it should be
+        return np.float32(1) / (np.float32(1) + np.exp(-x))
 
 
 def _phrase_probabilities(

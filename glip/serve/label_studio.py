@@ -9,6 +9,7 @@ what is looked for. Two attributes that its own backends know are read from that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import xml.etree.ElementTree as ElementTree
@@ -222,8 +223,9 @@ class Backend:
         base = urlsplit(self._studio.url)
         if is_path:
             return urljoin(self._studio.url, value)
-        if ADDRESS.match(value) and urlsplit(value)[:2] == base[:2]:
-            return value
+        with contextlib.suppress(ValueError):  # brackets that hold no address: refused later on
+            if ADDRESS.match(value) and urlsplit(value)[:2] == base[:2]:
+                return value
         return None
 
     def _fetch_own(self, url: str) -> bytes:

@@ -61,8 +61,12 @@ class LabelStudio:
     """Access token of a user there, old style or new."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # brackets that hold no address, a port that is none
+            known = False
+        if not known:
             raise ConfigError(
                 f"Label Studio's address is like http://label-studio:8080, got {self.url!r}"
             )
@@ -116,6 +120,8 @@ class ServeOptions:
                 )
         if self.api_key is not None and not self.api_key.strip():
             raise ConfigError("the API key is empty")
+        if self.api_key is not None and not self.api_key.isascii():
+            raise ConfigError("the API key has letters beyond ASCII, which no header holds")
         for origin in self.origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
                 raise ConfigError(

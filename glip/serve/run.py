@@ -79,9 +79,10 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of names that no machine can have
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; give another --port"
+            f"cannot listen on {host} port {port}: {reason}; give another --port"
         ) from error
     return listener
 
@@ -163,7 +164,7 @@ class _Processes:
                 raise ConfigError(
                     f"server process {number} ended after {lived:.0f} s; the lines above say why"
                 )
-            logger.error("process %d ended with %s; another takes its place", number, child.pid)
+            logger.error("process %d ended (%s); another takes its place", number, child.exitcode)
             for file in shared.glob(f"gauge_live*_{child.pid}.db"):
                 file.unlink(missing_ok=True)
             self._start(number)

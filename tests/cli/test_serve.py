@@ -44,7 +44,7 @@ def test_an_open_server_without_a_key_is_warned_of(
     monkeypatch.delenv("GLIP_API_KEY", raising=False)
     begun(monkeypatch, "--host", "0.0.0.0")
     assert "GLIP_API_KEY" in capsys.readouterr().err
-    monkeypatch.setenv("GLIP_API_KEY", "abc")
+    monkeypatch.setenv("GLIP_API_KEY", "abc\r\n")  # as files of variables may leave it
     assert begun(monkeypatch, "--host", "0.0.0.0").api_key == "abc"
     assert capsys.readouterr().err == ""
 

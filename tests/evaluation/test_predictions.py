@@ -81,3 +81,9 @@ def test_damaged_files_are_named(tmp_path):
     path.write_text(path.read_text() + '{"image_id": 3}\n')
     with pytest.raises(DataError, match=r"p.jsonl:3 is no prediction"):
         list(read_predictions(path))
+
+
+def test_names_that_are_no_unicode_come_back(tmp_path):
+    one = prediction(1, [], [], [], "\udcff.jpg cannot be read")
+    path = write_predictions([one], tmp_path / "p.jsonl", SETTINGS)
+    assert [found.error for found in read_predictions(path)] == [one.error]

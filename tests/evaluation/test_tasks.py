@@ -12,10 +12,10 @@ from PIL import Image
 from glip.api import read_other_words
 from glip.config import PostprocessOptions
 from glip.errors import ConfigError, DataError, GlipError
-from glip.evaluation.config import METRICS, TaskOptions
+from glip.evaluation.config import METRICS, EvaluationConfig, TaskOptions
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.table import results_table
-from glip.evaluation.tasks import run_task
+from glip.evaluation.tasks import evaluate_on, run_task
 from glip.text.prompt import Prompt
 
 pytestmark = pytest.mark.whole
@@ -60,6 +60,19 @@ def test_data_without_pictures_are_refused(toy, tmp_path):
 def test_odinw_refuses_what_it_would_ignore(toy, tmp_path, option):
     with pytest.raises(ConfigError, match=f"task odinw takes no {option}"):
         run_task(TaskOptions("odinw", **{option: 1}), toy[1], [toy[0]], tmp_path / "out")
+
+
+def test_all_evaluations_leave_out_as_much_as_they_are_told(toy, tmp_path):
+    path, detector = toy
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "gone.png"
+    path.write_text(json.dumps(content))
+    for task in ("coco", "odinw"):
+        with pytest.raises(DataError, match="of 6"):
+            run_task(TaskOptions(task), detector, [path], tmp_path / task)
+        run_task(TaskOptions(task, max_bad=0.5), detector, [path], tmp_path / task)
+    config = EvaluationConfig(str(path), max_bad=0.5)
+    assert evaluate_on(config, detector, tmp_path / "while training")["metrics"]["AP"] > 0
 
 
 def test_lvis_asks_in_chunks_and_says_frequencies(toy, tmp_path):

@@ -31,3 +31,9 @@ def test_what_was_and_what_is_are_both_seen() -> None:
     assert colours(gone) == {dashes, (0, 0, 0), (128, 128, 128)}
     assert dashes not in colours(crop(GREY, (100, 100, 140, 120)))
     assert crop(GREY, None, (10, 10, 10.4, 10.4)).size == (10, 10)  # smaller than a dash
+
+
+def test_of_a_box_beyond_the_picture_there_is_the_nearest_edge() -> None:
+    assert crop(GREY, (500, 100, 600, 150)).size == (1, 99)
+    assert min(crop(GREY, (900, 900, 990, 990), (-90, -80, -70, -60)).size) > 0
+    assert min(crop(GREY, (-90, -80, -70, -60)).size) == 1

@@ -69,6 +69,17 @@ def test_counts_are_those_of_the_data_set(
     assert told[-1].tally == {"done": 3, "rejected": 1}
 
 
+def test_pictures_that_were_mended_are_listed_no_more(
+    photos: Path, tmp_path: Path, options: LabelOptions
+) -> None:
+    out = tmp_path / "out"
+    label(photos, CATS, out, options)
+    broken = photos / (out / "rejected.txt").read_text().split("\t")[0]
+    Image.new("RGB", (120, 90)).save(broken, format="PNG")
+    labels = done(label(photos, CATS, out, options, output=Output(force=True)))
+    assert labels.rejected == 0 and not (out / "rejected.txt").exists()
+
+
 def test_what_is_done_is_not_done_again(
     photos: Path, tmp_path: Path, options: LabelOptions
 ) -> None:

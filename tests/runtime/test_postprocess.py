@@ -81,6 +81,15 @@ def test_negatives_and_exclusive_boxes(output: HeadOutput) -> None:
         np.testing.assert_allclose(other.boxes, one.boxes.numpy(), atol=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_is_far_from_any_word_scores_nothing_without_a_warning() -> None:
+    output = RegionOutput(*(np.full((1, 1, n), -200, np.float32) for n in (1, 4)), np.zeros((1, 1)))
+    found = arrays.select(
+        output, 0, ((1, 1), *[(0, 0)] * 4), np.ones((1, 1), bool), (8, 8), PostprocessOptions()
+    )
+    assert len(found.scores) == 0
+
+
 def test_nothing_stays_nothing() -> None:
     nothing = arrays.Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int))
     assert len(arrays.suppress(nothing, PostprocessOptions()).scores) == 0

@@ -156,6 +156,7 @@ def test_new_keys_are_exchanged_once(make_client: MakeClient, studio: Studio) ->
         "http://localhost/a.png",
         "//127.0.0.1/a.png",
         "http://evil/a.png",
+        "http://[/a.png",
     ],
 )
 def test_no_other_private_address_is(make_client: MakeClient, studio: Studio, value: str) -> None:

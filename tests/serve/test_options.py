@@ -37,9 +37,15 @@ def test_limits_begin_at_one(name: str) -> None:
             Limits(**{name: value})
 
 
-def test_an_address_of_label_studio() -> None:
+@pytest.mark.parametrize("url", ["localhost:8080", "http://[", "http://localhost:80800"])
+def test_an_address_of_label_studio(url: str) -> None:
     with pytest.raises(ConfigError, match="http://label-studio:8080"):
-        LabelStudio("localhost:8080")
+        LabelStudio(url)
+
+
+def test_keys_are_letters_that_headers_hold() -> None:
+    with pytest.raises(ConfigError, match="beyond ASCII"):
+        ServeOptions(api_key="sécret")
 
 
 def test_keys_are_not_shown() -> None:

@@ -101,6 +101,8 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
 def test_hosts_that_are_none() -> None:
     with pytest.raises(ConfigError, match="no-such-host"):
         listen("no-such-host.invalid", 0)
+    with pytest.raises(ConfigError, match=r"cannot listen on \.\."):
+        listen("..", 0)
 
 
 def test_weights_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,9 @@ def read_voc(request: Request) -> Annotated:
     folder = _folder(path)
     files = xml_files(path)
     if request.split is not None:
-        wanted = _listed(path / "ImageSets" / "Main" / f"{request.split}.txt", path)
+        lines = _listed(path / "ImageSets" / "Main" / f"{request.split}.txt", path)
+        names = {name for file in files for name in (file.stem, _below(file, folder))}
+        wanted = {line if line in names else _without_flag(line) for line in lines}
         files = [file for file in files if {file.stem, _below(file, folder)} & wanted]
     entries = []
     for file in files:
@@ -90,21 +92,27 @@ def _below(file: Path, folder: Path) -> str:
 
 def _label_map(file: Path) -> tuple[str, ...]:
     """Names of `labelmap.txt`: "name:colour:parts:actions"."""
-    names = [line.partition(":")[0].strip() for line in read_text(file).splitlines()]
+    lines = read_text(file).splitlines()
+    names = [  # which may have colons themselves
+        (line.rsplit(":", 3)[0] if line.count(":") > 3 else line.partition(":")[0]).strip()
+        for line in lines
+    ]
     return tuple(
         name for name in names if name and name[0] != "#" and name.lower() not in NO_CLASSES
     )
 
 
 def _listed(file: Path, path: Path) -> set[str]:
-    """Pictures of an image set; sets of single classes say -1, 0 or 1 behind the name."""
+    """The lines of an image set."""
     if not os.path.isfile(file):
         raise DataError(f"{file} does not exist; leave the split out to read all of {path}")
-    names = set()
-    for line in read_text(file).splitlines():
-        name, _, flag = line.strip().rpartition(" ")
-        names.add(name.strip() if flag in ("-1", "0", "1") and name else line.strip())
-    return names - {""}
+    return {line.strip() for line in read_text(file).splitlines()} - {""}
+
+
+def _without_flag(line: str) -> str:
+    """The picture of a line; sets of single classes say -1, 0 or 1 behind its name."""
+    name, _, flag = line.rpartition(" ")
+    return name.strip() if flag in ("-1", "0", "1") and name else line
 
 
 def _entry(file: Path, folder: Path, faults: Faults) -> Entry:

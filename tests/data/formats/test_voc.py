@@ -89,6 +89,20 @@ def test_label_map_gives_the_order(tmp_path: Path) -> None:
     assert read_annotated(tmp_path, classes=["cat", "bird"]).data.names == ("cat", "bird")
 
 
+def test_names_of_a_label_map_may_have_colons(tmp_path: Path) -> None:
+    labels = "16:9:255,0,0::\ncat:::\n"
+    grow(tmp_path, {"a.xml": xml(), "a.png": None, "labelmap.txt": labels})
+    assert read_annotated(tmp_path).data.names == ("16:9", "cat")
+
+
+def test_names_of_pictures_may_end_like_a_flag(tmp_path: Path) -> None:
+    files = {f"Annotations/{name}.xml": xml(f"{name}.png") for name in ("a 1", "b", "c")}
+    pictures = {f"JPEGImages/{name}.png": None for name in ("a 1", "b", "c")}
+    lists = {"ImageSets/Main/train.txt": "a 1\nb  1\n", "ImageSets/Main/val.txt": "c\n"}
+    grow(tmp_path, {**files, **pictures, **lists})
+    assert sorted(boxes_of(read_annotated(tmp_path, split="train"))) == ["a 1.png", "b.png"]
+
+
 def test_bad_files_and_objects_are_counted(tmp_path: Path) -> None:
     nan = xml(box="<bndbox>" + CORNERS.replace("31", "nan") + "</bndbox>")
     grow(tmp_path, {"a.xml": nan, "a.png": None})
