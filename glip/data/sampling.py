@@ -58,11 +58,24 @@ class SamplingConfig:
         within("sampling: max_negatives", self.max_negatives, least=1)
         within("sampling: full_probability", self.full_probability, least=0, most=1)
         within("sampling: partial_probability", self.partial_probability, least=0, most=1)
-        for name, parts in self.decorations.items():
-            if len(parts) != 2:
+        for name, words in self.wordings.items():
+            if not _are_texts(words):  # of a single text, each letter would be a wording
                 raise ConfigError(
-                    f"sampling: decoration of {name!r} must be [before, after], got {parts}"
+                    f"sampling: wordings of {name!r} must be a list of texts, such as [one, "
+                    f"another], got {words!r}"
                 )
+        for name, parts in self.decorations.items():
+            if not _are_texts(parts) or len(parts) != 2:
+                raise ConfigError(
+                    f"sampling: decoration of {name!r} must be [before, after], got {parts!r}"
+                )
+
+
+def _are_texts(values: object) -> bool:
+    """Whether something is a list of texts."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        return False
+    return all(isinstance(value, str) for value in values)
 
 
 class SampledPrompt(NamedTuple):

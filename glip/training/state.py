@@ -99,8 +99,10 @@ class TrainState:
             )
         model = unwrapped(self.model)
         _copy_into(content["model"], model.state_dict(), "the model")
-        if self.ema is not None and content["ema"] is not None:
-            _copy_into(content["ema"], self.ema.average, "the average")
+        if self.ema is not None:
+            # An average that begins only now begins with these weights.
+            average = content["model"] if content["ema"] is None else content["ema"]
+            _copy_into(average, self.ema.average, "the average")
         self._load_optimizer(content["optimizer"])
         if self.plateau is not None and content["plateau"] is not None:
             self.plateau.load_state_dict(content["plateau"])

@@ -1,6 +1,7 @@
 """Samples, batches and their order."""
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from glip.data.loader import TrainingSet, collate, training_loader
 from glip.data.mixture import Draw, MixtureSampler
 from glip.data.packed import Packed
 from glip.data.pictures import PictureFolder
-from glip.data.records import GroundingData
+from glip.data.records import DetectionData, DetectionRecord, GroundingData, GroundingRecord
 from glip.data.sampling import SamplingConfig
 from glip.data.sources import DetectionSource, GroundingSource
 from glip.data.transforms import RawPixels
 from glip.errors import DataError
+from glip.text.prompt import reads_as
 from glip.text.tokenizer import Tokenizer
 
 PIXELS = PixelConfig(short_side=32, long_side=64)
@@ -259,3 +261,136 @@ def test_caption_that_cannot_be_read_is_left_out_and_named(coco, mdetr, tokenize
     sample = dataset[Draw(0, 1, 3)]
     assert sample.image_id == 1
     assert all("image 2: phrase 0" in reason for reason in sample.unreadable) and sample.unreadable
+
+
+NAMES = (
+    "cat",
+    "Cat",
+    "left hand",
+    "right hand",
+    "bow_(ribbon)",
+    "(x)",
+    "\u732b",
+    "!! cup",
+    "myleft",
+)
+SIZES_HW = [(1, 500), (500, 1), (40, 60), (120, 30), (3, 7), (64, 64)]
+
+
+def odd_pictures(folder, rng):
+    """One to four pictures, all but the first of odd sizes, with boxes inside, across and outside
+    their borders.
+    """
+    for number in range(rng.randint(1, 4)):
+        height, width = rng.choice(SIZES_HW) if number else (64, 64)
+        Image.new("RGB", (width, height), rng.choice(["red", "grey"])).save(
+            folder / f"{number}.png"
+        )
+        corners = [
+            (rng.uniform(-5, width), rng.uniform(-5, height)) for _ in range(rng.choice([1, 2, 6]))
+        ]
+        boxes = [
+            (x, y, x + rng.uniform(0, width), y + rng.choice([0.5, height])) for x, y in corners
+        ]
+        yield number, f"{number}.png", (height, width), np.array([(0, 0, width, height), *boxes])
+
+
+def odd_classes(folder, rng, tokenizer, max_tokens):
+    """A source of pictures with crowds, classes of which not all is known, and names that agree."""
+    names = rng.sample(NAMES, rng.randint(1, len(NAMES)))
+    records = []
+    for image_id, file_name, image_hw, boxes in odd_pictures(folder, rng):
+        labels = np.array([rng.randrange(len(names)) for _ in boxes])
+        crowd = np.array([False, *(rng.random() < 0.2 for _ in boxes[1:])])
+        rest = set(range(len(names))) - set(labels.tolist())
+        absent = rng.choice([None, tuple(row for row in rest if rng.random() < 0.5)])
+        records.append(DetectionRecord(image_id, file_name, image_hw, boxes, labels, crowd, absent))
+    data = DetectionData(folder, tuple(names), tuple(range(len(names))), Packed(records))
+    sampling = SamplingConfig(
+        rng.choice(["sampled", "all"]),
+        max_negatives=rng.choice([1, 85]),
+        partial_probability=rng.choice([0.0, 0.5, 1.0]),
+        shuffle=rng.random() < 0.5,
+        wordings={name: [rng.choice(NAMES)] for name in names if rng.random() < 0.3},
+    )
+    return DetectionSource(
+        data, PictureFolder(folder), tokenizer, sampling, max_tokens=max_tokens, keep_empty=True
+    )
+
+
+def odd_captions(folder, rng, tokenizer, max_tokens):
+    """A source of captions, some longer than the encoder takes, with spans twice and in pieces."""
+    records = []
+    for image_id, file_name, image_hw, boxes in odd_pictures(folder, rng):
+        words = [rng.choice(NAMES) for _ in range(rng.choice([1, 4, 30]))]
+        starts = [sum(len(word) + 1 for word in words[:place]) for place in range(len(words))]
+        spans = [(start, start + len(w)) for start, w in zip(starts, words, strict=True)]
+        phrases = [*((span,) for span in spans), (spans[0],), tuple(spans[:3])]
+        owners = np.array([rng.randrange(len(phrases)) for _ in boxes])
+        scores = np.array([1.0, *(rng.random() for _ in boxes[1:])], dtype=np.float32)
+        records.append(
+            GroundingRecord(
+                image_id,
+                file_name,
+                image_hw,
+                " ".join(words),
+                tuple(phrases),
+                boxes,
+                owners,
+                scores,
+            )
+        )
+    packer = CaptionPacker(tokenizer, PackingConfig(rng.choice([0, 5])), max_tokens=max_tokens)
+    return GroundingSource(
+        GroundingData(folder, Packed(records)),
+        PictureFolder(folder),
+        min_score=0.1,
+        trust_scores=True,
+        ignore_unsure=True,
+        packer=packer,
+    )
+
+
+@pytest.mark.parametrize("make", [odd_classes, odd_captions])
+@pytest.mark.parametrize("seed", range(4))
+def test_any_draw_of_any_data_makes_a_sound_sample(make, seed, tmp_path, tokenizer):
+    rng = Random(seed)
+    source = make(tmp_path, rng, tokenizer, max_tokens=40)
+    augmentation = replace(BUSY, jitter=rng.choice([None, (0.3, 2.0)]), jitter_size=64)
+    dataset = TrainingSet([source], tokenizer, PIXELS, augmentation, max_tokens=40)
+    for _ in range(4):
+        draw = Draw(0, rng.randrange(len(source)), rng.getrandbits(63))
+        sample, again = dataset[draw], dataset[draw]
+        assert not sample.unreadable and len(sample.token_ids) <= 40
+        assert sample.token_map.any(1).all()
+        assert sample.pixels.isfinite().all() and torch.equal(sample.pixels, again.pixels)
+        assert sample.token_ids == again.token_ids
+        boxes, phrases = sample.target.boxes, sample.target.phrases
+        assert torch.equal(boxes, again.target.boxes)
+        assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes.isfinite().all()
+        assert ((phrases >= 0) & (phrases < len(sample.token_map))).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_prompt_asks_for_what_may_be_there_as_absent(seed, tmp_path, tokenizer):
+    rng = Random(seed)
+    source = odd_classes(tmp_path, rng, tokenizer, 256)
+    wordings = source.sampling.wordings
+
+    def words(row):
+        name = source.data.names[row]
+        return {reads_as(word) for word in (name, *wordings.get(name, ()))}
+
+    for index in range(len(source)):
+        _, scene = source.scene(index)
+        for _ in range(8):
+            worded = source.worded(scene, rng)
+            assert worded is not None
+            pairs = zip(scene.owners.tolist(), worded.phrases.tolist(), strict=True)
+            asked = {phrase: owner for owner, phrase in pairs if phrase >= 0}
+            there = {word for row in scene.doubtful for word in words(row)}
+            for phrase, name in enumerate(worded.prompt.names):
+                if phrase in asked:
+                    assert reads_as(name) in words(asked[phrase])
+                else:
+                    assert reads_as(name) not in there

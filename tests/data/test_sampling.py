@@ -176,6 +176,9 @@ def test_name_longer_than_the_encoder_is_refused_at_once(tokenizer):
         ({"max_negatives": 0}, "max_negatives must be at least 1"),
         ({"full_probability": 2}, "full_probability must lie in"),
         ({"decorations": {"a": ["b"]}}, "must be .before, after."),
+        ({"decorations": {"a": "bc"}}, "must be .before, after., got 'bc'"),
+        ({"wordings": {"dog": "puppy"}}, "'dog' must be a list of texts, .* got 'puppy'"),
+        ({"wordings": {"dog": [3]}}, "'dog' must be a list of texts"),
     ],
 )
 def test_options_out_of_range(options, message):

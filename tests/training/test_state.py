@@ -119,6 +119,16 @@ def test_nothing_to_resume(tmp_path):
     assert state.step == 0
 
 
+def test_average_that_begins_on_the_way_begins_with_the_weights_of_then(tmp_path):
+    state = toy_state(toy_model(seed=0))
+    state.ema = None
+    CheckpointFolder(tmp_path).save(state)
+    other = toy_state(toy_model(seed=1))
+    CheckpointFolder(tmp_path).load_newest(other)
+    weights = state.model.state_dict()
+    assert all(torch.equal(mean, weights[name]) for name, mean in other.ema.average.items())
+
+
 def test_everything_comes_back(tmp_path):
     state = toy_state(toy_model(seed=0))
     state.plateau = Plateau(PlateauConfig())
