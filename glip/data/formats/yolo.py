@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -149,13 +149,15 @@ def read_yolo(request: Request) -> Annotated:
     names = _wanted(listing, pictures, request)
     labels = _Labels(listing, pictures)
     entries = []
-    labelled = 0
+    read: set[Path] = set()
     for name in names:
         found = labels.of(name)
-        labelled += found is not None
+        read |= set() if found is None else {found}
         shapes = [] if found is None else list(_shapes(found, listing, request.faults))
         entries.append(Entry(name, shapes, shares=True))
-    if names and not labelled:
+    if request.images is not None and request.split is None and (left := labels.unread(read)):
+        request.faults.note(f"label files are of no picture in {pictures.root}", left)
+    if names and not read:
         looked = labels.candidates(names[0])[0]
         raise DataError(f"{file}: no picture has labels; those of {names[0]} would be {looked}")
     classes = {number: listing.names[number] for number in sorted(listing.names)}
@@ -253,6 +255,12 @@ class _Labels:
         """The one that is there."""
         found = next((file for file in self.candidates(name) if os.path.isfile(file)), None)
         return found or self._uploaded.get(plain_stem(PurePosixPath(name).name))
+
+    def unread(self, read: Iterable[Path]) -> int:
+        """How many files of `labels` are not among those that were read."""
+        known = set(map(os.path.realpath, read))
+        every = (self._base / "labels").rglob("*.txt")
+        return sum(f.name != "classes.txt" and os.path.realpath(f) not in known for f in every)
 
     @cached_property
     def _uploaded(self) -> dict[str, Path | None]:

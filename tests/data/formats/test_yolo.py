@@ -137,6 +137,19 @@ def test_pictures_may_be_said(tmp_path: Path) -> None:
     assert found == {"train/a.png": BOX, "val/b.png": BOX}
 
 
+def test_labels_of_pictures_that_are_elsewhere_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flat = {"labels/train/a.txt": LINE, "labels/train/sub__b.txt": LINE, "classes.txt": "cat"}
+    photos = {"photos/a.png": None, "photos/sub/b.png": None}
+    settings = "train: images/train\nnames: [cat]"
+    grow(
+        tmp_path, {**{f"set/{k}": v for k, v in flat.items()}, "set/data.yaml": settings, **photos}
+    )
+    assert boxes_of(read_annotated(tmp_path / "set", tmp_path / "photos"))["sub/b.png"] == []
+    assert f"label files are of no picture in {tmp_path / 'photos'} (1)" in caplog.text
+
+
 def test_names_stay_words(tmp_path: Path) -> None:
     grow(tmp_path, {**TREE, "data.yaml": "train: images/train\nnames: [no, 10, null, 1.0]"})
     assert read_listing(tmp_path / "data.yaml").names == {0: "no", 1: "10", 2: "null", 3: "1.0"}
