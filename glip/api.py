@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from numbers import Real
+from numbers import Number, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -174,10 +174,20 @@ def label(
     from glip.data.formats.layout import LABEL_STUDIO_PREFIX
     from glip.labelling import job
 
-    things = _ontology(classes, ontology, threshold, weights, scored=corrected is None)
+    if corrected is None and proposed is not None:
+        raise ConfigError("--proposed is what --corrected is compared with; leave it out")
+    if corrected is not None:
+        usual = {field.name: field.default for field in fields(job.LabelOptions)}
+        changed = [name for name in ("threshold", *usual) if given[name] != usual.get(name)]
+        if changed:
+            raise ConfigError(
+                "--corrected writes labels that people left, without a model; leave "
+                f"--{changed[0].replace('_', '-')} out"
+            )
+    things = _ontology(classes, ontology, _plain(threshold), weights, scored=corrected is None)
     output = job.Output(
         formats=tuple(dict.fromkeys(_several(format))),
-        val=val,
+        val=_plain(val),
         pictures=pictures,
         force=force,
         prefix=label_studio_prefix or LABEL_STUDIO_PREFIX,
@@ -762,7 +772,12 @@ def models() -> list[Model]:
 
 def _fields_of(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the arguments of a function those that are fields of a dataclass of options."""
-    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+    return {f.name: _plain(given[f.name]) for f in fields(kind) if f.name in given}
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as one of Python, which JSON takes; all else as it is."""
+    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
 
 
 def _several(given: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -105,6 +106,8 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
         format=["coco", "yolo"],
         weights=tiny_file,
         device="cpu",
+        max_detections=np.int64(100),  # of numpy, as loops over settings may have them
+        val=np.float32(0),
         progress=told.append,
     )
     assert labels is not None and set(labels.data_sets) == {"coco", "yolo"}
@@ -166,6 +169,15 @@ def test_one_of_several_needs_no_list(tmp_path: Path) -> None:
     [
         (lambda: glip.label("photos", "out"), "say what to label"),
         (lambda: glip.label(None, "out", classes=["cat"]), "say where the pictures are"),
+        (lambda: glip.label("a", "out", classes="cat", format=[]), "no format to write"),
+        (lambda: glip.label("a", "out", classes="cat", format="coc"), "format must be one of"),
+        (lambda: glip.label("a", "out", classes="cat", pictures="all"), "pictures must be one of"),
+        (lambda: glip.label("a", "out", classes="cat", engine="rays"), "engine must be one of"),
+        (lambda: glip.label("a", "out", classes="cat", actors=2), "actors are of the engine ray"),
+        (lambda: glip.label("a", "out", classes="cat", proposed="b"), "leave it out"),
+        (lambda: glip.label(None, "out", corrected="a", limit=2), "leave --limit out"),
+        (lambda: glip.label(None, "out", corrected="a", threshold=0.2), "leave --threshold out"),
+        (lambda: glip.ground_captions("a", "out", preset="wep"), "preset must be one of"),
         (lambda: glip.train(), "nothing to train on"),
         (lambda: glip.export("x", task="a", classes=["b"]), "give `task` or `classes`"),
         (lambda: glip.export("x", dtype="int8"), "add --calibration DIR"),

@@ -39,7 +39,7 @@ from glip.labelling.review import Rejected, write_report
 from glip.labelling.video import extract_frames
 from glip.model_files import find_model, model_sha256
 from glip.progress import Progress
-from glip.settings import within
+from glip.settings import one_of, within
 from glip.version import __version__
 from glip.video.reading import is_video
 
@@ -103,6 +103,11 @@ class Output:
 
     def __post_init__(self) -> None:
         within("the share for validation", self.val, least=0, below=1, way_out="0.2 is a fifth")
+        one_of("pictures", self.pictures, PictureMode)
+        for kind in self.formats:
+            one_of("format", kind, LabelFormat)
+        if not self.formats:
+            raise ConfigError("no format to write; name one, such as coco")
 
     def settings(self, kind: LabelFormat) -> dict[str, Any]:
         """For a `DataSet`."""
@@ -149,6 +154,9 @@ class LabelOptions:
         within("every", self.every, least=1, whole=True)
         within("limit", self.limit, least=1, whole=True, way_out="leave it out for all pictures")
         within("shortlist", self.shortlist, least=1, whole=True)
+        one_of("engine", self.engine, Literal["local", "ray"])
+        if self.actors is not None and self.engine != "ray":
+            raise ConfigError("actors are of the engine ray; leave them out, or say engine ray")
 
     def of_detections(self) -> PostprocessOptions:
         """What becomes of the model's output."""

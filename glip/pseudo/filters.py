@@ -30,7 +30,7 @@ from glip.choices import Preset
 from glip.errors import ConfigError, ImageError, StorageError
 from glip.progress import Counter, Progress
 from glip.pseudo.captions import Captioned, CaptionSet
-from glip.settings import within
+from glip.settings import one_of, within
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -119,7 +119,10 @@ class CaptionFilters:
 
         Args:
             name: "web" has all of ALIGN's; "curated" keeps all that has a word at all.
+        Raises:
+            ConfigError: Another name.
         """
+        one_of("preset", name, Preset)
         if name == "web":
             return cls()
         return cls(1, **{f.name: None for f in fields(cls) if f.name != "min_words"})

@@ -143,7 +143,7 @@ def test_corrected_labels_come_back(
         (["--classes", "cat", "--max-detections", "0"], "max_detections must be a whole number"),
         (["--classes", "cat", "--images", "none"], "picture folder none does not exist"),
         (["--ontology", "none.yaml"], "none.yaml cannot be opened: No such file or directory"),
-        (["--corrected", "none.json"], "none.json does not exist"),
+        (["--corrected", "none.json"], "without a model; leave --weights out"),
     ],
 )
 def test_bad_input_is_one_line(
