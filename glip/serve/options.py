@@ -120,8 +120,6 @@ class ServeOptions:
                 )
         if self.api_key is not None and not self.api_key.strip():
             raise ConfigError("the API key is empty")
-        if self.api_key is not None and not self.api_key.isascii():
-            raise ConfigError("the API key has letters beyond ASCII, which no header holds")
         for origin in self.origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
                 raise ConfigError(
