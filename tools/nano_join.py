@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,16 +33,29 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=80, help="absent names where all are absent")
     parser.add_argument("--output", type=Path, required=True, help="the new .json")
     args = parser.parse_args()
+
+    def joined() -> dict[str, Any]:
+        return join([read(path) for path in args.labels], args.sample)
+
+    return write(args.output, joined)
+
+
+def read(path: Path) -> Any:
+    """What a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(output: Path, made: Callable[[], dict[str, Any]]) -> int:
+    """Make a label file, write it whole and say what is in it; returns the exit code."""
     try:
-        files = [json.loads(path.read_text(encoding="utf-8")) for path in args.labels]
-        joined = join(files, args.sample)
+        content = made()
     except (OSError, KeyError, ValueError) as error:
         print(f"error: {error if isinstance(error, OSError) else repr(error)}", file=sys.stderr)
         return 2
-    with whole_file(args.output) as file:
-        json.dump(joined, file)
-    counts = f"{len(joined['images'])} pictures, {len(joined['annotations'])} boxes"
-    print(f"written: {args.output}, {counts}", file=sys.stderr)
+    with whole_file(output) as file:
+        json.dump(content, file)
+    counts = f"{len(content['images'])} pictures, {len(content['annotations'])} boxes"
+    print(f"written: {output}, {counts}", file=sys.stderr)
     return 0
 
 

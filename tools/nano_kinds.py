@@ -11,12 +11,11 @@ only a part of its names was looked for, there may be more of it than the boxes 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from glip.files import whole_file
+from nano_join import read, write
 
 
 def main() -> int:
@@ -29,18 +28,7 @@ def main() -> int:
     parser.add_argument("--kinds", type=Path, required=True, help="JSON of kind -> names")
     parser.add_argument("--output", type=Path, required=True, help="the new .json")
     args = parser.parse_args()
-    try:
-        labels = json.loads(args.labels.read_text(encoding="utf-8"))
-        kinds = json.loads(args.kinds.read_text(encoding="utf-8"))
-        renamed = by_kind(labels, kinds, args.vocabulary)
-    except (OSError, KeyError, ValueError) as error:
-        print(f"error: {error if isinstance(error, OSError) else repr(error)}", file=sys.stderr)
-        return 2
-    with whole_file(args.output) as file:
-        json.dump(renamed, file)
-    counts = f"{len(renamed['images'])} pictures, {len(renamed['annotations'])} boxes"
-    print(f"written: {args.output}, {counts}", file=sys.stderr)
-    return 0
+    return write(args.output, lambda: by_kind(read(args.labels), read(args.kinds), args.vocabulary))
 
 
 def by_kind(

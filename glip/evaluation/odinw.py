@@ -109,7 +109,7 @@ def evaluate_odinw(
     doubts: list[str] = []
     for name, path in odinw_sets(paths).items():
         if options.examine:
-            found = on_main(partial(doubts_about, path, None, None, options.max_bad)) or []
+            found = on_main(partial(doubts_about, path, max_bad=options.max_bad)) or []
             doubts += [f"{name}: {doubt}" for doubt in found]
         annotated = read_annotated(path, max_bad=options.max_bad)
         detection = limited(detection_only(annotated.data, path), options.limit)

@@ -190,9 +190,11 @@ def _faults(faults: Faults) -> Iterator[Finding]:
         meaning = MEANINGS[kind]
         level: Level = "error" if faults.is_too_much(kind) else "warning"
         examples = tuple(map(_short, faults.examples[kind]))
-        yield Finding(kind, level, count, meaning.message, meaning.way_out, examples, True)
+        yield Finding(
+            kind, level, count, meaning.message, meaning.way_out, examples, by_reader=True
+        )
     for message, count in faults.notes.items():
-        yield Finding("reading", "warning", count, message, "", (), True)
+        yield Finding("reading", "warning", count, message, "", (), by_reader=True)
 
 
 def _run(check: Check, subject: Subject) -> Finding | None:

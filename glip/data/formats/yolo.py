@@ -152,8 +152,10 @@ def read_yolo(request: Request) -> Annotated:
     read: set[Path] = set()
     for name in names:
         found = labels.of(name)
-        read |= set() if found is None else {found}
-        shapes = [] if found is None else list(_shapes(found, listing, request.faults))
+        shapes = []
+        if found is not None:
+            read.add(found)
+            shapes = list(_shapes(found, listing, request.faults))
         entries.append(Entry(name, shapes, shares=True))
     if request.images is not None and request.split is None and (left := labels.unread(read)):
         request.faults.note(f"label files are of no picture in {pictures.root}", left)
