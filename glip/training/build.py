@@ -46,6 +46,7 @@ from glip.training.parallel import (
 )
 from glip.training.run_config import DataConfig, RunConfig, SourceConfig
 from glip.training.state import TrainState, seed_generators
+from glip.training.word_noise import add_word_noise
 from glip.training.words import as_table, prompt_of
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ def new_state(
     """A run at its first step, and the modules that rest in it; seeds all generators."""
     model = detector.model
     resting = freeze(model, config.freeze, config.tune)
+    if config.word_noise:
+        add_word_noise(model, config.word_noise)
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.freeze.batch_norm == "batch":

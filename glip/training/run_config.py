@@ -137,6 +137,10 @@ class RunConfig:
     """Save memory, compute twice."""
     ema: float | None = None
     """Decay of a running average of the weights, which is then what is evaluated and kept."""
+    word_noise: float = 0.0
+    """How far the states of words are moved at random while training, so that words near those of
+    the data are learned with them: up to this share of what sets words apart. See
+    `glip.training.word_noise`."""
     log_every: int = 20
     save_every: int = 2500
     """Steps between checkpoints."""
@@ -169,6 +173,11 @@ class RunConfig:
                 f"batch_size {self.batch_size} cannot be divided into {self.accumulate} batches"
             )
         within("ema", self.ema, least=0, below=1)
+        within("word_noise", self.word_noise, least=0)
+        if self.word_noise and self.data.cache:
+            raise ConfigError(
+                "data.cache keeps words as they are first seen; with it, word_noise has to be 0"
+            )
         within("keep_checkpoints", self.keep_checkpoints, least=1)
 
 

@@ -112,6 +112,8 @@ def test_written_config_reads_as_itself(tmp_path):
         ("data: {sources: []}", ["data.sources.0.weight=1"], "not one of the 0 members"),
         ("epochs: 1\nsteps: 1", [], "not both"),
         ("steps: 0", [], "above 0"),
+        ("word_noise: -0.1", [], "word_noise must be at least 0"),
+        ("word_noise: 0.5\ndata: {cache: true}", [], "with it, word_noise has to be 0"),
         ("seed: -1", [], "seed must lie in [0, 4294901760), got -1"),
         ("", ["seed=4294967296"], "seed must lie in"),
         ("batch_size: 0", [], "batch_size must lie in [1, 1000000], got 0"),
