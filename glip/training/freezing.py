@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from glip.choices import TuneMode
 from glip.errors import ConfigError
@@ -105,3 +105,15 @@ def to_training(model: nn.Module, resting: Sequence[str] = ()) -> None:
     model.train()
     for name in resting:
         model.get_submodule(name).eval()
+
+
+def moving_statistics(model: nn.Module) -> list[Tensor]:
+    """What forward passes in training mode change: the statistics of batch norms that do not rest.
+
+    Args:
+        model: As `to_training` left it.
+    Returns:
+        Mean, variance and count of each such batch norm, none of them a copy.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
+    return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]

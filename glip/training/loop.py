@@ -1,8 +1,8 @@
 """Training, the whole story in one function.
 
 Knows nothing about files: batches come in, losses go to `report`, checkpoints to `save`. Where the
-official loop replaces a NaN loss by zero and steps on, this one leaves the weights as they are and
-says so.
+official loop replaces a NaN loss by zero and steps on, this one leaves the weights, and the
+statistics of batch norms, as they are and says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from glip.distributed import any_process, mean_over_processes, world_size
 from glip.errors import CheckpointError, ConfigError, GlipError
 from glip.jobs.interrupt import signals_held
 from glip.settings import one_of, within
-from glip.training.freezing import to_training
+from glip.training.freezing import moving_statistics, to_training
 from glip.training.losses import Criterion
 from glip.training.optim import Schedule, clip_gradients, set_rates
 from glip.training.parallel import gradients_stay_local, unwrapped
@@ -127,6 +127,7 @@ def train(
     model = state.model
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     to_training(unwrapped(model), resting)
+    statistics = _Kept(moving_statistics(unwrapped(model)))
     stream = iter(batches)
     state.restore_generators()
     meter, bad_steps = _Meter(state.step), 0
@@ -135,9 +136,12 @@ def train(
         while state.step < config.steps and not state.stopped:
             with signals_held() as signals:
                 lr = set_rates(state.optimizer, schedule, state.step, state.plateau)
+                statistics.keep()
                 batch, losses = _gather_gradients(state, stream, criterion, config, meter)
                 with milestones.changing():
                     norm, moved = _step(state, parameters, config.clip_norm)
+                    if not moved:
+                        statistics.bring_back()
                 bad_steps = 0 if moved else bad_steps + 1
                 if bad_steps:
                     _bad_step(state.step, bad_steps, norm, losses, batch)
@@ -230,6 +234,30 @@ def _bad_step(
             f"gradients were no numbers for {bad_steps} steps up to {step}; lower "
             "the learning rate, or train in bfloat16 or float32"
         )
+
+
+class _Kept:
+    """Tensors that can go back to what they were; no GPU is waited for.
+
+    Args:
+        tensors: That others change in place.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        # One kind of number at a time, which a GPU copies in few launches.
+        kinds = {tensor.dtype for tensor in tensors}
+        alike = [[tensor for tensor in tensors if tensor.dtype == kind] for kind in kinds]
+        self._pairs = [(own, [tensor.clone() for tensor in own]) for own in alike]
+
+    def keep(self) -> None:
+        """Take note of what they are now."""
+        for own, copies in self._pairs:
+            torch._foreach_copy_(copies, own)
+
+    def bring_back(self) -> None:
+        """Make them what they were when noted."""
+        for own, copies in self._pairs:
+            torch._foreach_copy_(own, copies)
 
 
 class _Meter:

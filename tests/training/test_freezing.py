@@ -4,7 +4,7 @@ import pytest
 
 from glip.config import BackboneConfig
 from glip.errors import ConfigError
-from glip.training.freezing import FreezeConfig, freeze, to_training
+from glip.training.freezing import FreezeConfig, freeze, moving_statistics, to_training
 from tests.toy import CONFIG, toy_model
 
 
@@ -94,6 +94,9 @@ def test_batch_norms_keep_their_statistics_unless_told_otherwise():
     norms = [m for m in model.backbone.modules() if hasattr(m, "running_mean")]
     assert norms
     assert not any(module.training for module in norms)
+    assert moving_statistics(model) == []
     assert all(module.weight.requires_grad for module in norms)
     to_training(model, freeze(model, FreezeConfig(batch_norm="batch")))
     assert all(module.training for module in norms)
+    moving = {id(tensor) for tensor in moving_statistics(model)}
+    assert moving == {id(tensor) for module in norms for tensor in module.buffers()}

@@ -9,7 +9,7 @@ import torch
 from parity.chance import without_chance
 
 from glip.boxes import iou_matrix
-from glip.config import PostprocessOptions
+from glip.config import BackboneConfig, PostprocessOptions
 from glip.errors import CheckpointError, ConfigError
 from glip.postprocess import select_candidates, suppress
 from glip.training.freezing import FreezeConfig, freeze
@@ -144,6 +144,28 @@ def test_step_without_numbers_leaves_the_weights_alone(caplog):
         assert tensor.isfinite().all()
         assert torch.equal(tensor, dirty.model.state_dict()[name])
     assert "step 1 skipped" in caplog.text
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_step_without_numbers_leaves_the_statistics_of_batch_norms_alone(accumulate):
+    """Of a batch that is no number, and of a good one whose gradients join it."""
+    model = toy_model(replace(CONFIG, backbone=BackboneConfig("test_efficientnet")))
+    resting = freeze(model, FreezeConfig(batch_norm="batch"))
+    state, seen = toy_state(model), []
+
+    def report(_):
+        buffers = dict(model.backbone.named_buffers())
+        seen.append({n: buffers[n].clone() for n in buffers if "running" in n or "tracked" in n})
+
+    config = LoopConfig(steps=3, accumulate=accumulate, log_every=1)
+    bad = {2 * accumulate - 1}  # the last batch of the second step
+    go(state, poisoned(toy_batches(0, 1), bad), config, resting=resting, report=report)
+    first, second, third = seen
+    assert first
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+        assert third[name].isfinite().all(), name
+        assert not torch.equal(tensor, third[name]), name
 
 
 def test_run_that_stays_without_numbers_ends(monkeypatch):
