@@ -98,7 +98,7 @@ def new_state(
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.freeze.batch_norm == "batch":
-        model = synchronise_batch_norm(model)
+        model = synchronise_batch_norm(model, device)
     wrapped = parallelise(FromFeatures(model) if config.data.cache else model, config.strategy)
     plateau = config.schedule.plateau
     state = TrainState(

@@ -68,11 +68,19 @@ def parallelise(model: GLIP | FromFeatures, strategy: Strategy = "ddp") -> nn.Mo
     )
 
 
-def synchronise_batch_norm(model: GLIP) -> GLIP:
-    """Let batch norms that train see the pictures of all processes; a GPU can, a CPU cannot."""
-    if is_distributed() and next(model.parameters()).device.type == "cuda":
-        return cast(GLIP, nn.SyncBatchNorm.convert_sync_batchnorm(model))
-    return model
+def synchronise_batch_norm(model: GLIP, device: torch.device) -> GLIP:
+    """Let batch norms that train see the pictures of all processes; a GPU can, a CPU cannot.
+
+    Args:
+        model: Not yet wrapped; its batch norms are replaced.
+        device: Of this process.
+    """
+    if not is_distributed() or device.type != "cuda":
+        return model
+    # That of torch would lose the activations that timm's batch norms end with.
+    from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
+
+    return cast(GLIP, convert_sync_batchnorm(model))
 
 
 @contextmanager

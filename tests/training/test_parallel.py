@@ -1,6 +1,7 @@
 """Two processes on one machine, over gloo, against one process with twice the batch."""
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.distributed as dist
 from parity.chance import without_chance
 
+from glip.config import BackboneConfig
 from glip.distributed import (
     broadcast_object,
     gather_objects,
@@ -21,7 +23,7 @@ from glip.distributed import (
 from glip.training.loop import LoopConfig, train
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, Schedule, ScheduleConfig
-from glip.training.parallel import Strategy, parallelise
+from glip.training.parallel import Strategy, parallelise, synchronise_batch_norm
 from glip.training.state import CheckpointFolder, TrainState
 from tests.toy import CONFIG, toy_batches, toy_model, toy_state
 
@@ -140,3 +142,17 @@ def test_one_process_talks_to_itself() -> None:
     assert broadcast_object("me") == "me"
     assert on_main(lambda: "done") == "done"
     wait_for_all()
+
+
+def test_synchronised_batch_norms_compute_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of timm, which bring their activation with them."""
+    model = toy_model(replace(CONFIG, backbone=BackboneConfig("mobilenetv3_small_050"))).eval()
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = model.backbone(pixels)
+    monkeypatch.setattr("glip.training.parallel.is_distributed", lambda: True)
+    assert synchronise_batch_norm(model, torch.device("cpu")) is model
+    model = synchronise_batch_norm(model, torch.device("cuda"))
+    kinds = {type(m) for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert not kinds
+    for level, expected in zip(model.backbone(pixels), before, strict=True):
+        torch.testing.assert_close(level, expected)
