@@ -83,8 +83,9 @@ def run_training(
     """
     output = Path(output)
     with held(output):
-        on_main(lambda: _prepare_folder(output, config, resume))
+        on_main(lambda: _check_folder(output, resume))
         run = _Run(config, output, device, resume, progress)
+        on_main(lambda: _write_config(output, config, resume))
         with run.recorder:
             run.train()
         on_main(lambda: write_run_report(output, config, run.state, run.learned_from))
@@ -123,6 +124,7 @@ class _Run:
         self.checkpoints = CheckpointFolder(output / "checkpoints", config.keep_checkpoints)
         if resume:
             self.checkpoints.load_newest(self.state)
+            _check_length(output, self.steps, self.state.step)
             on_main(lambda: _drop_later_evaluations(output, self.state.step))
         self.recorder = Recorder(
             output,
@@ -246,12 +248,26 @@ def _drop_later_evaluations(output: Path, step: int) -> None:
             shutil.rmtree(folder)
 
 
-def _prepare_folder(output: Path, config: RunConfig, resume: bool) -> None:
-    """Write down the values of the run; what other values it had before is said."""
+def _check_folder(output: Path, resume: bool) -> None:
+    """Whether a run may begin, or go on, in a folder."""
     if not resume and os.path.exists(output / "checkpoints"):
         raise ConfigError(
             f"{output} already holds a run; go on with it (--resume), or choose another folder"
         )
+
+
+def _check_length(output: Path, steps: int, done: int) -> None:
+    """Whether a run that is to go on has come no further than it is to go."""
+    if done > steps:
+        raise ConfigError(
+            f"{output} has {done} steps done, and the run is to have {steps}: go on with steps="
+            f"{done} or more (or epochs that come to as many), or train {steps} steps in another "
+            "folder"
+        )
+
+
+def _write_config(output: Path, config: RunConfig, resume: bool) -> None:
+    """Write down the values of the run; what other values it had before is said."""
     file = output / "config.yaml"
     if resume and os.path.exists(file):
         changed = differences(read_yaml(file), parse_yaml(to_yaml(config), "this run"))

@@ -215,6 +215,16 @@ def test_evaluations_of_a_run_that_died_are_not_those_of_the_one_that_goes_on(
     assert [(folder / "mark").exists() for folder in folders] == [True, False]
 
 
+def test_run_that_has_come_further_than_it_is_to_go_is_refused_and_left_alone(drawn, tmp_path):
+    run_training(config_for(drawn, steps=3), tmp_path, CPU)
+    files = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    message = r"has 3 steps done, and the run is to have 2: go on with steps=3 or more .*folder"
+    with pytest.raises(ConfigError, match=message):
+        run_training(config_for(drawn, steps=2), tmp_path, CPU, resume=True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == files
+    run_training(config_for(drawn, steps=3), tmp_path, CPU, resume=True)  # nothing left to do
+
+
 def test_evaluation_that_can_decide_nothing_is_refused_before_the_first_step(drawn, tmp_path):
     content = json.loads((drawn / "coco.json").read_text())
     content["annotations"] = [a for a in content["annotations"] if a["image_id"]]
