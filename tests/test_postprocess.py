@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from glip.config import PostprocessOptions
 from glip.errors import ConfigError
@@ -24,6 +22,7 @@ from glip.postprocess import (
     select_on_device,
     suppress,
 )
+from tests.uploads import Uploads
 
 SURE = 20.0  # a logit whose probability is one
 
@@ -191,20 +190,6 @@ def test_options_out_of_range_are_refused(values: dict, message: str) -> None:
 
 
 # ----------------------------------------------------------------------------- without reading back
-
-
-class Uploads(TorchDispatchMode):
-    """Operators that are given numbers of the host, for which a GPU is waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if any(tensor.device.type == "cpu" and tensor.dim() for tensor in given):
-            self.found.append(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU")

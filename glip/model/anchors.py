@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glip.model.ops.kept import kept
+from glip.model.ops.transfer import uploaded
 
 ANCHOR_STRIDES = 8  # side of an anchor in strides of its level
 
@@ -31,7 +32,7 @@ def _corners(stride: int) -> NDArray[np.float32]:
     return np.array([centre - half, centre - half, centre + half, centre + half], np.float32)
 
 
-@kept(32)
+@kept(48)
 def _cached(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: str) -> Tensor:
     levels = []
     for shape, stride in zip(shapes, strides, strict=True):
@@ -39,7 +40,7 @@ def _cached(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], devic
         levels.append(
             (np.stack([x, y, x, y], 1) + _corners(stride)).astype(np.float32)
         )  # row-major cells
-    return torch.from_numpy(np.concatenate(levels)).to(device)
+    return uploaded(torch.from_numpy(np.concatenate(levels)), device)
 
 
 def grid_anchors(

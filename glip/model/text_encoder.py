@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from glip.errors import ConfigError
 from glip.model.bert import Bert, BertOptions, post_norm_layer
+from glip.model.ops.transfer import uploaded
 
 
 class Tokens(NamedTuple):
@@ -38,11 +39,12 @@ class Tokens(NamedTuple):
         rows = [[*sequence, *[pad_id] * (longest - len(sequence))] for sequence in sequences]
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         mask = torch.arange(longest) < lengths[:, None]  # (B, T)
-        return cls(torch.tensor(rows, device=device), mask.to(device))
+        tokens = cls(torch.tensor(rows), mask)
+        return tokens if device is None else tokens.to(device)
 
     def to(self, device: torch.device | str) -> Tokens:
-        """The same tokens on another device."""
-        return Tokens(self.ids.to(device), self.mask.to(device))
+        """The same tokens on another device; no GPU is waited for."""
+        return Tokens(uploaded(self.ids, device), uploaded(self.mask, device))
 
 
 class Words(NamedTuple):

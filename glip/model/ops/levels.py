@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from glip.model.ops.kept import kept
+from glip.model.ops.transfer import uploaded
 
 TAPS = 9  # of a 3x3 kernel
 MOVES = 3 * TAPS  # dy and dx of each tap, then the logits of their masks
@@ -94,14 +95,14 @@ def membership(levels: int, device: str, dtype: torch.dtype) -> Membership:
     directions, chosen = (np.array(part) for part in zip(*segments(levels), strict=True))
     matrix = np.arange(levels)[:, None] == chosen
     return Membership(
-        torch.from_numpy(directions).to(device),
-        torch.from_numpy(matrix.astype(wide)).to(device),
-        torch.from_numpy((1 / matrix.sum(1)[chosen][:, None]).astype(wide)).to(device),
-        torch.from_numpy(np.array([[0.0], [-1.0]], wide)).to(device),
+        uploaded(torch.from_numpy(directions), device),
+        uploaded(torch.from_numpy(matrix.astype(wide)), device),
+        uploaded(torch.from_numpy((1 / matrix.sum(1)[chosen][:, None]).astype(wide)), device),
+        uploaded(torch.from_numpy(np.array([[0.0], [-1.0]], wide)), device),
     )
 
 
-@kept(16)
+@kept(48)  # data whose pictures have all shapes come in some forty sizes; 6 MB for each
 def layout(shapes: tuple[Shape, ...], device: str) -> Layout:
     """Places for levels of these (height, width), finest first."""
     sizes = [height * width for height, width in shapes]
@@ -134,7 +135,7 @@ def layout(shapes: tuple[Shape, ...], device: str) -> Layout:
     none = np.zeros((sizes[-1], 4))  # the coarsest level has no coarser neighbour
 
     def on_device(parts: Sequence[NDArray[Any]], dtype: DTypeLike) -> Tensor:
-        return torch.from_numpy(np.concatenate(parts).astype(dtype)).to(device)
+        return uploaded(torch.from_numpy(np.concatenate(parts).astype(dtype)), device)
 
     return Layout(
         counts,

@@ -22,6 +22,7 @@ from glip.model.ops.attention import attention, padded
 from glip.model.ops.kept import kept
 from glip.model.ops.linear import linear
 from glip.model.ops.tiles import tile_length, tiles
+from glip.model.ops.transfer import uploaded
 
 MASKED = -100.0  # official: a finite number, so a hidden position keeps e^-100 of its weight
 
@@ -236,7 +237,7 @@ def _feed_forward(block: Any, cells: Tensor) -> Tensor:
 
 
 class _Map(NamedTuple):
-    """How a map of one size is cut into windows, N cells in all, padding included."""
+    """How maps of one size are cut into windows, N cells of all images in all, padding included."""
 
     cells: Tensor  # (N,) row of the map; any row where the cell is padding
     real: Tensor | None  # (N, 1) bool, False on padding; None if there is none
@@ -244,24 +245,58 @@ class _Map(NamedTuple):
     mask: Tensor | None  # (torn windows, 1, a, width); None if no window is torn
 
 
-@kept(64)
+@kept(256)  # eight for a size of pictures: four stages, with windows shifted or not
 def _map_of(
-    batch: int, height: int, width: int, window: int, shift: int, device: str, dtype: torch.dtype
-) -> _Map:
-    cut = _cut(batch, height, width, window, shift)
+    height: int, width: int, window: int, shift: int, device: str, dtype: torch.dtype
+) -> tuple[_Map, int]:
+    """Of one image, and how many of its cells are in whole windows, which come first."""
+    cut = _cut(1, height, width, window, shift)
     flat = cut.cells.ravel()
     real = flat >= 0
-    place = np.empty(batch * height * width, np.int64)
+    place = np.empty(height * width, np.int64)
     place[flat[real]] = real.nonzero()[0]
     pieces = cut.pieces[cut.whole :]
-    return _Map(
-        torch.from_numpy(flat.clip(0)).to(device),
-        None if real.all() else torch.from_numpy(real[:, None]).to(device),
-        torch.from_numpy(place).to(device),
-        torch.from_numpy(_hidden(pieces, padded(window * window))).to(device, dtype)
+    plan = _Map(
+        uploaded(torch.from_numpy(flat.clip(0)), device),
+        None if real.all() else uploaded(torch.from_numpy(real[:, None]), device),
+        uploaded(torch.from_numpy(place), device),
+        uploaded(torch.from_numpy(_hidden(pieces, padded(window * window))).to(dtype), device)
         if len(pieces)
         else None,
     )
+    return plan, cut.whole * window * window
+
+
+def _of_batch(plan: _Map, whole: int, batch: int) -> _Map:
+    """The map of one image for several: whole windows of all images, then the torn ones of all.
+
+    Worked out on the device, so that another number of images uploads nothing.
+
+    Args:
+        plan: (N,) cells of an image of H · W.
+        whole: How many of them are in whole windows.
+        batch: B.
+    """
+    if batch == 1:
+        return plan
+    torn, area = len(plan.cells) - whole, len(plan.place)
+    image = torch.arange(batch, device=plan.cells.device)[:, None]
+    cells = plan.cells + image * area  # (B, N)
+    # A cell of image i has i images before it in its half, and in the second half the whole first.
+    ahead = torch.where(plan.place < whole, image * whole, (batch - 1) * whole + image * torn)
+    return _Map(
+        _halves(cells, whole),
+        None if plan.real is None else _halves(plan.real.expand(batch, -1, -1), whole),
+        (plan.place + ahead).flatten(),
+        None if plan.mask is None else plan.mask.repeat(batch, 1, 1, 1),
+    )
+
+
+def _halves(rows: Tensor, whole: int) -> Tensor:
+    """(B, N, ...) -> (B · N, ...): all before `whole` of every image, then all behind it."""
+    if whole == rows.shape[1]:
+        return rows.flatten(0, 1)
+    return torch.cat([rows[:, :whole].flatten(0, 1), rows[:, whole:].flatten(0, 1)])
 
 
 @kept(8)
@@ -269,7 +304,8 @@ def _padded_index(window: int, device: str) -> Tensor:
     """(a · width,) row of the bias table for each pair, the first one where there is filling."""
     positions = _relative_positions(window)
     filling = padded(len(positions)) - len(positions)
-    return torch.from_numpy(np.pad(positions, ((0, 0), (0, filling))).ravel()).to(device)
+    padded_rows = np.pad(positions, ((0, 0), (0, filling)))
+    return uploaded(torch.from_numpy(padded_rows.ravel()), device)
 
 
 def run_on_map(blocks: Any, x: Tensor, window: int) -> Tensor:
@@ -278,10 +314,14 @@ def run_on_map(blocks: Any, x: Tensor, window: int) -> Tensor:
     area = window * window
     index = _padded_index(window, str(x.device))
     rows = x.reshape(-1, channels)
+    plans: dict[int, _Map] = {}
     for number, block in enumerate(blocks):
         shift = window // 2 if number % 2 else 0
         table = block.attn.relative_position_bias_table
-        plan = _map_of(batch, height, width, window, shift, str(x.device), table.dtype)
+        if shift not in plans:
+            one = _map_of(height, width, window, shift, str(x.device), table.dtype)
+            plans[shift] = _of_batch(*one, batch)
+        plan = plans[shift]
         bias = table.t().index_select(1, index).view(1, -1, area, padded(area))
         keep_attention, keep_mlp = _kept_branches(block, x)
         normal = block.norm1(rows).index_select(0, plan.cells)

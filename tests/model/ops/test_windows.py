@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from glip.model.ops import tiles
+from glip.model.ops import tiles, windows
 from glip.model.ops.windows import relative_position_index, run_blocks, run_in_tiles, run_on_map
 from glip.model.swin import SwinStages
+from tests.uploads import Uploads
 
 Run = Callable[[Any, Tensor, int], Tensor]
 
@@ -133,6 +135,37 @@ def test_compiled_blocks_are_one_graph(net: SwinStages, run: Run) -> None:
     x, blocks = torch.randn(1, 5, 7, CHANNELS), net.layers[0].blocks
     compiled = torch.compile(lambda x: run(blocks, x, WINDOW), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x.clone()), run(blocks, x.clone(), WINDOW))
+
+
+@torch.no_grad()
+def test_another_number_of_images_finds_the_same_map(
+    net: SwinStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, made = windows._cut, list[int]()
+
+    def counted(batch: int, *size: int) -> Any:
+        made.append(batch)
+        return cut(batch, *size)
+
+    monkeypatch.setattr(windows, "_cut", counted)
+    x, blocks = torch.randn(5, 11, 6, CHANNELS), net.layers[0].blocks
+    together = run_on_map(blocks, x, WINDOW)
+    assert made == [1, 1]  # not shifted, and shifted
+    for count in (1, 3):
+        found = run_on_map(blocks, x[:count], WINDOW)
+        torch.testing.assert_close(found, together[:count], rtol=1e-5, atol=1e-5)
+    assert made == [1, 1]
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU")
+@pytest.mark.parametrize("shift", [0, 2])
+def test_a_map_for_several_images_uploads_nothing(shift: int) -> None:
+    with FakeTensorMode():
+        one, whole = windows._map_of(13, 10, WINDOW, shift, "cuda", torch.float32)
+        with Uploads() as uploads:
+            several = windows._of_batch(one, whole, 3)
+    assert uploads.found == []
+    assert several.cells.device.type == "cuda" and len(several.cells) == 3 * len(one.cells)
 
 
 def test_a_cpu_takes_tiles(net: SwinStages) -> None:
