@@ -60,6 +60,9 @@ READERS: Mapping[Format, Callable[[Request], Annotated]] = {
     "table": read_table,
 }
 
+DIVIDED: frozenset[Format] = frozenset({"yolo", "voc", "flickr"})
+"""Formats that say of one file or folder which pictures belong to which part."""
+
 PATTERNS = (
     "{}/annotations_without_background.json",
     "{}_annotations_without_background.json",
@@ -131,12 +134,12 @@ def read_annotated(
     Args:
         path: a file or folder, see the head of this module.
         images: folder or uncompressed tar with the pictures; by default beside the annotations.
-        split: part of a folder that has several; by default all of it.
+        split: part of a folder, or of a file, that has several; by default all of it.
         label_map: names of the labels of an ODVG file, where they are not beside it.
         classes: order of the classes, for formats that have no list of them.
         max_bad: share of the entries that may be left out.
     Raises:
-        DataError: no known format, too much is left out, or what its reader says.
+        DataError: no known format, no such part, too much is left out, or what its reader says.
     """
     faults = Faults(Path(path), max_bad)
     found = read_with_faults(
@@ -179,6 +182,11 @@ def read_with_faults(
         kind, content = recognise(request.path)
         if label_map is not None:
             kind = "odvg"
+        if request.split is not None and kind not in DIVIDED:
+            raise DataError(
+                f"{request.path} has no part {request.split}, it is read as a whole: leave the "
+                "split out, or name the file or folder of that part"
+            )
         read.append(READERS[kind](_with_content(request, content)))
     return read[0] if len(read) == 1 else joined(whole, read, faults)
 

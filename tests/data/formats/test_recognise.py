@@ -8,6 +8,7 @@ import pytest
 from glip.data.formats.recognise import Part, read_annotated, recognise, train_and_val
 from glip.data.records import DetectionData, GroundingData
 from glip.errors import DataError
+from tests.data.formats.trees import coco
 
 
 @pytest.fixture
@@ -214,3 +215,21 @@ def test_what_other_programs_keep_for_themselves_is_named(tmp_path, program):
     (tmp_path / "labels.json").write_text(json.dumps(FOREIGN[program]))
     with pytest.raises(DataError, match=rf"labels\.json is .*{program}.*; export it as"):
         read_annotated(tmp_path / "labels.json")
+
+
+@pytest.mark.parametrize("name", ["train.json", "_annotations.coco.json", "all.jsonl"])
+def test_part_of_what_has_none_is_refused(tmp_path, draw, name):
+    """A file, and a folder that is one file."""
+    draw(60, 40).save(tmp_path / "a.png")
+    if name.endswith("l"):
+        line = {"filename": "a.png", "height": 40, "width": 60}
+        box = {"bbox": [1, 2, 3, 4], "phrase": "cat"}
+        content = line | {"grounding": {"caption": "a cat", "regions": [box]}}
+    else:
+        content = coco("a.png")
+    (tmp_path / name).write_text(json.dumps(content))
+    assert len(read_annotated(tmp_path / name).data) == 1
+    places = [tmp_path / name, tmp_path] if name.startswith("_") else [tmp_path / name]
+    for place in places:
+        with pytest.raises(DataError, match=rf"{name} has no part val, .*: leave the split out, or"):
+            read_annotated(place, split="val")
