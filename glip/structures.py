@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -86,8 +87,7 @@ class Detections:
                 raise _wrong_kind(name, values, shape, dtype)
             if not np.isfinite(values).all():
                 raise _not_finite(name, values)
-        if len(self.image_hw) != 2 or min(self.image_hw) < 1:
-            raise ConfigError(f"image_hw must be (height, width) in pixels, got {self.image_hw}")
+        object.__setattr__(self, "image_hw", _sides(self.image_hw))
         if ((self.phrase_ids < 0) | (self.phrase_ids >= len(self.prompt.phrases))).any():
             raise _no_phrase(self.phrase_ids, len(self.prompt.phrases))
 
@@ -213,10 +213,11 @@ class Detections:
                 f"category_ids has {len(category_ids)} ids, the prompt {phrases} phrases; "
                 "give one id for each"
             )
+        own = image_id if isinstance(image_id, str) else operator.index(image_id)
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.phrase_ids.tolist(), strict=True)
         return [
             {
-                "image_id": image_id,
+                "image_id": own,
                 "category_id": int(category_ids[row]),
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "score": score,
@@ -499,6 +500,17 @@ class GroundedPhrase:
 
     def __len__(self) -> int:
         return len(self.detections)
+
+
+def _sides(image_hw: Sequence[SupportsIndex]) -> tuple[int, int]:
+    """Height and width as integers of Python, also of what numpy counted."""
+    try:
+        height, width = map(operator.index, image_hw)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ConfigError(f"image_hw must be (height, width) in pixels, got {image_hw}")
+    return height, width
 
 
 def _wrong_kind(

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,6 +71,8 @@ def test_phrases_and_spans_are_the_users_own(found: Detections) -> None:
         ({"phrase_ids": torch.tensor([0, 1, -1])}, "phrase_ids[2] is -1"),
         ({"image_hw": (0, 20)}, "image_hw must be (height, width) in pixels, got (0, 20)"),
         ({"image_hw": (3, 10, 20)}, "image_hw must be"),
+        ({"image_hw": (10.5, 20)}, "image_hw must be"),
+        ({"image_hw": None}, "image_hw must be"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
@@ -78,6 +81,16 @@ def test_what_does_not_fit_together_is_refused(
     with pytest.raises(ConfigError) as caught:
         dataclasses.replace(found, **changes)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.array, torch.tensor])
+def test_sides_that_numpy_or_torch_counted_are_written(
+    found: Detections, kind: Callable[[int], Any]
+) -> None:
+    own = dataclasses.replace(found, image_hw=(kind(10), kind(20)))
+    assert own.to_json() == found.to_json() and own.to_labelme() == found.to_labelme()
+    assert list(map(type, own.image_hw)) == [int, int]
+    assert json.dumps(own.to_coco(kind(7))) == json.dumps(found.to_coco(7))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ said in `glip.runtime.manifest`; `glip.load(folder)` runs it.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import SupportsIndex, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,8 @@ def export(
     """
     out = Path(out)
     photos = list(calibration)
-    _check(detector, out, format, dtype, size_hw, photos)
+    _check(detector, out, format, dtype, photos)
+    size_hw = None if size_hw is None else _sides(size_hw)
     ort = None if web is None else _page_parts(web, format)
     task = detector.task
     if classes is not None:
@@ -155,7 +157,6 @@ def _check(
     out: Path,
     format: Runtime,
     dtype: ExportDType,
-    size_hw: tuple[int, int] | None,
     photos: Sequence[Image.Image],
 ) -> None:
     for name, value, choices in (("format", format, Runtime), ("dtype", dtype, ExportDType)):
@@ -167,8 +168,6 @@ def _check(
             f"the detector is in {detector.dtype} on {detector.device}; load it with "
             "device='cpu', dtype='float32' to export it"
         )
-    if size_hw is not None:
-        _check_size(size_hw)
     if dtype == "int8" and not photos:
         raise ExportError(
             "int8 needs photos to measure on: name a folder of some dozens like those to come "
@@ -182,13 +181,19 @@ def _check(
         raise ExportError(f"{out} is there and is no exported model; choose another name")
 
 
-def _check_size(size_hw: tuple[int, int]) -> None:
-    nearest = tuple(max(32, round(side / 32) * 32) for side in size_hw)
-    if nearest != tuple(size_hw):
+def _sides(size_hw: Sequence[SupportsIndex]) -> tuple[int, int]:
+    """Height and width as integers of Python, also of what numpy counted."""
+    try:
+        height, width = map(operator.index, size_hw)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"size must be (height, width) in pixels, got {size_hw!r}") from error
+    nearest = max(32, round(height / 32) * 32), max(32, round(width / 32) * 32)
+    if nearest != (height, width):
         raise ExportError(
-            f"size {size_hw[0]}x{size_hw[1]} (height x width) must be multiples of 32; "
+            f"size {height}x{width} (height x width) must be multiples of 32; "
             f"the nearest is {nearest[0]}x{nearest[1]}"
         )
+    return nearest
 
 
 def _page_parts(package: Path, format: Runtime) -> dict[str, Path]:

@@ -16,6 +16,12 @@ MANY = [f"thing number {number}" for number in range(200)]
 REFUSED: list[tuple[dict[str, Any], type[GlipError], str]] = [
     ({"format": "coreml"}, ExportError, "'coreml' is not one of onnx, openvino"),
     ({"dtype": "int4"}, ExportError, "'int4' is not one of float32, float16, int8"),
+    (
+        {"size_hw": (96.0, 320)},
+        ExportError,
+        r"must be \(height, width\) in pixels, got \(96.0, 320\)",
+    ),
+    ({"size_hw": 320}, ExportError, r"must be \(height, width\) in pixels, got 320"),
     ({"size_hw": (100, 320)}, ExportError, "multiples of 32; the nearest is 96x320"),
     ({"dtype": "int8"}, ExportError, "int8 needs photos"),
     ({"classes": MANY}, PromptError, "200 names need"),

@@ -231,5 +231,7 @@ def test_part_of_what_has_none_is_refused(tmp_path, draw, name):
     assert len(read_annotated(tmp_path / name).data) == 1
     places = [tmp_path / name, tmp_path] if name.startswith("_") else [tmp_path / name]
     for place in places:
-        with pytest.raises(DataError, match=rf"{name} has no part val, .*: leave the split out, or"):
+        with pytest.raises(
+            DataError, match=rf"{name} has no part val, .*: leave the split out, or"
+        ):
             read_annotated(place, split="val")
