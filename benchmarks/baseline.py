@@ -56,7 +56,7 @@ from glip.boxes import to_edges
 from glip.checkpoint import Weights, read
 from glip.config import BackboneConfig, ModelConfig, PixelConfig, PostprocessOptions
 from glip.data.augment import AugmentConfig, Scene, augment
-from glip.data.batch import Batch, Target
+from glip.data.batch import Batch, Target, Targets
 from glip.data.loader import Sample, Samples, TrainingSet, training_loader
 from glip.data.mixture import Draw, MixtureSampler
 from glip.data.sources import DetectionSource, Source
@@ -351,21 +351,20 @@ class ClosedSetCriterion:
     def __call__(
         self,
         output: ClosedSetOutput,
-        targets: Sequence[Target],
-        token_maps: Sequence[Tensor],
-        text_mask: Tensor,
+        targets: Targets,
     ) -> dict[str, Tensor]:
         """Named losses of one batch."""
+        # A phrase is one token here, which is a class; rows beyond a picture's own have none.
         wanted = [
-            {"boxes": target.boxes, "labels": rows[target.phrases]}
-            for target, rows in zip(targets, output.rows, strict=True)
+            {"boxes": boxes[own.any(1)], "labels": rows[own.nonzero()[:, 1]]}
+            for boxes, own, rows in zip(targets.boxes, targets.words, output.rows, strict=True)
         ]
         heads = {
             "cls_logits": output.logits,
             "bbox_regression": output.deltas,
             "bbox_ctrness": output.centerness,
         }
-        cells = [output.cells] * len(targets)
+        cells = [output.cells] * len(wanted)
         losses: dict[str, Tensor] = self._detector.compute_loss(
             wanted, heads, cells, list(output.level_sizes)
         )

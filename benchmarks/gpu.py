@@ -34,7 +34,7 @@ from glip import Detector, Prompt
 from glip.checkpoint import Weights
 from glip.choices import DType
 from glip.data.augment import AugmentConfig
-from glip.data.batch import Batch, Target
+from glip.data.batch import Batch, Target, Targets
 from glip.data.loader import training_loader
 from glip.data.mixture import MixtureSampler
 from glip.data.transforms import RawPixels
@@ -329,11 +329,11 @@ def _a_batch(plan: Plan, detector: Detector, count: int) -> Batch:
         sides = random.uniform(0.03, 0.3, (BOXES, 2)) * [width, height]
         boxes = torch.from_numpy(np.concatenate([corners, corners + sides], 1)).float()
         targets.append(Target(boxes, torch.from_numpy(random.integers(0, len(part.rows), BOXES))))
+    tokens = Tokens.pad([part.token_ids] * count, detector.tokenizer.pad_id)
     batch = Batch(
         RawPixels.of(pictures, detector.config.pixels),
-        Tokens.pad([part.token_ids] * count, detector.tokenizer.pad_id),
-        [torch.from_numpy(part.token_map)] * count,
-        targets,
+        tokens,
+        Targets.pad(targets, [torch.from_numpy(part.token_map)] * count, tokens.mask),
         list(range(count)),
     )
     return batch.pin_memory() if plan.device.type == "cuda" else batch

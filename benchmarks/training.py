@@ -36,7 +36,7 @@ from reference import TEXT_POSITIONS, Reference, Watch, no_watch
 from torch import Tensor
 from tqdm import tqdm
 
-from glip.data.batch import Target
+from glip.data.batch import Target, Targets
 from glip.model.glip import GLIP
 from glip.model.head import HeadOutput
 from glip.model.presets import PRESETS, build, preset
@@ -142,7 +142,7 @@ class Bench:
             mask = self.tokens.mask
             if path == "reference":
                 mask = torch.nn.functional.pad(mask, (0, TEXT_POSITIONS - mask.shape[1]))
-            losses = Criterion()(output, self.targets, self.token_maps, mask)
+            losses = Criterion()(output, Targets.pad(self.targets, self.token_maps, mask))
             return torch.stack(list(losses.values())).sum()
 
 

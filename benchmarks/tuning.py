@@ -122,7 +122,7 @@ def measure(weights: Weights, mode: TuneMode, folder: Path, repeats: int) -> Row
         clock, processor = time.perf_counter(), time.process_time()
         for batch in batches():
             output = whole(batch.pixels, batch.tokens)
-            losses = Criterion()(output, batch.targets, batch.token_maps, batch.tokens.mask)
+            losses = Criterion()(output, batch.targets)
             torch.stack(list(losses.values())).sum().backward()
             optimizer.step()
             optimizer.zero_grad()

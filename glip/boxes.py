@@ -78,8 +78,8 @@ def clip_boxes(boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
 
 
 def _inclusive(boxes: Tensor) -> Tensor:
-    """(N, 4) boxes with exclusive far corners, so that plain box arithmetic counts plus one."""
-    return boxes + boxes.new_tensor([0, 0, 1, 1])
+    """(..., 4) boxes with exclusive far corners, so that plain box arithmetic counts plus one."""
+    return torch.cat([boxes[..., :2], boxes[..., 2:] + 1], -1)
 
 
 def to_edges(boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
@@ -101,14 +101,19 @@ def to_last_pixels(boxes: Tensor) -> Tensor:
     return boxes - boxes.new_tensor([0, 0, 1, 1])
 
 
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """(...) intersection over union of (..., 4) paired or broadcast boxes. official: plus one."""
+    (boxes, others) = (_inclusive(boxes), _inclusive(others))
+    near = torch.maximum(boxes[..., :2], others[..., :2])
+    far = torch.minimum(boxes[..., 2:], others[..., 2:])
+    overlap = (far - near).clamp(min=0).prod(-1)
+    areas, other_areas = ((b[..., 2:] - b[..., :2]).prod(-1) for b in (boxes, others))
+    return overlap / (areas + other_areas - overlap)
+
+
 def iou_matrix(boxes: Tensor, others: Tensor) -> Tensor:
     """(N, M) intersection over union of (N, 4) and (M, 4) boxes. official: plus one."""
-    (boxes, others) = (_inclusive(boxes), _inclusive(others))
-    near = torch.maximum(boxes[:, None, :2], others[None, :, :2])
-    far = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = (far - near).clamp(min=0).prod(-1)  # (N, M)
-    areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (boxes, others))
-    return overlap / (areas[:, None] + other_areas - overlap)
+    return iou(boxes[:, None], others)
 
 
 def giou(boxes: Tensor, others: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from glip.config import BackboneConfig, HeadConfig, ModelConfig, PixelConfig, TextConfig
-from glip.data.batch import Batch, Target
+from glip.data.batch import Batch, Target, Targets
 from glip.model.glip import GLIP
 from glip.model.presets import build
 from glip.model.text_encoder import Tokens
@@ -129,11 +129,11 @@ def toy_batch(seeds: list[int]) -> Batch:
     """One picture for each seed."""
     ids, token_map = prompt()
     drawn = [picture(seed) for seed in seeds]
+    tokens = Tokens.pad([ids] * len(seeds))
     return Batch(
         torch.stack([pixels for pixels, _ in drawn]),
-        Tokens.pad([ids] * len(seeds)),
-        [token_map] * len(seeds),
-        [target for _, target in drawn],
+        tokens,
+        Targets.pad([target for _, target in drawn], [token_map] * len(seeds), tokens.mask),
         list(seeds),
     )
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glip.config import PixelConfig
 from glip.data.augment import AugmentConfig, Scene, augment
-from glip.data.batch import Batch, Target
+from glip.data.batch import Batch, Target, Targets
 from glip.data.mixture import Draw
 from glip.data.records import ImageId
 from glip.data.sources import Source, Worded
@@ -179,11 +179,15 @@ def collate(samples: Sequence[Sample], pad_id: int = 0, pixels: PixelConfig | No
     pictures = [sample.pixels for sample in samples]
     raw = pictures[0].dtype == torch.uint8
     assert not raw or pixels is not None, "raw pictures are normalised by the model's config"
+    tokens = Tokens.pad([sample.token_ids for sample in samples], pad_id)
     return Batch(
         pixels=RawPixels.of(pictures, pixels) if raw and pixels else pad_batch(pictures),
-        tokens=Tokens.pad([sample.token_ids for sample in samples], pad_id),
-        token_maps=[sample.token_map for sample in samples],
-        targets=[sample.target for sample in samples],
+        tokens=tokens,
+        targets=Targets.pad(
+            [sample.target for sample in samples],
+            [sample.token_map for sample in samples],
+            tokens.mask,
+        ),
         image_ids=[sample.image_id for sample in samples],
         unreadable=tuple(reason for sample in samples for reason in sample.unreadable),
     )

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from glip.checkpoint import read
-from glip.data.batch import Target
+from glip.data.batch import Target, Targets
 from glip.errors import CheckpointError, ConfigError
 from glip.hf.card import model_card
 from glip.hf.configuration import GlipConfig
@@ -233,7 +233,7 @@ class GlipForObjectDetection(PreTrainedModel):  # type: ignore[misc]
             for label in labels
         ]
         maps = [label["token_map"].bool() for label in labels]
-        return self.criterion(found, targets, maps, mask)
+        return self.criterion(found, Targets.pad(targets, maps, mask))
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """As of every model of transformers, with a model card that says how it is used."""

@@ -184,7 +184,7 @@ def _backward(
     """
     with _autocast(batch.tokens.mask.device, config.precision):
         output = state.model(batch.pixels, batch.tokens)
-    losses = criterion(output, batch.targets, batch.token_maps, batch.tokens.mask)
+    losses = criterion(output, batch.targets)
     total = torch.stack(list(losses.values())).sum()
     state.scaler.scale(total / config.accumulate).backward()
     return {**losses, "total": total}

@@ -160,9 +160,7 @@ def test_classes_outside_the_vocabulary_get_no_loss(world):
     batch = collate([closed[Draw(0, 0, 0)], closed[Draw(0, 1, 0)]])
     output = detector(batch.pixels, batch.tokens)
     assert output.logits.shape[2] == 2  # nobody asks for blue or hands
-    losses = ClosedSetCriterion(detector)(
-        output, batch.targets, batch.token_maps, batch.tokens.mask
-    )
+    losses = ClosedSetCriterion(detector)(output, batch.targets)
     assert set(losses) == {"classification", "bbox_regression", "bbox_ctrness"}
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
     sum(losses.values()).backward()
@@ -180,7 +178,7 @@ def test_picture_of_one_vocabulary_is_unmoved_by_a_neighbour_of_another(world):
     def loss(draws: list[Draw]) -> torch.Tensor:
         batch = collate([closed[draw] for draw in draws])
         output = detector(batch.pixels, batch.tokens)
-        parts = criterion(output, batch.targets, batch.token_maps, batch.tokens.mask)
+        parts = criterion(output, batch.targets)
         return parts["classification"], output
 
     one, _ = loss([Draw(0, 0, 0)])

@@ -3,19 +3,49 @@
 import pytest
 import torch
 
-from glip.data.batch import Target
+from glip.data.batch import Target, Targets
 
 BOXES = torch.tensor([[0.0, 0, 9, 9], [1, 2, 3, 4]])
 
 
-def test_target_moves_with_all_its_parts():
-    target = Target(BOXES, torch.tensor([0, 1]), torch.tensor([1.0, 0.5]), torch.tensor([2]))
-    moved = target.to("meta")
-    assert len(moved) == 2
-    for part in ("boxes", "phrases", "weights", "unsure"):
-        assert getattr(moved, part).device.type == "meta"
-        assert getattr(moved, part).dtype == getattr(target, part).dtype
-    assert Target(BOXES, torch.tensor([0, 1])).to("cpu").weights is None
+MAP = torch.tensor([[False, True, True, False], [False, False, False, True]])
+
+
+def test_targets_of_pictures_with_fewer_boxes_are_filled_up():
+    targets = [
+        Target(BOXES, torch.tensor([1, 0]), torch.tensor([1.0, 0.5])),
+        Target(BOXES[1:], torch.tensor([0])),
+    ]
+    mask = torch.tensor([[True] * 4 + [False], [True] * 3 + [False] * 2])
+    padded = Targets.pad(targets, [MAP, MAP[:, :3]], mask)
+    assert padded.boxes.equal(torch.stack([BOXES, torch.stack([BOXES[1], torch.zeros(4)])]))
+    assert padded.words.int().tolist() == [
+        [[0, 0, 0, 1, 0], [0, 1, 1, 0, 0]],
+        [[0, 1, 1, 0, 0], [0, 0, 0, 0, 0]],
+    ]
+    assert padded.trust.tolist() == [[1, 0.5], [1, 1]]
+    assert padded.judged.equal(mask)
+
+
+def test_words_of_unsure_phrases_are_not_judged_but_those_of_sure_ones_are():
+    nested = torch.stack([MAP[0], MAP[0] | MAP[1]])
+    target = Target(BOXES[:1], torch.tensor([0]), unsure=torch.tensor([1]))
+    padded = Targets.pad([target, target], [nested, MAP], torch.ones(1, 5, dtype=torch.bool))
+    assert padded.judged.int().tolist() == [[1, 1, 1, 0, 1]] * 2
+
+
+def test_pictures_without_boxes_make_targets():
+    nothing = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    padded = Targets.pad([nothing] * 2, [MAP] * 2, torch.ones(1, 4, dtype=torch.bool))
+    assert [tuple(part.shape) for part in padded] == [(2, 1, 4), (2, 1, 4), (2, 1), (2, 4)]
+    assert not padded.boxes.any() and not padded.words.any()
+
+
+def test_targets_move_with_all_their_parts():
+    target = Target(BOXES, torch.tensor([0, 1]))
+    padded = Targets.pad([target], [MAP], torch.ones(1, 4, dtype=torch.bool))
+    for moved, part in zip(padded.to("meta"), padded, strict=True):
+        assert (moved.device.type, moved.dtype) == ("meta", part.dtype)
 
 
 def test_nothing_is_a_target():

@@ -1,17 +1,30 @@
 """ATSS on paper, and against what the released code assigned."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from glip.boxes import encode_boxes
 from glip.model.anchors import grid_anchors
-from glip.training.assigner import assign
+from glip.training.assigner import assign as assign_batch
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "losses.npz")
 STRIDES = (8, 16, 32, 64, 128)
 FAR_APART = torch.tensor([[x, 0.0, x + 9, 9] for x in (0, 100, 200, 300)])
+
+
+class Positives(NamedTuple):
+    anchor_indices: torch.Tensor
+    box_indices: torch.Tensor
+
+
+def assign(boxes: torch.Tensor, anchors: torch.Tensor, sizes: Sequence[int]) -> Positives:
+    """The positive anchors of a single picture, and the box of each."""
+    (positive,), (rows,) = assign_batch(boxes[None], anchors, sizes)
+    return Positives(positive.nonzero()[:, 0], rows[positive])
 
 
 def pyramid(height: int, width: int) -> tuple[torch.Tensor, list[int]]:
@@ -65,11 +78,11 @@ def test_contested_anchor_goes_to_the_box_that_it_overlaps_most():
     assert assign(boxes, FAR_APART, [4]).box_indices.tolist() == [1]  # the first of two equals
 
 
-def test_picture_without_boxes_has_no_positives():
+def test_box_of_no_size_has_no_positives():
     anchors, sizes = pyramid(64, 64)
-    found = assign(torch.empty(0, 4), anchors, sizes)
-    assert len(found.anchor_indices) == len(found.box_indices) == 0
-    assert found.anchor_indices.dtype == found.box_indices.dtype == torch.int64
+    centre = (anchors[5, :2] + anchors[5, 2:]) / 2
+    for corner in (torch.zeros(2), centre):
+        assert len(assign(corner.repeat(2)[None], anchors, sizes).anchor_indices) == 0
 
 
 def test_levels_smaller_than_the_number_of_candidates_give_all_they_have():

@@ -88,7 +88,7 @@ def test_losses_and_gradients_are_those_of_pixels(calm_file, squares, mode):
     for batch in (next(iter(cached)), collate([dataset[draw]])):
         model.zero_grad()
         output = FromFeatures(model)(batch.pixels, batch.tokens)
-        losses = Criterion()(output, batch.targets, batch.token_maps, batch.tokens.mask)
+        losses = Criterion()(output, batch.targets)
         sum(losses.values()).backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 0
@@ -123,13 +123,13 @@ def test_what_does_not_fit_is_computed_each_time(calm_file, squares):
 def test_resumed_batches_are_those_of_a_run_that_never_stopped(calm_file, squares):
     detector, resting = prepared(calm_file, "prompt")
     cached, dataset = batches(squares, detector, resting, FeatureCache(1), steps=8)
-    whole = [batch.targets[0].boxes for batch in cached]
+    whole = [batch.targets.boxes for batch in cached]
     sampler = MixtureSampler([len(dataset)], batch_size=1, steps=8, start=5)
     rest = CachedBatches(
         dataset, sampler, detector.model, resting, FeatureCache(1), torch.device("cpu")
     )
     for one, other in zip(whole[5:], rest, strict=True):
-        assert torch.equal(one, other.targets[0].boxes)
+        assert torch.equal(one, other.targets.boxes)
 
 
 @pytest.mark.parametrize(

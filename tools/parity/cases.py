@@ -26,7 +26,7 @@ from glip.boxes import decode_boxes, encode_boxes, giou, iou_matrix
 from glip.checkpoint import Weights, assemble
 from glip.config import PixelConfig, PostprocessOptions
 from glip.convert import convert, rename, rename_table, to_official, without_effect
-from glip.data.batch import Target
+from glip.data.batch import Target, Targets
 from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import ConfigError
 from glip.model.anchors import cell_anchor, grid_anchors
@@ -583,7 +583,7 @@ def _box_units(case: Case) -> None:
     logits = _named(focal["logits"])
     wanted = torch.from_numpy(formula.evaluate(focal["targets"], {})).float()
     parts = [
-        alignment_loss(logits[image, :, :count], wanted[image, :, :count])
+        alignment_loss(logits[image, :, :count], wanted[image, :, :count] > 0)
         for image, count in enumerate(focal["valid_tokens"])
     ]
     case.array("loss.token_focal", torch.stack(parts).sum())
@@ -599,7 +599,8 @@ def _loss(case: Case) -> None:
         positions = {str(row): tokens_ for row, tokens_ in enumerate(of_each)}
         token_maps.append(_token_map(positions, tokens.ids.shape[1])[1])
     output: HeadOutput = model(pixels, tokens)
-    losses = Criterion()(output, targets, token_maps, tokens.mask)
+    padded = Targets.pad(targets, token_maps, tokens.mask)
+    losses = Criterion()(output, padded)
     official = {
         "loss_reg": losses["box"],
         "loss_centerness": losses["centerness"],
@@ -610,14 +611,11 @@ def _loss(case: Case) -> None:
         error = abs(value.item() - wanted) / abs(wanted)
         case.rows.append(Row(name, error, LOSS_LIMIT, f"{value.item():.6f}"))
         case.arrays[name] = np.asarray(value.item())
-    for image, target in enumerate(targets):
-        assignment = assign(target.boxes, output.anchors, output.level_sizes)
-        anchors = output.anchors[assignment.anchor_indices]
-        boxes = target.boxes[assignment.box_indices]
-        for part, value in (
-            ("anchor", assignment.anchor_indices),
-            ("gt", assignment.box_indices),
-        ):
+    positives, rows = assign(padded.boxes, output.anchors, output.level_sizes)
+    for image, (target, positive, row) in enumerate(zip(targets, positives, rows, strict=True)):
+        anchors = output.anchors[positive]
+        boxes = target.boxes[row[positive]]
+        for part, value in (("anchor", positive.nonzero()[:, 0]), ("gt", row[positive])):
             name = f"assign.{image}.{part}"
             case.arrays[name] = value.numpy()
             case.exact(name, value.tolist(), case.golden[name].tolist())
