@@ -1,11 +1,14 @@
-"""What a prediction would launch on a GPU, counted without one: the model runs on fake tensors.
+"""What a prediction, and the losses of a training step, would launch on a GPU, counted without one:
+they run on fake tensors.
 
 Every operator of torch that is not a mere view counts once, ours too; `kernels` also counts what
 ours launch inside. A value that is read back from the GPU ends the count with an error, as nobody
-knows it here. The first run of a size also uploads tables of places, which later ones find.
+knows it here. The first run of a size also uploads tables of places, which later ones find. With
+`--boxes` it counts the losses alone, for the outputs that such a model has.
 
     python benchmarks/launches.py                               # GLIP-T, 800x1344, bfloat16
     python benchmarks/launches.py --model glip_large --batch 4
+    python benchmarks/launches.py --size 256x256 --batch 128 --boxes 8
 """
 
 from __future__ import annotations
@@ -21,13 +24,21 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glip.config import ModelConfig
+from glip.data.batch import Targets
+from glip.model.fpn import LEVEL_STRIDES
 from glip.model.glip import GLIP
+from glip.model.head import HeadOutput
 from glip.model.presets import PRESETS, build_empty, preset
 from glip.model.text_encoder import Words
+from glip.training.losses import Criterion
 
 # Operators that launch nothing: views, and memory that is not written.
 FREE = {
@@ -110,7 +121,7 @@ def counted(what: str, step: Callable[[], Any]) -> tuple[Any, Launches]:
     try:
         with Counting() as counting:
             result = step()
-    except DataDependentOutputException as error:
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
         frames = traceback.extract_tb(error.__traceback__)
         place = [
             frame
@@ -151,6 +162,38 @@ def count_prediction(
     return {"image encoder": image, "head": rest}
 
 
+def count_losses(
+    size_hw: tuple[int, int], *, batch: int = 1, tokens: int = 23, boxes: int = 8
+) -> Launches:
+    """Launches of all losses, with the assignment of anchors, on the way forward.
+
+    Args:
+        size_hw: Of the padded pictures.
+        batch: Pictures.
+        tokens: Of the longest prompt.
+        boxes: Of the picture that has most.
+    Raises:
+        ReadBack: A value is read back from the GPU on the way.
+    """
+    sizes = tuple(-(-size_hw[0] // s) * -(-size_hw[1] // s) for s in LEVEL_STRIDES)
+    with FAKE, torch.device("cuda"):
+        whole = (batch, sum(sizes))
+        output = HeadOutput(
+            torch.empty(*whole, tokens, requires_grad=True),
+            torch.empty(*whole, 4, requires_grad=True),
+            torch.empty(*whole, requires_grad=True),
+            torch.empty(sum(sizes), 4),
+            sizes,
+        )
+        targets = Targets(
+            torch.empty(batch, boxes, 4),
+            torch.empty(batch, boxes, tokens, dtype=torch.bool),
+            torch.empty(batch, boxes),
+            torch.empty(batch, tokens, dtype=torch.bool),
+        )
+        return counted("losses", lambda: Criterion()(output, targets))[1]
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -160,6 +203,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", default="800x1344", help="of the padded picture")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=23, help="of the prompt")
+    parser.add_argument("--boxes", type=int, help="of a training picture: count the losses")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--top", type=int, default=8, help="operators to list")
     parser.add_argument("--json", type=Path, help="write all counts there")
@@ -170,13 +214,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Count and print."""
     options = parse(arguments)
     height, width = map(int, options.size.split("x"))
-    parts = count_prediction(
-        preset(options.model),
-        (height, width),
-        batch=options.batch,
-        tokens=options.tokens,
-        dtype=getattr(torch, options.dtype),
-    )
+    size, batch, tokens = (height, width), options.batch, options.tokens
+    if options.boxes:
+        parts = {"losses": count_losses(size, batch=batch, tokens=tokens, boxes=options.boxes)}
+    else:
+        dtype = getattr(torch, options.dtype)
+        config = preset(options.model)
+        parts = count_prediction(config, size, batch=batch, tokens=tokens, dtype=dtype)
     print(f"{options.model}, {options.size}, batch {options.batch}, {options.dtype}")
     print(f"{'part':16}{'operators':>10}{'kernels':>10}")
     for name, part in parts.items():

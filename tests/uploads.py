@@ -11,7 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class Uploads(TorchDispatchMode):
-    """Operators that are given numbers of the host, for which a GPU is waited for.
+    """Operators between host and GPU, for which the latter is waited for.
+
+    Not those that are given a single number, which goes along with a launch, nor copies that need
+    not block.
 
     Attributes:
         found: Their names.
@@ -28,7 +31,10 @@ class Uploads(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if any(tensor.device.type == "cpu" and tensor.dim() for tensor in given):
+        named = kwargs or {}
+        result = func(*args, **named)
+        tensors = [leaf for leaf in tree_leaves((args, named, result)) if isinstance(leaf, Tensor)]
+        places = {one.device.type for one in tensors if one.dim() or one.device.type != "cpu"}
+        if len(places) > 1 and not named.get("non_blocking"):
             self.found.append(str(func))
-        return func(*args, **(kwargs or {}))
+        return result

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from glip.config import PixelConfig
+from glip.model.ops.transfer import uploaded
 from glip.pixels import padded_hw, to_array
 
 
@@ -87,9 +88,10 @@ class RawPixels:
         pixels = pixels.sub_(mean).div_(std)
         if self.config.order == "bgr":
             pixels = pixels.flip(1)
-        for row, (height, width) in zip(pixels, self.sizes_hw, strict=True):
-            row[:, height:] = 0
-            row[:, :, width:] = 0
+        heights, widths = uploaded(torch.tensor(self.sizes_hw), pixels.device).mT[..., None]
+        below = torch.arange(cells.shape[1], device=cells.device) >= heights  # (B, H)
+        right = torch.arange(cells.shape[2], device=cells.device) >= widths  # (B, W)
+        pixels.masked_fill_(below[:, None, :, None], 0).masked_fill_(right[:, None, None], 0)
         return pixels.to(dtype, memory_format=torch.contiguous_format)
 
 
@@ -112,4 +114,4 @@ def normalised_batch(
 def _channels(mean: tuple[float, ...], std: tuple[float, ...], device: str) -> Tensor:
     """(2, 3, 1, 1) on a device."""
     with torch.inference_mode(False):  # cached tensors outlive the mode they were first asked in
-        return torch.tensor([mean, std]).to(device)[..., None, None]
+        return uploaded(torch.tensor([mean, std]), device)[..., None, None]

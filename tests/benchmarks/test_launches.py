@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from launches import FAKE, Launches, ReadBack, count_prediction, counted, main
+from launches import FAKE, Launches, ReadBack, count_prediction, counted, main, to_fake_gpu
 
 from glip.config import ModelConfig
 from glip.model.ops.table import HAS_TRITON
-from glip.model.presets import preset
+from glip.model.presets import build_empty, preset
+from glip.model.text_encoder import Tokens
+from tests.uploads import Uploads
 
 pytestmark = [
     pytest.mark.whole,
@@ -38,6 +40,33 @@ def test_a_block_more_costs_its_own_launches_only(tiny_config: ModelConfig) -> N
 def test_value_that_is_read_back_is_found() -> None:
     with FAKE, pytest.raises(ReadBack, match=r"test_launches\.py:\d+: "):
         counted("here", lambda: int(torch.ones(3, device="cuda").sum()))
+
+
+def test_training_pass_of_glip_nano_launches_as_much_for_a_large_batch() -> None:
+    model = build_empty(preset("glip_nano")).train()
+    with FAKE, torch.device("cuda"):
+        to_fake_gpu(model, torch.float32)
+
+        def passed(batch: int) -> Launches:
+            tokens = Tokens(torch.ones(batch, 16).long(), torch.ones(batch, 16).bool())
+            pixels = torch.empty(batch, 3, 128, 160)
+            return counted("training", lambda: model(pixels, tokens))[1]
+
+        passed(1)  # tables of places are uploaded once
+        with Uploads() as uploads:
+            small, large = passed(2), passed(16)
+    assert small.operators == large.operators
+    assert not uploads.found
+
+
+def test_rows_whose_number_depends_on_values_are_found() -> None:
+    with FAKE, pytest.raises(ReadBack, match=r"test_launches\.py:\d+: "):
+        counted("here", lambda: torch.ones(3, device="cuda").nonzero())
+
+
+def test_command_counts_the_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--size", "256x256", "--batch", "128", "--boxes", "8"])
+    assert "losses" in capsys.readouterr().out
 
 
 def test_command_prints_both_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,17 @@
 """What the model is trained on."""
 
+import functools
+
 import pytest
 import torch
+from launches import FAKE, counted
 
-from glip.data.batch import Target, Targets
+from glip.config import PixelConfig
+from glip.data import transforms
+from glip.data.batch import Batch, Target, Targets
+from glip.data.transforms import RawPixels
+from glip.model.text_encoder import Tokens
+from tests.uploads import Uploads
 
 BOXES = torch.tensor([[0.0, 0, 9, 9], [1, 2, 3, 4]])
 
@@ -63,3 +71,34 @@ def test_nothing_is_a_target():
 def test_parts_have_one_row_for_each_box(boxes, phrases, weights):
     with pytest.raises(AssertionError):
         Target(boxes, phrases, weights)
+
+
+# ------------------------------------------------------------------------------------- to a GPU
+
+
+def a_batch(count):
+    tokens = Tokens.pad([(1, 2, 3, 4)] * count)
+    pictures = [torch.zeros(3, 40, 50 + row, dtype=torch.uint8) for row in range(count)]
+    target = Target(BOXES, torch.tensor([0, 1]))
+    return Batch(
+        RawPixels.of(pictures, PixelConfig()),
+        tokens,
+        Targets.pad([target] * count, [MAP] * count, tokens.mask),
+        list(range(count)),
+    )
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU")
+def test_upload_waits_for_nothing_and_a_large_batch_takes_as_many_launches_as_a_small_one():
+    try:
+        with FAKE, Uploads() as uploads:
+            a_batch(1).pixels.to("cuda")  # mean and deviation stay there
+            uploads.found.clear()
+            (_, small), (there, large) = (
+                counted("upload", functools.partial(a_batch(count).to, "cuda")) for count in (2, 16)
+            )
+    finally:
+        transforms._channels.cache_clear()  # of a GPU that is not there
+    assert small.operators == large.operators
+    assert not uploads.found
+    assert there.pixels.device.type == there.targets.boxes.device.type == "cuda"

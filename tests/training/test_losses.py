@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launches import count_losses
 from parity import recipe
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
@@ -16,6 +18,7 @@ from glip.model.anchors import grid_anchors
 from glip.model.head import HeadOutput
 from glip.training.assigner import CANDIDATES_PER_LEVEL, CENTRE_MARGIN
 from glip.training.losses import Criterion, alignment_loss, box_loss, centerness_targets
+from tests.uploads import Uploads
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = {key: torch.tensor(value) for key, value in np.load(FOLDER / "losses.npz").items()}
@@ -187,6 +190,30 @@ def test_losses_are_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         losses = losses_of(half, [target], [MAP], MASK)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+# ----------------------------------------------------------------------------- without reading back
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU")
+def test_large_batch_launches_what_a_small_one_does_and_a_gpu_is_waited_for_nowhere():
+    with Uploads() as uploads:
+        small, large = (count_losses((256, 256), batch=n, boxes=2 * n) for n in (2, 16))
+    assert small.operators == large.operators
+    assert small.total <= 160
+    assert not uploads.found
+
+
+def test_way_back_reads_nothing_either():
+    # The operators are those of a GPU, for which autograd would want a real one.
+    output, targets, token_maps, mask = a_case(0)
+    padded = Targets.pad(targets, token_maps, mask)
+    with FakeTensorMode() as fake:
+        parts = [fake.from_tensor(part) for part in output[:3]]
+        pretended = HeadOutput(*parts, fake.from_tensor(output.anchors), output.level_sizes)
+        losses = Criterion()(pretended, Targets(*map(fake.from_tensor, padded)))
+        gradients = torch.autograd.grad(sum(losses.values()), parts)
+    assert [one.shape for one in gradients] == [one.shape for one in parts]
 
 
 # -------------------------------------------------------------------- against one picture at a time
