@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,7 +29,9 @@ from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
 from glip.model.presets import build, configured, without_sources
 from glip.released import find
+from glip.settings import nearest
 from glip.task_prompt import read_prompt
+from glip.text.prompt import reads_as
 from glip.text.tokenizer import Tokenizer
 from glip.training.ema import Ema
 from glip.training.features import CachedPyramids, FromFeatures
@@ -50,6 +52,9 @@ from glip.training.word_noise import add_word_noise
 from glip.training.words import as_table, prompt_of
 
 logger = logging.getLogger(__name__)
+
+NAMES_SHOWN = 10
+"""Of those that a message lists."""
 
 
 def starting_point(config: RunConfig, device: torch.device) -> Detector:
@@ -84,6 +89,7 @@ def materials(config: RunConfig, device: torch.device) -> tuple[Detector, list[S
     on_main(lambda: _examine_sources(config.data.sources, detector))
     cache = _picture_cache(config.data, detector)
     sources = [training_source(source, detector, cache) for source in config.data.sources]
+    on_main(lambda: _tell_unused_words(sources))
     return _with_learned_part(detector, config, sources), sources
 
 
@@ -211,6 +217,36 @@ def _examine_sources(sources: Sequence[SourceConfig], detector: Detector) -> Non
         for finding in report.findings:
             if finding.level == "warning" and not finding.by_reader:
                 logger.warning("%s: %s", path, finding)
+
+
+def _tell_unused_words(sources: Sequence[Source]) -> None:
+    """Say which names have other words or decorations, and are of no class of any data set.
+
+    Data sets may share what is said of names, so that one of them need not have all of these.
+    """
+    detection = [source for source in sources if isinstance(source, DetectionSource)]
+    named = {name for source in detection for name in source.data.names}
+    worded = {
+        name: words for source in detection for name, words in source.sampling.wordings.items()
+    }
+    decorated = {name for source in detection for name in source.sampling.decorations}
+    drawn = named.union(*worded.values())
+    for what, names, known in (("wordings", worded, named), ("decorations", decorated, drawn)):
+        if unused := sorted(set(names) - known):
+            shown = ", ".join(_with_nearest(name, known) for name in unused[:NAMES_SHOWN])
+            logger.warning(
+                "sampling.%s: no data set has the class %s%s",
+                what,
+                shown,
+                f" and {len(unused) - NAMES_SHOWN} more" if len(unused) > NAMES_SHOWN else "",
+            )
+
+
+def _with_nearest(name: str, known: Collection[str]) -> str:
+    """A name and the known one that is like it, if there is one."""
+    alike = sorted(other for other in known if reads_as(other) == reads_as(name))
+    way_out = f"did you mean {alike[0]!r}?" if alike else nearest(name, known, else_="")
+    return f"{name!r} ({way_out})" if way_out else repr(name)
 
 
 def steps_of(config: RunConfig, epoch: float) -> int:

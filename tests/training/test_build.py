@@ -5,6 +5,7 @@ import torch
 
 from glip.checkpoint import Weights, save
 from glip.data.augment import AugmentConfig
+from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError, StorageError
 from glip.evaluation.config import EvaluationConfig
 from glip.model.presets import PRESETS
@@ -20,6 +21,7 @@ from glip.training.run_config import DataConfig, RunConfig, SourceConfig
 from tests.toy import CONFIG, toy_model
 
 CPU = torch.device("cpu")
+WORDS = {"cat": ["kitty"], "CAT": ["tom"], "zeppelin": ["airship"]}
 
 
 def test_length_is_in_steps_or_in_parts_of_epochs():
@@ -58,6 +60,21 @@ def test_run_starts_from_its_weights_or_its_seed(tmp_path, monkeypatch, caplog):
     )
     name = "head.outputs.project.weight"
     assert torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name])
+
+
+def test_other_words_for_no_class_of_any_data_set_are_told_once(tmp_path, caplog):
+    save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model().state_dict()))
+    sample_set = copy_samples(tmp_path / "samples")
+    one, other = (
+        SourceConfig(str(sample_set / name), sampling=SamplingConfig(wordings=WORDS, decorations=d))
+        for name, d in (("train.json", {"kitty": ["a ", ""]}), ("val.json", {"kity": ["a ", ""]}))
+    )
+    config = RunConfig(weights=str(tmp_path / "toy.safetensors"), data=DataConfig((one, other)))
+    materials(config, CPU)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "sampling.wordings: no data set has the class 'CAT' (did you mean 'cat'?), 'zeppelin'",
+        "sampling.decorations: no data set has the class 'kity' (did you mean 'kitty'?)",
+    ]
 
 
 def test_large_pictures_are_kept_small_on_request(tmp_path):
