@@ -22,6 +22,7 @@ from glip.data.faults import Faults
 from glip.data.packed import Packed
 from glip.data.pictures import Pictures
 from glip.errors import DataError
+from glip.text.characters import composed
 
 ImageId = int | str
 
@@ -59,7 +60,8 @@ class DetectionData:
 
     path: Path
     names: tuple[str, ...]
-    """In the order of rising category id (official: so that prompts read the same)."""
+    """In the order of rising category id (official: so that prompts read the same). However a file
+    writes them, an accent and its letter are one character here."""
     category_ids: tuple[int, ...]
     """Of each name, its id in the file."""
     records: Packed[DetectionRecord]
@@ -67,6 +69,9 @@ class DetectionData:
     """Of each named vocabulary, its class rows; empty if all pictures share one."""
     frequencies: tuple[str, ...] | None = None
     """Of each name "r", "c" or "f" (rare, common, frequent), as LVIS has them."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(map(composed, self.names)))
 
     def __len__(self) -> int:
         return len(self.records)

@@ -16,9 +16,10 @@ from typing import Literal, NamedTuple
 
 from glip.errors import ConfigError, PromptError
 from glip.settings import one_of, within
+from glip.text.characters import composed, composed_keys
 from glip.text.mirror import mirror_name
 from glip.text.pack import SEPARATOR
-from glip.text.prompt import Prompt, clean_name
+from glip.text.prompt import Prompt, reads_as
 from glip.text.tokenizer import Tokenizer
 
 Negatives = Literal["sampled", "all"]
@@ -69,6 +70,9 @@ class SamplingConfig:
                 raise ConfigError(
                     f"sampling: decoration of {name!r} must be [before, after], got {parts!r}"
                 )
+        others = {name: list(map(composed, own)) for name, own in self.wordings.items()}
+        object.__setattr__(self, "wordings", composed_keys(others))
+        object.__setattr__(self, "decorations", composed_keys(self.decorations))
 
 
 def _are_texts(values: object) -> bool:
@@ -147,7 +151,7 @@ class PromptSampler:
         # Two classes may be one and the same wording; a prompt that named it as positive and as
         # negative would contradict itself, so a wording is one phrase, and those of all positives,
         # of the ones that do not fit as well, are no negatives.
-        taken = {_key(wording) for row in present for wording in self._wordings(row, mirrored)}
+        taken = {reads_as(wording) for row in present for wording in self._wordings(row, mirrored)}
         prompt = partial(self._prompt, taken=taken, rng=rng, mirrored=mirrored)
         may_be_partial = config.partial_probability and present and absent
         if may_be_partial and rng.random() < config.partial_probability:
@@ -180,7 +184,7 @@ class PromptSampler:
         Args:
             asked: Class rows with a box.
             negatives: Class rows known not to be there; of those with a wording in `taken`, none.
-            taken: What `_key` makes of wordings that are there.
+            taken: What `reads_as` makes of wordings that are there.
             rng: As for the call.
             mirrored: As for the call.
         """
@@ -189,7 +193,7 @@ class PromptSampler:
         phrase_of: dict[int, str] = {}
         for row in asked:
             wording = rng.choice(self._wordings(row, mirrored))
-            key = _key(wording)
+            key = reads_as(wording)
             if key not in chosen:
                 if (cost := self._cost(wording)) > room:
                     continue
@@ -198,7 +202,7 @@ class PromptSampler:
             phrase_of[row] = key
         for row in negatives:
             wording = BACKGROUND if row < 0 else rng.choice(self._wordings(row, mirrored))
-            key, cost = _key(wording), self._cost(wording)
+            key, cost = reads_as(wording), self._cost(wording)
             if key in chosen or key in taken:
                 continue
             if cost > room:
@@ -280,14 +284,9 @@ def _twins(wordings: Sequence[Sequence[str]]) -> dict[int, set[int]]:
     owners: dict[str, set[int]] = {}
     for row, words in enumerate(wordings):
         for word in words:
-            owners.setdefault(_key(word), set()).add(row)
+            owners.setdefault(reads_as(word), set()).add(row)
     twins: dict[int, set[int]] = {}
     for rows in owners.values():
         for row in rows if len(rows) > 1 else ():
             twins.setdefault(row, set()).update(rows - {row})
     return twins
-
-
-def _key(wording: str) -> str:
-    """What two wordings share that the text encoder cannot tell apart."""
-    return " ".join(clean_name(wording).casefold().split()) or wording

@@ -17,6 +17,7 @@ from glip.evaluation.coco import COCO_METRICS
 from glip.evaluation.flickr import FLICKR_METRICS
 from glip.evaluation.lvis import LVIS_METRICS
 from glip.settings import within
+from glip.text.characters import composed_keys
 
 METRICS: Mapping[Task, tuple[str, ...]] = {
     "coco": COCO_METRICS,
@@ -79,6 +80,8 @@ class TaskOptions:
             raise ConfigError(
                 f"other wordings are for the tasks coco and custom, not for {self.task}"
             )
+        if self.wordings is not None:
+            object.__setattr__(self, "wordings", composed_keys(self.wordings))
 
 
 @dataclass(frozen=True)

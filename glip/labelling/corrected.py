@@ -19,6 +19,7 @@ from glip.data.records import DetectionData, GroundingData
 from glip.errors import DataError, StorageError
 from glip.jobs.journal import read_journal
 from glip.labelling.changes import Corrections, count_changes
+from glip.text.characters import composed
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +60,17 @@ def read_corrected(
     """
     path = Path(path)
     images = None if images is None else Path(images)
-    annotated = read_annotated(path, images, classes=names or order, max_bad=max_bad)
+    before = tuple(map(composed, names or order or ()))
+    annotated = read_annotated(path, images, classes=before or None, max_bad=max_bad)
     data = annotated.data
     if isinstance(data, GroundingData):
         raise DataError(f"{path} has captions, not classes; corrected labels have classes")
     used = _used(data)
-    if names is not None and (unknown := [name for name in used if name not in names]):
+    if names is not None and (unknown := [name for name in used if name not in before]):
         raise DataError(
-            f"{path}: class {unknown[0]!r} is not among those asked for, {', '.join(names)}; add "
+            f"{path}: class {unknown[0]!r} is not among those asked for, {', '.join(before)}; add "
             "it, or correct it there"
         )
-    before = names or order or ()
     ordered = tuple(dict.fromkeys((*before, *(data.names if names is None else ()))))
     pictures = sorted(_pictures(data, path), key=lambda picture: picture.picture)
     return Corrected(ordered, tuple(pictures), annotated.pictures.root)

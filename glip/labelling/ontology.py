@@ -22,6 +22,7 @@ from glip.errors import ConfigError
 from glip.files import read_text
 from glip.settings import MOST_LETTERS, PlainLoader, nearest, within
 from glip.structures import Detections
+from glip.text.characters import composed
 
 THRESHOLD = 0.3
 NUMBERS = ("threshold", "min_side_px", "max_side_px", "min_area_share", "max_area_share")
@@ -57,6 +58,10 @@ class Class:
     """
     parent: str | None = None
     """What it is a kind of; written as the supercategory where a format has one."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.name, str):  # or `Ontology` says what it is
+            object.__setattr__(self, "name", composed(self.name))
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,8 @@ def _fits(c: Class, sides: tuple[float, float], picture: tuple[float, float]) ->
 
 
 def _same(phrase: str) -> str:
-    """Wordings that differ in case and spaces only are one."""
-    return " ".join(phrase.split()).casefold()
+    """Wordings that differ in case, spaces and Unicode form only are one."""
+    return composed(" ".join(phrase.split())).casefold()
 
 
 Where = Callable[[str | None, str | None], str]

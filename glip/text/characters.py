@@ -6,11 +6,29 @@ among blanks and punctuation. Knows nothing about prompts or tokens.
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import TypeVar
 
 from glip.text.tagger import NO_SPACE_SCRIPTS, Span
 
 WORD = re.compile(f"[^\\W{NO_SPACE_SCRIPTS}]")
 """A letter or digit of a script that puts blanks between words."""
+
+
+Value = TypeVar("Value")
+
+
+def composed(text: str) -> str:
+    """The text with each accent in one character with its letter (Unicode NFC), as names are kept.
+
+    Many a Mac writes two characters, which look the same and are the same to the text encoder.
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+def composed_keys(values: Mapping[str, Value]) -> dict[str, Value]:
+    """What is said by name, by `composed` names; a number that YAML made of a name is one."""
+    return {composed(str(name)): value for name, value in values.items()}
 
 
 def shown(value: object) -> str:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from glip.errors import ConfigError, PromptError
 from glip.settings import within
-from glip.text.characters import WORD, core, has_word, is_visible, shown
+from glip.text.characters import WORD, composed, core, has_word, is_visible, shown
 from glip.text.nouns import Chunker, noun_phrases
 from glip.text.pack import SEPARATOR, join, split_caption, split_names
 from glip.text.sentences import are_names, pieces_of, without_request
@@ -323,7 +323,7 @@ def clean_name(name: str) -> str:
 
 def reads_as(name: str) -> str:
     """What is left of a name when everything is gone that the text encoder cannot see."""
-    return " ".join(clean_name(name).casefold().split()) or name
+    return " ".join(composed(clean_name(name)).casefold().split()) or name
 
 
 def token_map(

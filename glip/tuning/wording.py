@@ -29,6 +29,7 @@ from glip.errors import ConfigError, PromptError
 from glip.model.text_encoder import Tokens
 from glip.settings import from_dict, one_of, read_yaml
 from glip.task_prompt import TaskPrompt
+from glip.text.characters import composed_keys
 from glip.text.pack import SEPARATOR
 from glip.text.prompt import Prompt, clean_name, reads_as
 from glip.training.words import as_table
@@ -74,6 +75,8 @@ class Wordings:
                 _check_text(f"{key}.{name}", text)
         for negative in self.negatives:
             _check_text("negatives", negative)
+        for key in ("classes", "attributes", "knowledge"):
+            object.__setattr__(self, key, composed_keys(getattr(self, key)))
 
     @property
     def names(self) -> tuple[str, ...]:

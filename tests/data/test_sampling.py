@@ -184,3 +184,12 @@ def test_name_longer_than_the_encoder_is_refused_at_once(tokenizer):
 def test_options_out_of_range(options, message):
     with pytest.raises(ConfigError, match=message):
         SamplingConfig(**options)
+
+
+def test_what_is_said_of_a_name_holds_in_both_unicode_forms(tokenizer):
+    words = {"cafe\u0301": ["bistro\u0301"]}
+    draw = sampler(
+        tokenizer, ("caf\u00e9",), wordings=words, decorations={"bistro\u0301": ["the ", ""]}
+    )
+    texts = {draw([0], [], Random(seed)).prompt.text for seed in range(20)}
+    assert texts == {"caf\u00e9", "the bistr\u00f3"}

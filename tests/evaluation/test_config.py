@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from glip.errors import ConfigError
-from glip.evaluation.config import METRICS, EvaluationConfig, Task
+from glip.evaluation.config import METRICS, EvaluationConfig, Task, TaskOptions
 
 
 @pytest.mark.parametrize("task", [task for task in get_args(Task) if task in METRICS])
@@ -27,3 +27,7 @@ def test_every_metric_of_a_task_may_decide_also_that_of_a_part(task):
 def test_what_cannot_be_measured_is_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         EvaluationConfig("a.json", **values)
+
+
+def test_other_words_are_of_a_name_in_either_unicode_form():
+    assert TaskOptions(wordings={"cafe\u0301": "bar"}).wordings == {"caf\u00e9": "bar"}

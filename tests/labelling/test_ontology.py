@@ -239,3 +239,9 @@ def test_limits_of_a_class(limits: dict[str, float], box: tuple[float, ...], kep
 def test_nothing_found_gives_no_labels() -> None:
     ontology = Ontology.of_names(["cat"])
     assert ontology.labels(found(ontology), nms=0.6) == ()
+
+
+def test_a_class_is_called_the_same_in_both_unicode_forms() -> None:
+    assert Ontology.of_names(["cafe\u0301"]).names == ("caf\u00e9",)
+    with pytest.raises(ConfigError, match="is already there"):
+        Ontology.of_names(["cafe\u0301", "caf\u00e9"])

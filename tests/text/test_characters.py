@@ -2,7 +2,7 @@
 
 import pytest
 
-from glip.text.characters import WORD, core, has_word, is_visible, shown
+from glip.text.characters import WORD, composed, composed_keys, core, has_word, is_visible, shown
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,8 @@ def test_words_are_letters_between_blanks() -> None:
 def test_long_texts_are_shown_short() -> None:
     assert shown("a" * 80) == repr("a" * 80)
     assert shown("a" * 81) == repr("a" * 77 + "...")
+
+
+def test_an_accent_and_its_letter_are_one_character() -> None:
+    assert composed("cafe\u0301") == composed("caf\u00e9") == "caf\u00e9"
+    assert composed_keys({"cafe\u0301": 1, "\u1112\u1161": 2}) == {"caf\u00e9": 1, "\ud558": 2}

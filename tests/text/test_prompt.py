@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors
 
 from glip.errors import PromptError
-from glip.text.prompt import Prompt, clean_name, token_map
+from glip.text.prompt import Prompt, clean_name, reads_as, token_map
 from glip.text.tokenizer import Span, Tokenizer
 
 TOKENIZER = Tokenizer.bert_uncased()
@@ -347,3 +347,7 @@ def test_a_phrase_lies_outside_longer_ones_if_it_can(
 ) -> None:
     prompt = Prompt.from_caption("a man in a red hat with a hat", phrases)
     assert [span for (span,) in prompt.phrases] == spans
+
+
+def test_unicode_forms_of_a_name_read_the_same() -> None:
+    assert reads_as("Cafe\u0301") == reads_as("caf\u00e9")

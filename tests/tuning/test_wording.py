@@ -182,3 +182,9 @@ def test_choice_needs_words():
         Said({"cat": ()})
     with pytest.raises(GlipError, match="ensemble must be one of"):
         Said({"cat": ("cat",)}, ensemble="both")
+
+
+def test_wordings_are_of_a_name_in_either_unicode_form():
+    offered = Wordings(classes={"cafe\u0301": ["bar"]}, attributes={"cafe\u0301": "small"})
+    offered.check(["caf\u00e9"])
+    assert offered.of("caf\u00e9") == ("caf\u00e9", "bar", "[caf\u00e9], small")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from glip.data.doctor.subject import Check, Subject
 from glip.errors import PromptError
-from glip.text.prompt import Prompt, clean_name
+from glip.text.prompt import Prompt, clean_name, reads_as
 
 FEW_BOXES = 5
 """A class with fewer is called rare."""
@@ -31,7 +31,7 @@ def _colliding_names(subject: Subject) -> Iterator[str]:
     """Different names that the text encoder reads as the same words."""
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(subject.detection.names):
-        groups.setdefault(" ".join(clean_name(name).casefold().split()), []).append(name)
+        groups.setdefault(reads_as(name), []).append(name)
     yield from (" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1)
 
 

@@ -25,6 +25,7 @@ from glip.data.packed import Packed
 from glip.data.pictures import Pictures
 from glip.data.records import Annotated, DetectionData, DetectionRecord
 from glip.errors import DataError, ImageError
+from glip.text.characters import composed
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -110,6 +111,7 @@ def annotated(
         pictures = pictures_for(request.path, request.images, some)
     if classes is None:
         classes = _order(request, entries)
+    classes = {_label(label): name for label, name in classes.items()}
     rows = {label: row for row, label in enumerate(classes)}
     found = match_names(pictures, {entry.name: entry.also for entry in entries}, faults)
     faults.count("images", len(entries))
@@ -205,8 +207,8 @@ def _placed(
 
 def _order(request: Request, entries: Iterable[Entry]) -> dict[Hashable, str]:
     """The classes of a file that has no list of them: as asked for, then by alphabet."""
-    there = {str(shape.label) for entry in entries for shape in entry.shapes}
-    known = request.classes or ()
+    there = {composed(str(shape.label)) for entry in entries for shape in entry.shapes}
+    known = tuple(map(composed, request.classes or ()))
     if request.classes is None and len(there) > 1:
         request.faults.note("has no list of classes, so they are in the order of the alphabet")
     return {name: name for name in (*known, *sorted(there.difference(known)))}
@@ -226,10 +228,15 @@ def _boxes(
         box = upright(shape, size if entry.shares else None)
         if box is None:
             faults.add("no boxes", f"{where}: {list(shape.points)[:4]}")
-        elif shape.label not in rows:
+        elif (label := _label(shape.label)) not in rows:
             faults.add("unknown categories", f"{where}: class {shape.label} is not in the list")
         else:
-            yield clipped(box, size) if clip else box, rows[shape.label], shape.crowd
+            yield clipped(box, size) if clip else box, rows[label], shape.crowd
+
+
+def _label(label: Hashable) -> Hashable:
+    """A class as the file refers to it, by name in whichever Unicode form."""
+    return composed(label) if isinstance(label, str) else label
 
 
 def _record(

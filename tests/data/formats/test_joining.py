@@ -40,3 +40,18 @@ def test_classes_and_captions_are_not_joined(tmp_path: Path) -> None:
     grow(tmp_path, {"train.json": coco("a.png"), "val.json": captions, "a.png": None})
     with pytest.raises(DataError, match="parts with classes and parts with captions"):
         read_annotated(tmp_path)
+
+
+def test_a_class_in_two_unicode_forms_is_one(tmp_path: Path) -> None:
+    """In the lines of a file, in the labels of a tool and in the parts of a folder."""
+    two = coco("a.png")
+    for part, name in (("train", "caf\u00e9"), ("valid", "cafe\u0301")):
+        two["categories"][0]["name"] = name
+        grow(tmp_path / "parts" / part, {"_annotations.coco.json": two, "a.png": None})
+    lines = "a.png,1,2,31,22,caf\u00e9\nb.png,1,2,31,22,cafe\u0301\n"
+    table = grow(tmp_path / "table", {"boxes.csv": lines, "a.png": None, "b.png": None})
+    for place in (tmp_path / "parts", table / "boxes.csv"):
+        found = boxes_of(read_annotated(place))
+        assert [[name for name, _ in boxes] for boxes in found.values()] == [["caf\u00e9"]] * 2
+    asked = read_annotated(table / "boxes.csv", classes=["bar", "cafe\u0301"]).data
+    assert asked.names == ("bar", "caf\u00e9")
