@@ -26,6 +26,7 @@ from glip.hf.configuration import GlipConfig
 from glip.model.anchors import grid_anchors
 from glip.model.fpn import LEVEL_STRIDES
 from glip.model.head import HeadOutput
+from glip.model.ops.transfer import uploaded
 from glip.model.presets import build, build_empty
 from glip.model.text_encoder import Tokens
 from glip.pixels import SIZE_DIVISOR
@@ -189,7 +190,7 @@ class GlipForObjectDetection(PreTrainedModel):  # type: ignore[misc]
         tokens = Tokens(input_ids, mask.bool())
         found = self.glip(pixel_values.to(dtype), tokens)
         losses = None if labels is None else self._losses(found, labels, tokens.mask)
-        size = torch.tensor(pixel_values.shape[-2:], device=found.logits.device)
+        size = uploaded(torch.tensor(pixel_values.shape[-2:]), found.logits.device)
         output = GlipObjectDetectionOutput(
             loss=None if losses is None else torch.stack([*losses.values()]).sum(),
             loss_dict=losses,
