@@ -10,8 +10,10 @@ import logging
 from pathlib import Path
 
 from glip.choices import Split
-from glip.data.doctor.examine import examine
+from glip.data.doctor.examine import Report, examine, read_and_examine
 from glip.data.faults import MAX_BAD
+from glip.data.formats.recognise import read_annotated
+from glip.data.records import Annotated
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,29 @@ def doubts_about(
         split: Of a folder with several.
         max_bad: Share of entries that may be left out.
     """
-    report = examine(data, images, quick=True, split=split, max_bad=max_bad)
+    return _logged(examine(data, images, quick=True, split=split, max_bad=max_bad), data)
+
+
+def read_with_doubts(
+    data: Path,
+    images: str | Path | None = None,
+    split: Split | None = None,
+    max_bad: float = MAX_BAD,
+) -> Annotated:
+    """The data as `read_annotated` gives it, read once, when `doubts_about` it have been logged.
+
+    Raises:
+        DataError: What `read_annotated` says.
+    """
+    annotated, report = read_and_examine(data, images, quick=True, split=split, max_bad=max_bad)
+    _logged(report, data)
+    if annotated is None:
+        return read_annotated(data, images, split=split, max_bad=max_bad)  # which says why not
+    annotated.faults.close()
+    return annotated
+
+
+def _logged(report: Report, data: Path) -> list[str]:
     doubts = [finding for finding in report.findings if finding.level != "note"]
     for doubt in doubts:
         if not doubt.by_reader:

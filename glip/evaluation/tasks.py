@@ -24,7 +24,7 @@ from glip.distributed import broadcast_object, is_main, on_main, wait_for_all
 from glip.errors import ConfigError, DataError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.config import EvaluationConfig, TaskOptions
-from glip.evaluation.doubts import doubts_about
+from glip.evaluation.doubts import doubts_about, read_with_doubts
 from glip.evaluation.evaluate import Evaluator, Predictor, evaluate
 from glip.evaluation.flickr import FlickrEvaluator
 from glip.evaluation.lvis import LvisEvaluator
@@ -249,8 +249,7 @@ def check_evaluation(config: EvaluationConfig) -> None:
     if config.annotations is None or config.task not in ("coco", "lvis", "custom"):
         return
     path = Path(config.annotations)
-    doubts_about(path, config.images, config.split, config.max_bad)
-    data = read_annotated(path, config.images, split=config.split, max_bad=config.max_bad).data
+    data = read_with_doubts(path, config.images, config.split, config.max_bad).data
     if not isinstance(data, DetectionData):
         return  # the evaluation says what is wrong
     count = len(data) if config.limit is None else min(config.limit, len(data))

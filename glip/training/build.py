@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,10 +18,10 @@ from torch import nn
 from glip.checkpoint import Weights, read
 from glip.data.augment import extent
 from glip.data.caption_packing import CaptionPacker
-from glip.data.doctor.examine import examine
+from glip.data.doctor.examine import read_and_examine
 from glip.data.formats.recognise import read_annotated
 from glip.data.picture_cache import PictureCache
-from glip.data.records import DetectionData
+from glip.data.records import Annotated, DetectionData
 from glip.data.sources import DetectionSource, GroundingSource, Source
 from glip.detector import Detector
 from glip.distributed import on_main, world_size
@@ -86,9 +87,12 @@ def materials(config: RunConfig, device: torch.device) -> tuple[Detector, list[S
     detector = starting_point(config, device)
     if not config.data.sources:
         raise ConfigError("data.sources is empty; name at least one data set to train on")
-    on_main(lambda: _examine_sources(config.data.sources, detector))
+    read = _read_sources(config.data.sources, detector)
     cache = _picture_cache(config.data, detector)
-    sources = [training_source(source, detector, cache) for source in config.data.sources]
+    sources = [
+        training_source(source, detector, cache, annotated)
+        for source, annotated in zip(config.data.sources, read, strict=True)
+    ]
     on_main(lambda: _tell_unused_words(sources))
     return _with_learned_part(detector, config, sources), sources
 
@@ -126,7 +130,10 @@ def _picture_cache(config: DataConfig, detector: Detector) -> PictureCache | Non
 
 
 def training_source(
-    config: SourceConfig, detector: Detector, cache: PictureCache | None = None
+    config: SourceConfig,
+    detector: Detector,
+    cache: PictureCache | None = None,
+    annotated: Annotated | None = None,
 ) -> Source:
     """A data set as training draws from it.
 
@@ -134,14 +141,9 @@ def training_source(
         config: Which one.
         detector: That is trained.
         cache: Where large pictures are kept small.
+        annotated: What its files say, if they have been read.
     """
-    annotated = read_annotated(
-        config.annotations,
-        config.images,
-        split=config.split,
-        label_map=config.label_map,
-        max_bad=config.max_bad,
-    )
+    annotated = annotated or _read(config)
     data, pictures = annotated.data, annotated.pictures
     if isinstance(data, DetectionData):
         if config.vocabulary is not None:
@@ -195,28 +197,52 @@ def _with_learned_part(
     return detector
 
 
-def _examine_sources(sources: Sequence[SourceConfig], detector: Detector) -> None:
-    """The quick part of `glip doctor`, each data set once.
+def _read_sources(sources: Sequence[SourceConfig], detector: Detector) -> list[Annotated]:
+    """What the files of each source say; files of several sources are read once. Collective."""
+    found: dict[tuple[object, ...], Annotated] = {}
+    read = []
+    for source in sources:
+        files = source.annotations, source.images, source.split, source.label_map, source.max_bad
+        if files not in found:
+            examined = on_main(partial(_examined, source, detector))
+            found[files] = examined or _read(source)  # other processes than the main one
+        read.append(found[files])
+    return read
+
+
+def _read(source: SourceConfig) -> Annotated:
+    return read_annotated(
+        source.annotations,
+        source.images,
+        split=source.split,
+        label_map=source.label_map,
+        max_bad=source.max_bad,
+    )
+
+
+def _examined(source: SourceConfig, detector: Detector) -> Annotated:
+    """What the files of a source say, after the quick part of `glip doctor`.
 
     Raises:
-        DataError: One cannot be trained on.
+        DataError: They cannot be trained on.
     """
-    data_sets = [(s.annotations, s.images, s.split, s.label_map, s.max_bad) for s in sources]
-    for path, images, split, label_map, max_bad in dict.fromkeys(data_sets):
-        report = examine(
-            path,
-            images,
-            quick=True,
-            split=split,
-            label_map=label_map,
-            max_bad=max_bad,
-            tokenizer=detector.tokenizer,
-            max_tokens=detector.config.text.max_tokens,
-        )
-        report.refuse_if_broken()
-        for finding in report.findings:
-            if finding.level == "warning" and not finding.by_reader:
-                logger.warning("%s: %s", path, finding)
+    annotated, report = read_and_examine(
+        source.annotations,
+        source.images,
+        quick=True,
+        split=source.split,
+        label_map=source.label_map,
+        max_bad=source.max_bad,
+        tokenizer=detector.tokenizer,
+        max_tokens=detector.config.text.max_tokens,
+    )
+    report.refuse_if_broken()
+    for finding in report.findings:
+        if finding.level == "warning" and not finding.by_reader:
+            logger.warning("%s: %s", source.annotations, finding)
+    assert annotated is not None  # or the report says why not
+    annotated.faults.close()
+    return annotated
 
 
 def _tell_unused_words(sources: Sequence[Source]) -> None:

@@ -6,8 +6,10 @@ import logging
 import pytest
 from PIL import Image
 
+from glip.data.formats.recognise import READERS
+from glip.errors import DataError
 from glip.evaluation.config import TaskOptions
-from glip.evaluation.doubts import doubts_about
+from glip.evaluation.doubts import doubts_about, read_with_doubts
 from glip.evaluation.tasks import run_task
 
 
@@ -16,6 +18,21 @@ def test_sound_data_leaves_no_doubt(toy, caplog):
     doubts = doubts_about(toy[0])
     assert not any("size" in doubt for doubt in doubts)
     assert [record.getMessage() for record in caplog.records] == [f"{toy[0]}: {d}" for d in doubts]
+
+
+def test_data_with_its_doubts_is_read_once(toy, tmp_path, caplog, monkeypatch):
+    read = []
+
+    def reader(request, own=READERS["coco"]):
+        read.append(request.path)
+        return own(request)
+
+    monkeypatch.setitem(READERS, "coco", reader)
+    halved(toy[0].parent / "0.png")
+    assert len(read_with_doubts(toy[0]).data) > 0
+    assert read == [toy[0]] and "another size" in caplog.text
+    with pytest.raises(DataError, match=r"none.json does not exist"):
+        read_with_doubts(tmp_path / "none.json")
 
 
 def test_what_the_reader_says_is_not_said_twice(toy, tmp_path, caplog):

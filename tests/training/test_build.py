@@ -5,6 +5,7 @@ import torch
 
 from glip.checkpoint import Weights, save
 from glip.data.augment import AugmentConfig
+from glip.data.formats.recognise import READERS
 from glip.data.sampling import SamplingConfig
 from glip.errors import ConfigError, StorageError
 from glip.evaluation.config import EvaluationConfig
@@ -60,6 +61,28 @@ def test_run_starts_from_its_weights_or_its_seed(tmp_path, monkeypatch, caplog):
     )
     name = "head.outputs.project.weight"
     assert torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name])
+
+
+def test_files_of_several_sources_are_read_once(tmp_path, monkeypatch, caplog):
+    save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model().state_dict()))
+    sample_set = copy_samples(tmp_path / "samples")
+    (sample_set / "train.json").write_text(
+        (sample_set / "train.json").read_text().replace('"annotations": [', '"annotations": [7, ')
+    )
+    read = []
+
+    def reader(request, own=READERS["coco"]):
+        read.append(request.path.name)
+        return own(request)
+
+    monkeypatch.setitem(READERS, "coco", reader)
+    files = [str(sample_set / name) for name in ("train.json", "val.json", "train.json")]
+    sources = tuple(SourceConfig(file, max_bad=0.5, weight=w) for w, file in enumerate(files, 1))
+    weights = str(tmp_path / "toy.safetensors")
+    _, made = materials(RunConfig(weights=weights, data=DataConfig(sources)), CPU)
+    assert read == ["train.json", "val.json"]
+    assert len(made[0]) == len(made[2]) > len(made[1]) > 0
+    assert caplog.text.count("left out 1 of") == 1  # what the reader says, it says once
 
 
 def test_other_words_for_no_class_of_any_data_set_are_told_once(tmp_path, caplog):

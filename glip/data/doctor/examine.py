@@ -134,33 +134,42 @@ def examine(
         max_tokens: What the text encoder takes.
         progress: Is told of each picture that is decoded.
     """
+    return read_and_examine(
+        path,
+        images,
+        quick=quick,
+        split=split,
+        label_map=label_map,
+        max_bad=max_bad,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        progress=progress,
+    )[1]
+
+
+def read_and_examine(
+    path: str | Path,
+    images: str | Path | None = None,
+    *,
+    quick: bool = False,
+    split: Split | None = None,
+    label_map: str | Path | None = None,
+    max_bad: float = MAX_BAD,
+    tokenizer: Tokenizer | None = None,
+    max_tokens: int = 256,
+    progress: Progress | None = None,
+) -> tuple[Annotated | None, Report]:
+    """The report of `examine`, and the data for whoever goes on with it.
+
+    Its faults are not yet closed; None is in its place where the report says why it cannot be read.
+    """
     path = Path(path)
     faults = Faults(path, max_bad)
     try:
         annotated = read_with_faults(path, images, faults, split=split, label_map=label_map)
     except GlipError as error:
         stop = Finding("file", "error", 1, "reason to stop here", "", (str(error),))
-        return Report(path, "cannot be examined", (*_faults(faults), stop), quick=quick)
-    return examine_read(
-        annotated,
-        path,
-        quick=quick,
-        tokenizer=tokenizer,
-        max_tokens=max_tokens,
-        progress=progress,
-    )
-
-
-def examine_read(
-    annotated: Annotated,
-    path: Path,
-    *,
-    quick: bool = False,
-    tokenizer: Tokenizer | None = None,
-    max_tokens: int = 256,
-    progress: Progress | None = None,
-) -> Report:
-    """`examine` of a data set that has been read."""
+        return None, Report(path, "cannot be examined", (*_faults(faults), stop), quick=quick)
     subject = Subject(
         path=path,
         annotated=annotated,
@@ -175,7 +184,7 @@ def examine_read(
         if subject.kind in check.kinds and (check.quick or not quick)
         if (finding := _run(check, subject)) is not None
     ]
-    return Report(
+    return annotated, Report(
         path=path,
         summary=_summary(subject),
         findings=(*_faults(annotated.faults), *findings),
