@@ -124,7 +124,10 @@ class PromptSampler:
                         f"class {wording!r} needs {self._cost(wording)} tokens, the text encoder "
                         f"has room for {self._room}; shorten it"
                     )
-        self._twins = _twins([self._wordings(row, mirrored=False) for row in range(len(names))])
+        self._readings = {mirrored: self._all_readings(mirrored) for mirrored in (False, True)}
+        # A class of that name is drawn as all others are.
+        named = frozenset[str]().union(*self._readings[False])
+        self._background = config.background and reads_as(BACKGROUND) not in named
 
     def __call__(
         self,
@@ -132,6 +135,7 @@ class PromptSampler:
         absent: Iterable[int],
         rng: Random,
         *,
+        doubtful: Iterable[int] = (),
         mirrored: bool = False,
     ) -> SampledPrompt | None:
         """A prompt with the classes of a picture and some of those that are not in it.
@@ -140,6 +144,7 @@ class PromptSampler:
             positives: Class rows with a box.
             absent: Class rows known not to be there.
             rng: Decides everything that is left to chance.
+            doubtful: Class rows of which there may be something without a box.
             mirrored: Whether the picture was flipped, so that "left" in a name is now "right".
         Returns:
             None if there is neither a positive nor a negative class to ask for.
@@ -147,12 +152,10 @@ class PromptSampler:
         config = self.config
         present = list(dict.fromkeys(positives))
         rng.shuffle(present)
-        absent = list(absent)
         # Two classes may be one and the same wording; a prompt that named it as positive and as
-        # negative would contradict itself, so a wording is one phrase, and those of all positives,
-        # of the ones that do not fit as well, are no negatives.
-        taken = {reads_as(wording) for row in present for wording in self._wordings(row, mirrored)}
-        prompt = partial(self._prompt, taken=taken, rng=rng, mirrored=mirrored)
+        # negative would contradict itself, also where the positive does not fit.
+        absent = self.surely_absent(absent, [*present, *doubtful], mirrored=mirrored)
+        prompt = partial(self._prompt, rng=rng, mirrored=mirrored)
         may_be_partial = config.partial_probability and present and absent
         if may_be_partial and rng.random() < config.partial_probability:
             asked = present[: rng.randrange(len(present))]
@@ -160,22 +163,25 @@ class PromptSampler:
                 return part
         return prompt(present, self._negatives(present, absent, rng))
 
-    def surely_absent(self, absent: Iterable[int], doubtful: Iterable[int]) -> list[int]:
+    def surely_absent(
+        self, absent: Iterable[int], doubtful: Iterable[int], *, mirrored: bool = False
+    ) -> list[int]:
         """Class rows without those that share a wording with one that may be there.
 
         Args:
             absent: Class rows without a box.
             doubtful: Class rows of which there may be something, with a box or without.
+            mirrored: As for the call.
         """
-        there = {twin for row in doubtful for twin in self._twins.get(row, ())}
-        return [row for row in absent if row not in there]
+        readings = self._readings[mirrored]
+        there = frozenset[str]().union(*(readings[row] for row in doubtful))
+        return [row for row in absent if there.isdisjoint(readings[row])]
 
     def _prompt(
         self,
         asked: list[int],
         negatives: list[int],
         *,
-        taken: set[str],
         rng: Random,
         mirrored: bool,
     ) -> SampledPrompt | None:
@@ -183,8 +189,7 @@ class PromptSampler:
 
         Args:
             asked: Class rows with a box.
-            negatives: Class rows known not to be there; of those with a wording in `taken`, none.
-            taken: What `reads_as` makes of wordings that are there.
+            negatives: Class rows surely not there.
             rng: As for the call.
             mirrored: As for the call.
         """
@@ -203,7 +208,7 @@ class PromptSampler:
         for row in negatives:
             wording = BACKGROUND if row < 0 else rng.choice(self._wordings(row, mirrored))
             key, cost = reads_as(wording), self._cost(wording)
-            if key in chosen or key in taken:
+            if key in chosen:
                 continue
             if cost > room:
                 break
@@ -232,7 +237,7 @@ class PromptSampler:
             rng.shuffle(absent)
             return absent
         # official: drawn from all classes, and those that turn out to be positive are discarded.
-        pool = [*absent, *present, *([-1] if config.background else [])]
+        pool = [*absent, *present, *([-1] if self._background else [])]
         wanted = config.max_negatives
         if rng.random() >= config.full_probability:
             wanted = rng.randint(1, wanted)
@@ -245,6 +250,11 @@ class PromptSampler:
         name = self.names[row]
         wordings = [name, *self.config.wordings.get(name, ())]
         return [mirror_name(w, self._known) for w in wordings] if mirrored else wordings
+
+    def _all_readings(self, mirrored: bool) -> list[frozenset[str]]:
+        """What the text encoder may read of each class."""
+        rows = range(len(self.names))
+        return [frozenset(map(reads_as, self._wordings(row, mirrored))) for row in rows]
 
     def _cost(self, wording: str) -> int:
         """Tokens of a name in a prompt, with what separates it from the next."""
@@ -277,16 +287,3 @@ def class_prompt(
         phrases.append(((len(text), len(text) + len(word)),))
         text += word + after
     return Prompt(text, tuple(phrases), tuple(names))
-
-
-def _twins(wordings: Sequence[Sequence[str]]) -> dict[int, set[int]]:
-    """Of class rows that share a wording with others, those others."""
-    owners: dict[str, set[int]] = {}
-    for row, words in enumerate(wordings):
-        for word in words:
-            owners.setdefault(reads_as(word), set()).add(row)
-    twins: dict[int, set[int]] = {}
-    for rows in owners.values():
-        for row in rows if len(rows) > 1 else ():
-            twins.setdefault(row, set()).update(rows - {row})
-    return twins

@@ -147,8 +147,13 @@ class DetectionSource:
 
     def worded(self, scene: Scene, rng: random.Random) -> Worded | None:
         """A prompt for a scene."""
-        absent = self._sampler.surely_absent(sorted(scene.known), scene.doubtful)
-        drawn = self._sampler(scene.owners.tolist(), absent, rng, mirrored=scene.mirrored)
+        drawn = self._sampler(
+            scene.owners.tolist(),
+            sorted(scene.known),
+            rng,
+            doubtful=scene.doubtful,
+            mirrored=scene.mirrored,
+        )
         if drawn is None:
             return None
         phrases = [drawn.rows.get(label, -1) for label in scene.owners.tolist()]

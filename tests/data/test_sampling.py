@@ -186,6 +186,28 @@ def test_options_out_of_range(options, message):
         SamplingConfig(**options)
 
 
+@pytest.mark.parametrize(("mirrored", "negatives"), [(False, {"leftie", "door"}), (True, {"door"})])
+def test_names_that_a_mirrored_picture_makes_one_are_no_negatives(tokenizer, mirrored, negatives):
+    """A person called "rightie" reads as the class "leftie", which has no mirror of its own."""
+    draw = sampler(
+        tokenizer, ("person", "leftie", "door"), negatives="all", wordings={"person": ["rightie"]}
+    )
+    found = set()
+    for seed in range(40):
+        prompt, rows = draw([0], [1, 2], Random(seed), mirrored=mirrored)
+        found |= set(prompt.names) - {prompt.names[rows[0]]}
+    assert found == negatives
+
+
+def test_a_class_called_background_that_is_there_is_no_negative(tokenizer):
+    draw = sampler(
+        tokenizer, ("background", "cat"), background=True, wordings={"background": ["scenery"]}
+    )
+    for seed in range(40):
+        prompt, rows = draw([0], [1], Random(seed))
+        assert set(prompt.names) <= {prompt.names[rows[0]], "cat"}
+
+
 def test_what_is_said_of_a_name_holds_in_both_unicode_forms(tokenizer):
     words = {"cafe\u0301": ["bistro\u0301"]}
     draw = sampler(
