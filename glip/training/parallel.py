@@ -57,6 +57,8 @@ def parallelise(model: GLIP | FromFeatures, strategy: Strategy = "ddp") -> nn.Mo
                 f"strategy 'fsdp' needs torch 2.6, this is {torch.__version__}; use 'ddp'"
             ) from error
         inner = cast(GLIP, unwrapped(model))
+        # An engine lays convolutions out by pixels, which cannot be sharded.
+        inner.to(memory_format=torch.contiguous_format)
         for part in (inner.backbone, inner.text, *inner.head.stages):
             fully_shard(part)
         return cast(nn.Module, fully_shard(model))

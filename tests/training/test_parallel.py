@@ -67,6 +67,7 @@ def both(number: int, folder: Path) -> None:
 
 def state_of(strategy: Strategy) -> TrainState:
     model = toy_model(without_chance(CONFIG))
+    model.backbone.to(memory_format=torch.channels_last)  # as an engine lays it out
     wrapped = parallelise(model, strategy)  # before the optimizer: sharding replaces parameters
     # A large eps, as Adam would turn rounding of gradients that are zero into whole steps.
     state = toy_state(model, OptimizerConfig(lr=1e-3, text_lr=1e-3, eps=1e-3))
