@@ -133,8 +133,8 @@ def detector_of(plan: Plan, dtype: DType, device: torch.device | None = None) ->
 
 def prepared(plan: Plan, engine: Engine, count: int) -> torch.Tensor:
     """(B, 3, H, W) on the engine's device, as it sees pictures."""
-    pictures = [engine.prepare(picture).pixels for picture in make_pictures(plan.size_hw, count)]
-    return engine._pixels(pictures)
+    pictures = [engine.prepare(picture) for picture in make_pictures(plan.size_hw, count)]
+    return engine._pixels(engine._stacked(pictures))
 
 
 def peak_gib(device: torch.device) -> float | None:
@@ -160,7 +160,7 @@ def agreement(plan: Plan) -> dict[str, Any]:
         engine = detector_of(plan, dtype, device).torch_engine
         (part,) = engine.passes.of(short_prompt(TOKENS, engine.tokenizer))
         (found,) = engine.model.predict_prompts(
-            engine.model.encode_image(prepared(plan, engine, 1)), [engine._words([part])]
+            engine.model.encode_image(prepared(plan, engine, 1)), engine._words([[part]])
         )
         return found
 
@@ -198,12 +198,12 @@ def _prediction(plan: Plan, detector: Detector, batch: int) -> dict[str, Any]:
     engine, repeats = detector.torch_engine, plan.repeats
     prompt = short_prompt(TOKENS, detector.tokenizer)
     (part,) = engine.passes.of(prompt)
-    words, pixels = engine._words([part]), prepared(plan, engine, batch)
+    words, pixels = engine._words([[part]]), prepared(plan, engine, batch)
     result: dict[str, Any] = {}
     for name, runner in (("plain", engine.model), ("replayed", engine._runner)):
         pyramid = runner.encode_image(pixels)
         image = milliseconds(plan.device, partial(runner.encode_image, pixels), repeats)
-        predict = partial(runner.predict_prompts, pyramid, [words])
+        predict = partial(runner.predict_prompts, pyramid, words)
         rest = milliseconds(plan.device, partial(_drained, predict), repeats)
         rate = 1e3 * batch / (image + rest)
         result[name] = {"image_ms": image, "rest_ms": rest, "per_second": rate}
@@ -247,7 +247,7 @@ def launches(plan: Plan) -> dict[str, Any]:
     def once() -> None:
         with torch.inference_mode():
             pyramid = engine.model.encode_image(pixels)
-            list(engine.model.predict_prompts(pyramid, [engine._words([part])]))
+            list(engine.model.predict_prompts(pyramid, engine._words([[part]])))
         wait_for(plan.device)
 
     for _ in range(2):

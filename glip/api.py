@@ -117,7 +117,7 @@ def label(
     engine: Literal["local", "ray"] = "local",
     actors: int | None = None,
     batch_size: int = 1,
-    workers: int = 2,
+    workers: int | None = None,
     shortlist: int | None = None,
     retry_rejected: bool = False,
     progress: Progress | Literal[True] | None = None,
@@ -160,7 +160,7 @@ def label(
             RAY_ADDRESS (without one, this machine), all of which see pictures and weights.
         actors: with the engine ray, models at work; by default one for each GPU, or each CPU core.
         batch_size: more helps on a GPU.
-        workers: threads that read pictures.
+        workers: threads that read pictures; by default 2, and on a GPU half the cores, from 2 to 8.
         shortlist: for hundreds of phrases: only this many, the most probable ones of each picture,
             are looked for in the whole picture; approximate, see `Detector.with_shortlist`.
         retry_rejected: try pictures again that could not be used.
@@ -675,7 +675,7 @@ def track(
     device: str | None = None,
     dtype: DType = "float32",
     batch_size: int = 1,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Progress | Literal[True] | None = None,
 ) -> Tracks:
     """Track what a prompt names through a video or before a camera.
@@ -703,7 +703,8 @@ def track(
         device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
         dtype: number format of the model.
         batch_size: more helps on a GPU.
-        workers: threads that prepare frames.
+        workers: threads that prepare frames; by default 2, and on a GPU half the cores, from 2 to
+            8.
         progress: True for bars, or what is told of each frame.
     Returns:
         What it came to, and where the files are.

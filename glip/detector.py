@@ -34,7 +34,7 @@ from glip.errors import (
     shown,
 )
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
-from glip.jobs.batches import in_order, through_model
+from glip.jobs.batches import USUAL, Pace, in_order, through_model
 from glip.model_files import find_model, is_zero_shot, model_name
 from glip.pixels import Prepared
 from glip.progress import Counter, Progress, bars
@@ -233,6 +233,12 @@ class Detector:
     def fingerprint(self) -> str:
         """What tells this model from others, for the prompts that are learned for it."""
         return self.engine.fingerprint
+
+    @property
+    def pace(self) -> Pace:
+        """How many threads read pictures for it, and ask it: more on a GPU, which else waits."""
+        gpu = str(self.device).startswith("cuda")
+        return Pace.on_gpu(self.engine.at_once) if gpu else USUAL
 
     def __repr__(self) -> str:
         """Model, device, number format, threshold and, with a learned prompt, its classes."""
@@ -546,6 +552,7 @@ class Detector:
             ask,
             size_of=lambda picture: picture.padded_hw,
             batch_size=batch_size,
+            pace=self.pace,
         )
         ordered = in_order((n, (piece, result)) for (n, piece), result in results)
         with bars() if progress is True else contextlib.nullcontext(progress) as show:

@@ -13,13 +13,13 @@ import logging
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import cast, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -29,10 +29,11 @@ from glip.boxes import to_edges
 from glip.checkpoint import Weights, assemble, fingerprint, naming, read
 from glip.choices import DType
 from glip.config import ModelConfig, PostprocessOptions
-from glip.data.transforms import normalised_batch, pad_batch, raw_pixels, to_pixels
+from glip.data.transforms import RawPixels, pad_batch, raw_pixels, to_pixels
 from glip.errors import CheckpointError, ConfigError, DeviceError, NotFiniteError
 from glip.model.glip import GLIP, Pyramid
 from glip.model.head import HeadOutput
+from glip.model.ops.transfer import Arriving, uploaded
 from glip.model.presets import preset
 from glip.model.prompt_table import PromptTable
 from glip.model.replayed import ReplayedGLIP
@@ -48,6 +49,7 @@ from glip.postprocess import (
     select_candidates,
     select_on_device,
     suppress,
+    tokens_of_phrases,
     without_negatives,
 )
 from glip.structures import Detections
@@ -59,6 +61,11 @@ FORCE_DTYPE = "GLIP_FORCE_DTYPE"
 """The environment variable that keeps a number format which this processor is slow in."""
 CUDA_GRAPHS = "GLIP_CUDA_GRAPHS"
 """The environment variable that, set to 0, launches everything anew for each GPU prediction."""
+
+TEXTS_AT_ONCE = 16
+"""New texts that a GPU encodes together."""
+BATCHES_AT_ONCE = 3
+"""Of a GPU: one that is stacked, one that it works at, one whose detections are made."""
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +197,7 @@ class Engine:
         self.encode_image = encode_image
         graphs = self.device.type == "cuda" and os.environ.get(CUDA_GRAPHS) != "0"
         self._runner = ReplayedGLIP(self.model) if graphs else self.model
+        self._launching = threading.Lock()  # held by the thread that gives a GPU a batch
         self._fingerprint = fingerprint
         self._texts: dict[tuple[int, ...], Words] = {}
         self.passes = Passes(tokenizer, config.text.max_tokens, task)
@@ -237,6 +245,11 @@ class Engine:
             task=task,
             fingerprint=exact,
         )
+
+    @property
+    def at_once(self) -> int:
+        """How many threads should ask it at the same time, for it to be busy all the time."""
+        return BATCHES_AT_ONCE if self.device.type == "cuda" else 1
 
     @property
     def fingerprint(self) -> str:
@@ -344,115 +357,130 @@ class Engine:
         each = options
         if self._has_rivals(options):  # what goes because of others goes before boxes are counted
             each = replace(options, max_detections=sys.maxsize)
-        encode_image = self.encode_image or self._runner.encode_image
-        pyramid = encode_image(self._pixels([picture.pixels for picture in batch]))
         found: list[list[list[Found]]] = [[[] for _ in own] for own in prompts]
         passes = [[part for _, part in own] for own in asked]
-        for place, number, kept in self._answers(pyramid, batch, passes, each):
-            which, _ = asked[place][number]
-            found[place][which].append(kept)
+        look = self._looked_here if self.device.type == "cpu" else self._looked_there
+        for place, number, candidates in look(batch, passes, each):
+            which, part = asked[place][number]
+            kept = suppress(candidates, each)
+            labels = torch.tensor(part.rows)[kept.labels]
+            found[place][which].append(kept._replace(labels=labels))
         return [
             [self._finished(picture, *one, options) for one in zip(own, parts, strict=True)]
             for picture, own, parts in zip(batch, prompts, found, strict=True)
         ]
 
-    def _answers(
+    def _looked_here(
         self,
-        pyramid: Pyramid,
         batch: Sequence[Prepared],
         passes: Sequence[Sequence[PromptPass]],
         options: PostprocessOptions,
     ) -> Iterator[tuple[int, int, Found]]:
-        """Place of a picture in the batch, number of one of its passes, and what that found.
+        """Place of a picture, number of one of its passes, and candidates: on a CPU, as they come.
 
         Args:
-            pyramid: Of all pictures, levels (B, C, H_l, W_l).
-            batch: The B pictures.
+            batch: B pictures of one padded size.
             passes: Of each picture.
-            options: Of a pass.
+            options: Of a pass, see `select_candidates`.
         """
-        for places, numbers in _rounds([len(own) for own in passes]):
-            seen = pyramid if len(places) == len(batch) else pyramid.of(places)
-            sizes = [batch[place].resized_hw for place in places]
-            rows = [[passes[place][number] for place in places] for number in numbers]
-            outputs = self._runner.predict_prompts(seen, [self._words(row) for row in rows])
-            selected = self._select(outputs, rows, sizes, options)
-            for number, row, candidates in zip(numbers, rows, selected, strict=True):
-                for place, part, own in zip(places, row, candidates, strict=True):
-                    kept = suppress(own, options)
-                    yield place, number, kept._replace(labels=torch.tensor(part.rows)[kept.labels])
-
-    def _pixels(self, pictures: Sequence[Tensor]) -> Tensor:
-        """(B, 3, H, W) of (3, h, w) pictures as `prepare` makes them, on the device."""
-        if pictures[0].dtype == torch.uint8:
-            return normalised_batch(pictures, self.config.pixels, self.device, self.dtype)
-        return pad_batch(pictures).to(self.device, self.dtype)
-
-    def _select(
-        self,
-        outputs: Iterator[HeadOutput],
-        parts: Sequence[Sequence[PromptPass]],
-        sizes_hw: Sequence[tuple[int, int]],
-        options: PostprocessOptions,
-    ) -> Iterator[list[Found]]:
-        """Candidates of each picture for each output, on the CPU.
-
-        Args:
-            outputs: Of the passes, one after the other.
-            parts: For each of them, the pass of each picture.
-            sizes_hw: Of the resized pictures.
-            options: See `select_candidates`.
-        """
-        if self.device.type != "cpu":
-            yield from self._select_on_device(outputs, parts, sizes_hw, options)
-            return
-        for output, own in zip(outputs, parts, strict=True):
+        for places, number, output in self._outputs(self._stacked(batch), passes):
             if not torch.stack([part.isfinite().all() for part in output[:3]]).all():
                 raise self._not_finite()
-            yield [
-                select_candidates(output, index, torch.from_numpy(part.token_map), size_hw, options)
-                for index, (part, size_hw) in enumerate(zip(own, sizes_hw, strict=True))
-            ]
+            for index, place in enumerate(places):
+                token_map = torch.from_numpy(passes[place][number].token_map)
+                size_hw = batch[place].resized_hw
+                yield place, number, select_candidates(output, index, token_map, size_hw, options)
 
-    def _select_on_device(
+    def _looked_there(
         self,
-        outputs: Iterator[HeadOutput],
-        parts: Sequence[Sequence[PromptPass]],
-        sizes_hw: Sequence[tuple[int, int]],
+        batch: Sequence[Prepared],
+        passes: Sequence[Sequence[PromptPass]],
         options: PostprocessOptions,
-    ) -> Iterator[list[Found]]:
-        """`_select` where all is launched before anything is waited for."""
-        passes = {id(part): part for own in parts for part in own}
-        # Uploaded before the model is launched, and not waited for.
-        tensors = {key: self._uploaded(part.token_map) for key, part in passes.items()}
-        maps = [[tensors[id(part)] for part in own] for own in parts]  # one of each, shared
-        waiting = [
-            select_on_device(output, own, options)
-            for output, own in zip(outputs, maps, strict=True)
-        ]
-        for selection in waiting:
-            fetched = selection.fetched(sizes_hw)
-            if fetched is None:
+    ) -> Iterator[tuple[int, int, Found]]:
+        """`_looked_here` on a GPU: all is launched, then the candidates are fetched, all at once.
+
+        What is launched is one batch at a time, so another thread's comes behind it, and its
+        memory is used again. Meanwhile and while the GPU works others stack pictures or make
+        detections of what they have.
+        """
+        stacked = self._stacked(batch)
+        with self._launching:
+            tokens = self._tokens_of(passes, options)
+            launched = [
+                (
+                    places,
+                    number,
+                    select_on_device(
+                        output, [tokens[id(passes[place][number])] for place in places], options
+                    ),
+                )
+                for places, number, output in self._outputs(stacked, passes)
+            ]
+            arriving = Arriving([one for *_, selection in launched for one in selection.numbers])
+        here = iter(arriving.wait())
+        for places, number, selection in launched:
+            numbers = list(islice(here, len(selection.groups)))
+            sizes = [batch[place].resized_hw for place in places]
+            candidates = selection.candidates(numbers, sizes)
+            if candidates is None:
                 raise self._not_finite()
-            yield fetched
+            for place, own in zip(places, candidates, strict=True):
+                yield place, number, own
 
-    def _uploaded(self, numbers: npt.NDArray[np.bool_]) -> Tensor:
-        """An array on the device, which nobody waits for."""
-        tensor = torch.from_numpy(numbers)
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+    def _outputs(
+        self, stacked: RawPixels | Tensor, passes: Sequence[Sequence[PromptPass]]
+    ) -> Iterator[tuple[list[int], int, HeadOutput]]:
+        """Places of pictures that have a pass of a number, the number, and the model's output.
 
-    def _words(self, parts: Sequence[PromptPass]) -> Words:
-        """(B, T, D) of one pass a picture, or (1, T, D) if it is the same for all of them."""
-        words = []
-        for part in parts:
-            known = self._texts.get(part.token_ids)
-            if known is None:
-                tokens = Tokens.pad([part.token_ids], self.tokenizer.pad_id, self.device)
-                known = keep(self._texts, part.token_ids, self.model.encode_text(tokens))
-            words.append(known)
-        return words[0] if all(w is words[0] for w in words) else _stacked(words)
+        Args:
+            stacked: B pictures.
+            passes: Of each of them.
+        """
+        pyramid = (self.encode_image or self._runner.encode_image)(self._pixels(stacked))
+        for places, numbers in _rounds([len(own) for own in passes]):
+            seen = pyramid if len(places) == len(passes) else pyramid.of(places)
+            words = self._words([[passes[place][number] for place in places] for number in numbers])
+            outputs = self._runner.predict_prompts(seen, words)
+            for number, output in zip(numbers, outputs, strict=True):
+                yield places, number, output
+
+    def _stacked(self, batch: Sequence[Prepared]) -> RawPixels | Tensor:
+        """Pictures of one padded size as one batch, where the device can copy it from."""
+        pictures = [picture.pixels for picture in batch]
+        if pictures[0].dtype == torch.uint8:
+            return RawPixels.of(pictures, self.config.pixels, pin=self.device.type == "cuda")
+        return pad_batch(pictures)
+
+    def _pixels(self, stacked: RawPixels | Tensor) -> Tensor:
+        """(B, 3, H, W) normalised, on the device."""
+        return stacked.to(self.device, self.dtype, non_blocking=self.device.type == "cuda")
+
+    def _tokens_of(
+        self, passes: Sequence[Sequence[PromptPass]], options: PostprocessOptions
+    ) -> dict[int, Tensor]:
+        """By the ids of passes, `tokens_of_phrases` of each on the device."""
+        parts = {id(part): part for own in passes for part in own}
+        maps = {key: torch.from_numpy(part.token_map) for key, part in parts.items()}
+        return {
+            key: uploaded(tokens_of_phrases(token_map, options.aggregate), self.device)
+            for key, token_map in maps.items()
+        }
+
+    def _words(self, rows: Sequence[Sequence[PromptPass]]) -> list[Words]:
+        """(B, T, D) of each row of one pass a picture, (1, T, D) if it is the same for them all."""
+        needed = dict.fromkeys(part.token_ids for row in rows for part in row)
+        known = {ids: self._texts.get(ids) for ids in needed}
+        new = [ids for ids, words in known.items() if words is None]
+        # On a CPU padding costs what it takes, and a GPU hardly notices more texts at a time.
+        step = 1 if self.device.type == "cpu" else TEXTS_AT_ONCE
+        for start in range(0, len(new), step):
+            some = new[start : start + step]
+            tokens = Tokens.pad(some, self.tokenizer.pad_id, self.device)
+            states, mask = self.model.encode_text(tokens)
+            for row, ids in enumerate(some):
+                place = slice(row, row + 1), slice(len(ids))
+                known[ids] = keep(self._texts, ids, Words(states[place], mask[place]))
+        return [_together([cast(Words, known[part.token_ids]) for part in row]) for row in rows]
 
     def _finished(
         self,
@@ -521,8 +549,10 @@ def _rounds(counts: Sequence[int]) -> list[tuple[list[int], range]]:
     ]
 
 
-def _stacked(words: Sequence[Words]) -> Words:
-    """(B, T, D) of one-row texts, padded to the longest."""
+def _together(words: Sequence[Words]) -> Words:
+    """(B, T, D) of one-row texts, padded to the longest; (1, T, D) if all are the same one."""
+    if all(w is words[0] for w in words):
+        return words[0]
     longest = max(w.mask.shape[1] for w in words)
     pads = [longest - w.mask.shape[1] for w in words]
     states = [F.pad(w.states, (0, 0, 0, pad)) for w, pad in zip(words, pads, strict=True)]

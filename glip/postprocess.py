@@ -62,22 +62,32 @@ def phrase_probabilities(
     Returns:
         (..., A, P) in [0, 1].
     """
-    if aggregate not in (None, "mean"):
-        return _other_probabilities(logits, token_map, aggregate)
-    return logits.sigmoid() @ mean_weights(token_map).mT
+    return _probabilities(logits, tokens_of_phrases(token_map, aggregate), aggregate)
 
 
-def _other_probabilities(logits: Tensor, token_map: Tensor, aggregate: Aggregate | None) -> Tensor:
-    """`phrase_probabilities`, (A, T) to (A, P), by the first or the best token of a phrase."""
+def tokens_of_phrases(token_map: Tensor, aggregate: Aggregate | None = None) -> Tensor:
+    """What a token map comes to for an aggregate; for the host, as a count of it is read.
+
+    Args:
+        token_map: (P, T) bool, the tokens of each phrase, at least one each.
+        aggregate: As of `phrase_probabilities`.
+    Returns:
+        (P, T) float32 weights of the tokens of each phrase. For "max" (P, K) int64 instead: the
+        tokens themselves, of which short phrases repeat the first.
+    """
     if aggregate == "max":
         counts = token_map.sum(-1, keepdim=True)  # (P, 1)
-        tokens = token_map.int().argsort(
-            stable=True, dim=-1, descending=True
-        )  # its own tokens first
-        slot = torch.arange(int(counts.max()), device=logits.device)
-        tokens = tokens.gather(1, torch.where(slot < counts, slot, 0))  # short phrases repeat one
+        own_first = token_map.int().argsort(stable=True, dim=-1, descending=True)
+        slot = torch.arange(int(counts.max()), device=token_map.device)
+        return own_first.gather(1, torch.where(slot < counts, slot, 0))
+    return first_token(token_map) if aggregate == "first" else mean_weights(token_map)
+
+
+def _probabilities(logits: Tensor, tokens: Tensor, aggregate: Aggregate | None) -> Tensor:
+    """(..., A, T) logits to (..., A, P), see `tokens_of_phrases`."""
+    if aggregate == "max":
         return logits[..., tokens].amax(-1).sigmoid()
-    return logits.sigmoid() @ first_token(token_map).mT
+    return logits.sigmoid() @ tokens.mT
 
 
 def select_candidates(
@@ -121,17 +131,29 @@ def select_candidates(
 
 
 class Selection(NamedTuple):
-    """What goes into suppression for a batch, still on its device; `fetched` brings it here."""
+    """What goes into suppression for a batch, still on its device; see `Arriving` for the way."""
 
     groups: tuple[tuple[tuple[int, ...], Tensor], ...]
     """Rows of the batch that share a prompt, and (rows, N, 6) of them: box, score², label. What is
     below the floor has a negative score; all is NaN if the model's output was not finite."""
 
-    def fetched(self, sizes_hw: Sequence[tuple[int, int]]) -> list[Found] | None:
-        """What `select_candidates` gives for each picture, on the CPU; None if it is not finite."""
+    @property
+    def numbers(self) -> list[Tensor]:
+        """Those of the groups, (rows, N, 6) each."""
+        return [numbers for _, numbers in self.groups]
+
+    def candidates(
+        self, numbers: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]
+    ) -> list[Found] | None:
+        """What `select_candidates` gives for each picture; None if the output was not finite.
+
+        Args:
+            numbers: The same as the property, (rows, N, 6) each, on the host.
+            sizes_hw: Of the resized pictures.
+        """
         found: dict[int, Found] = {}
-        for rows, numbers in self.groups:
-            for row, own in zip(rows, numbers.cpu(), strict=True):
+        for (rows, _), of_group in zip(self.groups, numbers, strict=True):
+            for row, own in zip(rows, of_group, strict=True):
                 if own.isnan().any():
                     return None
                 boxes, ranked, labels = own[own[:, 4] >= 0].split([4, 1, 1], 1)
@@ -141,24 +163,25 @@ class Selection(NamedTuple):
 
 
 def select_on_device(
-    output: HeadOutput, token_maps: Sequence[Tensor], options: PostprocessOptions
+    output: HeadOutput, tokens: Sequence[Tensor], options: PostprocessOptions
 ) -> Selection:
     """`select_candidates` for all pictures, with nothing read back: for a GPU.
 
     Args:
         output: Of a batch.
-        token_maps: (P, T') bool of each picture, on its device; a shared one should be one tensor.
+        tokens: Of each picture what `tokens_of_phrases` gives, (P, T') or (P, K), on its device; a
+            shared one should be one tensor.
         options: See there.
     """
     groups: dict[int, list[int]] = {}
-    for row, token_map in enumerate(token_maps):
-        groups.setdefault(id(token_map), []).append(row)
+    for row, own_tokens in enumerate(tokens):
+        groups.setdefault(id(own_tokens), []).append(row)
     finite = torch.stack([part.isfinite().all() for part in output[:3]]).all()
     selected = []
     for rows in groups.values():
-        whole = len(rows) == len(token_maps)
+        whole = len(rows) == len(tokens)
         own = output if whole else _of_rows(output, rows)
-        best = _best_of_levels(own, token_maps[rows[0]], options)
+        best = _best_of_levels(own, tokens[rows[0]], options)
         numbers = torch.where(finite, best, torch.nan)
         selected.append((tuple(rows), numbers))
     return Selection(tuple(selected))
@@ -173,10 +196,11 @@ def _of_rows(output: HeadOutput, rows: Sequence[int]) -> HeadOutput:
     return output._replace(logits=logits, deltas=deltas, centerness=centerness)
 
 
-def _best_of_levels(output: HeadOutput, token_map: Tensor, options: PostprocessOptions) -> Tensor:
-    """(B, N, 6) of pictures with one prompt, see `Selection`."""
-    logits = output.logits[..., : token_map.shape[1]]
-    probability = phrase_probabilities(logits, token_map, options.aggregate)  # (B, A, P)
+def _best_of_levels(output: HeadOutput, tokens: Tensor, options: PostprocessOptions) -> Tensor:
+    """(B, N, 6) of pictures with one prompt, see `Selection`; its (P, T') or (P, K) tokens."""
+    aggregate = options.aggregate
+    logits = output.logits if aggregate == "max" else output.logits[..., : tokens.shape[1]]
+    probability = _probabilities(logits, tokens, aggregate)  # (B, A, P)
     phrases = probability.shape[2]
     floor = max(options.probability, options.score**2)
     ranked = probability * output.centerness.sigmoid()[..., None]

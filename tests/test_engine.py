@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -15,12 +14,15 @@ from torch import Tensor
 
 from glip import engine, passes
 from glip.checkpoint import Weights
+from glip.choices import Aggregate
 from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Engine, usable_dtype
+from glip.model import text_encoder
 from glip.model.glip import Pyramid
-from glip.model.head import HeadOutput
+from glip.model.ops.transfer import Arriving
 from glip.model.text_encoder import Tokens, Words
+from glip.structures import Detections
 from glip.text.prompt import Prompt
 
 pytestmark = pytest.mark.whole
@@ -143,46 +145,113 @@ def test_batches_hold_pictures_of_one_padded_size(
     assert {shape[2:] for shape in shapes} == {(96, 96), (96, 160)}
 
 
-def test_selection_without_reading_back_finds_the_same(
-    tiny_engine: Engine, make_picture: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch
+def look_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make it go the way of a GPU, on the CPU."""
+    monkeypatch.setattr(engine, "_looked_here", engine._looked_there)
+
+
+def same(found: list[list[Detections]], expected: list[list[Detections]]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert len(b) > 0
+            torch.testing.assert_close((a.boxes, a.scores), (b.boxes, b.scores))
+            assert a.phrases == b.phrases
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "max"])
+def test_all_is_launched_before_anything_is_fetched_and_finds_the_same(
+    tiny_engine: Engine,
+    make_picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+    aggregate: Aggregate,
 ) -> None:
     pictures = [tiny_engine.prepare(make_picture(96, 96, seed), seed) for seed in range(2)]
     asked = [[Prompt.of(["cat", "a dog"]), Prompt.of("a red bird")], [Prompt.of(["cat"])]]
-    options = PostprocessOptions(score=0.4)
+    options = PostprocessOptions(score=0.4, aggregate=aggregate)
     expected = tiny_engine.detect(pictures, asked, options)
+    done, outputs = list[str](), tiny_engine._outputs
+
+    def upload(tensor: Tensor, device: torch.device) -> Tensor:
+        done.append("upload")
+        return tensor.to(device)
+
+    def launched(*arguments: Any) -> Iterator[Any]:
+        for one in outputs(*arguments):
+            done.append("launch")
+            yield one
+
+    class Fetched(Arriving):
+        def wait(self) -> list[Tensor]:
+            assert tiny_engine._launching.acquire(blocking=False)  # others may launch meanwhile
+            tiny_engine._launching.release()
+            done.append("fetch")
+            return super().wait()
+
+    monkeypatch.setattr(engine, "uploaded", upload)
+    monkeypatch.setattr(engine, "Arriving", Fetched)
+    monkeypatch.setattr(tiny_engine, "_outputs", launched)
+    look_there(tiny_engine, monkeypatch)
+    same(tiny_engine.detect(pictures, asked, options), expected)
+    # Two rounds: both pictures' first prompts, then the second one of the first.
+    assert done == ["upload"] * 3 + ["launch"] * 2 + ["fetch"]
+    nothing = [[Prompt.of(["😀"])], []]  # no pass at all, and none asked for
+    assert [list(map(len, own)) for own in tiny_engine.detect(pictures, nothing, options)] == [
+        [0],
+        [],
+    ]
+
+
+def test_threads_launch_one_batch_at_a_time(
+    tiny_engine: Engine, make_picture: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, asked = PostprocessOptions(score=0.4), [[Prompt.of(["cat", "a dog"])]]
+    pictures = [tiny_engine.prepare(make_picture(96, 96, seed), seed) for seed in range(6)]
+    expected = [tiny_engine.detect([picture], asked, options) for picture in pictures]
+    encode, inside = tiny_engine.model.encode_image, threading.Lock()
+
+    def alone(pixels: Tensor) -> Pyramid:
+        assert inside.acquire(blocking=False)
+        try:
+            return encode(pixels)
+        finally:
+            inside.release()
+
+    monkeypatch.setattr(tiny_engine.model, "encode_image", alone)
+    look_there(tiny_engine, monkeypatch)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda one: tiny_engine.detect([one], asked, options), 3 * pictures))
+    for one, other in zip(found, 3 * expected, strict=True):
+        same(one, other)
+
+
+def test_new_texts_are_encoded_together_where_that_is_faster(
+    tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt.of([f"thing {'of a thing ' * number}"]) for number in range(5)]
+    rows = [[part] for prompt in prompts for part in tiny_engine.passes.of(prompt)]
+    expected = tiny_engine._words(rows)
+    encode, sizes = tiny_engine.model.encode_text, list[int]()
+
+    def counted(tokens: Tokens) -> Words:
+        sizes.append(len(tokens.ids))
+        return encode(tokens)
 
     class Elsewhere:
         """A device that is the CPU, and does not say so."""
 
         type = "cuda"
 
-    select, done = tiny_engine._select, list[str]()
-
-    def uploaded(token_map: npt.NDArray[np.bool_]) -> torch.Tensor:
-        done.append("upload")
-        return torch.from_numpy(token_map)
-
-    def launched(outputs: Iterator[HeadOutput]) -> Iterator[HeadOutput]:
-        for output in outputs:
-            done.append("launch")
-            yield output
-
-    def elsewhere(outputs: Iterator[HeadOutput], *arguments: Any) -> Any:
-        monkeypatch.setattr(tiny_engine, "device", Elsewhere())
-        found = list(select(launched(outputs), *arguments))
-        monkeypatch.setattr(tiny_engine, "device", CPU)
-        return found
-
-    monkeypatch.setattr(tiny_engine, "_uploaded", uploaded)
-    monkeypatch.setattr(tiny_engine, "_select", elsewhere)
-    found = tiny_engine.detect(pictures, asked, options)
-    # Two rounds: both pictures' first prompts, then the second one of the first.
-    assert done == ["upload", "upload", "launch", "upload", "launch"]
-    for one, other in zip(found, expected, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert len(b) > 0
-            torch.testing.assert_close((a.boxes, a.scores), (b.boxes, b.scores))
-            assert a.phrases == b.phrases
+    monkeypatch.setattr(tiny_engine.model, "encode_text", counted)
+    monkeypatch.setattr(tiny_engine, "device", Elsewhere())
+    monkeypatch.setattr(text_encoder, "uploaded", lambda tensor, device: tensor)
+    monkeypatch.setattr(engine, "TEXTS_AT_ONCE", 2)
+    assert all(a is b for a, b in zip(tiny_engine._words(rows), expected, strict=True))
+    tiny_engine._texts.clear()
+    found = tiny_engine._words([*rows, [rows[0][0], rows[1][0]]])
+    assert sizes == [2, 2, 1]
+    for one, other in zip(found[:5], expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert found[5].mask.sum(1).tolist() == [one.mask.sum() for one in expected[:2]]
 
 
 def test_on_a_processor_maps_are_convolved_with_their_channels_last(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from glip.choices import Aggregate
 from glip.config import PostprocessOptions
 from glip.errors import ConfigError
 from glip.model.head import HeadOutput
@@ -21,6 +22,7 @@ from glip.postprocess import (
     select_candidates,
     select_on_device,
     suppress,
+    tokens_of_phrases,
 )
 from tests.uploads import Uploads
 
@@ -193,8 +195,11 @@ def test_options_out_of_range_are_refused(values: dict, message: str) -> None:
 
 
 @pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch cannot pretend a GPU")
+@pytest.mark.parametrize("aggregate", ["mean", "max", "first"])
 @pytest.mark.parametrize("rows", [(0, 0, 0), (0, 1, 0), (0, 1, 2)])
-def test_selection_on_a_device_waits_for_no_upload(rows: tuple[int, ...]) -> None:
+def test_selection_on_a_device_waits_for_nothing(
+    rows: tuple[int, ...], aggregate: Aggregate
+) -> None:
     with FakeTensorMode(), torch.device("cuda"):
         output = HeadOutput(
             torch.empty(3, 30, 12),
@@ -203,17 +208,20 @@ def test_selection_on_a_device_waits_for_no_upload(rows: tuple[int, ...]) -> Non
             torch.empty(30, 4),
             (24, 6),
         )
-        prompts = [torch.empty(2, 12, dtype=torch.bool) for _ in range(3)]
+        kind = torch.int64 if aggregate == "max" else torch.float32
+        prompts = [torch.empty(2, 12, dtype=kind) for _ in range(3)]
         with Uploads() as uploads:
-            maps = [prompts[row] for row in rows]
-            selection = select_on_device(output, maps, PostprocessOptions())
+            tokens = [prompts[row] for row in rows]
+            selection = select_on_device(output, tokens, PostprocessOptions(aggregate=aggregate))
     assert uploads.found == []
     assert [len(own) for own, _ in selection.groups] == [rows.count(row) for row in {*rows}]
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "max", "first"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_selection_on_a_device_equals_that_of_each_picture(aggregate: str, shared: bool) -> None:
+def test_selection_on_a_device_equals_that_of_each_picture(
+    aggregate: Aggregate, shared: bool
+) -> None:
     parts = [a_random_output(seed) for seed in range(3)]
     output = parts[0]._replace(
         **{
@@ -225,9 +233,10 @@ def test_selection_on_a_device_equals_that_of_each_picture(aggregate: str, share
     maps = [first] * 3 if shared else [first, other, first]
     options = PostprocessOptions(aggregate=aggregate, candidates_per_level=7, score=0.3)
     sizes = [(20, 30), (90, 80), (64, 64)]
-    selection = select_on_device(output, maps, options)
+    tokens = {id(one): tokens_of_phrases(one, options.aggregate) for one in maps}
+    selection = select_on_device(output, [tokens[id(one)] for one in maps], options)
     assert len(selection.groups) == (1 if shared else 2)
-    found = selection.fetched(sizes)
+    found = selection.candidates(selection.numbers, sizes)
     assert found is not None
     for index, own in enumerate(found):
         expected = select_candidates(output, index, maps[index], sizes[index], options)
@@ -238,8 +247,16 @@ def test_selection_on_a_device_equals_that_of_each_picture(aggregate: str, share
 def test_output_that_is_not_finite_is_told_apart() -> None:
     output = a_random_output(0)
     output.deltas[0, 0, 0] = float("nan")
-    selection = select_on_device(output, [phrases((1,), tokens=12)], PostprocessOptions())
-    assert selection.fetched([(20, 30)]) is None
+    tokens = tokens_of_phrases(phrases((1,), tokens=12))
+    selection = select_on_device(output, [tokens], PostprocessOptions())
+    assert selection.candidates(selection.numbers, [(20, 30)]) is None
+
+
+def test_tokens_of_phrases_by_hand() -> None:
+    mapped = phrases((1, 2, 3), (2,))
+    assert tokens_of_phrases(mapped, "max").tolist() == [[1, 2, 3], [2, 2, 2]]
+    assert tokens_of_phrases(mapped, "first").tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+    assert tokens_of_phrases(mapped).equal(mean_weights(mapped))
 
 
 def test_weights_of_mean_and_first_token() -> None:

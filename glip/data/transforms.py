@@ -95,21 +95,6 @@ class RawPixels:
         return pixels.to(dtype, memory_format=torch.contiguous_format)
 
 
-def normalised_batch(
-    images: Sequence[Tensor], config: PixelConfig, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """What `pad_batch` makes of `to_pixels`, normalised on a device.
-
-    Args:
-        images: (3, h, w) uint8 each, see `raw_pixels`.
-        config: Mean, deviation and order of the channels.
-        device: Where the result goes.
-        dtype: Of the result; the arithmetic is in float32.
-    """
-    raw = RawPixels.of(images, config, pin=device.type == "cuda")
-    return raw.to(device, dtype, non_blocking=True)
-
-
 @lru_cache(maxsize=8)
 def _channels(mean: tuple[float, ...], std: tuple[float, ...], device: str) -> Tensor:
     """(2, 3, 1, 1) on a device."""

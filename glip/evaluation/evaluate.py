@@ -39,7 +39,7 @@ from glip.evaluation.predictions import (
 from glip.evaluation.questions import Asked, Question, by_picture
 from glip.evaluation.results import json_numbers, versions, write_results
 from glip.images import ImageLike
-from glip.jobs.batches import in_order, through_model
+from glip.jobs.batches import Pace, in_order, through_model
 from glip.jobs.folder import held
 from glip.pixels import Prepared
 from glip.postprocess import Found, merge
@@ -57,6 +57,10 @@ WRITTEN_PROMPTS = 50
 
 class Predictor(Protocol):
     """Whatever finds boxes as `glip.Detector` does."""
+
+    @property
+    def pace(self) -> Pace:
+        """How many threads read pictures for it, and ask it."""
 
     def prepare(self, source: ImageLike, number: int = 0) -> Prepared:
         """A picture as the model takes it."""
@@ -206,6 +210,7 @@ def _predict(
         ask,
         size_of=lambda picture: picture.padded_hw,
         batch_size=batch_size,
+        pace=detector.pace,
     )
     for place, result in in_order(results):
         sharing = questions[place]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 import zlib
 from collections import Counter
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from glip import distributed
 from glip.errors import ImageError, StorageError
 from glip.images import unusable_name
-from glip.jobs.batches import in_order, through_model
+from glip.jobs.batches import USUAL, Pace, in_order, through_model
 from glip.jobs.journal import Journal, Row
 from glip.progress import Progress, Step
 
@@ -83,7 +84,7 @@ def work_through(
     journal: Journal,
     *,
     batch_size: int = 1,
-    workers: int = 2,
+    pace: Pace = USUAL,
     mark: Callable[[Source], str] | None = None,
     what: str = "pictures",
     total: int | None = None,
@@ -98,19 +99,19 @@ def work_through(
 
     Args:
         items: name of each, and what it is read from; run through once. Names are unique.
-        answer: makes the records, see there.
+        answer: makes the records, see there; called from as many threads as the pace says.
         prepare: reads one picture, or says that this item needs no model; called from several
             threads.
         journal: of this process.
         batch_size: most pictures that `answer` gets at a time; all of one padded size.
-        workers: threads that read pictures.
+        pace: threads that read pictures, and that ask `answer`.
         mark: what tells one state of a source from another, such as a file's size and time. An
             item that the journal has with another mark is done anew. None: no state matters.
         what, total, before: for `progress`: what is done, how many there are, and how many of them
             earlier runs have done.
         progress: told now and then, on each process, what all processes have done.
     Raises:
-        ConfigError: `batch_size` or `workers` is not a whole number from 1.
+        ConfigError: `batch_size` or a number of the pace is not a whole number from 1.
         StorageError: the journal cannot be written, for example because the disk is full.
     """
     rank, world = distributed.rank(), distributed.world_size()
@@ -133,7 +134,7 @@ def work_through(
     tell(tally)
     round_end = time.monotonic() + ROUND_SECONDS
     with _Store(journal) as store:
-        done = answers(own(), answer, prepare, batch_size=batch_size, workers=workers)
+        done = answers(own(), answer, prepare, batch_size=batch_size, pace=pace)
         for key, status, record in done:
             store.add(Row(key, status, record, marks.pop(key)))
             tally[status] += 1
@@ -163,14 +164,14 @@ def answers(
     prepare: Callable[[Source], Sized | Settled],
     *,
     batch_size: int,
-    workers: int,
+    pace: Pace,
 ) -> Iterator[tuple[str, str, Any]]:
     """(key, status, record) of all items as they are ready; not in their order.
 
     Args:
-        items, answer, prepare, batch_size, workers: see `work_through`.
+        items, answer, prepare, batch_size, pace: see `work_through`.
     Raises:
-        ConfigError: `batch_size` or `workers` is not a whole number from 1.
+        ConfigError: `batch_size` or a number of the pace is not a whole number from 1.
     """
 
     def read(item: tuple[str, Source]) -> Sized | Settled:
@@ -189,7 +190,7 @@ def answers(
         ask,
         size_of=lambda one: None if isinstance(one, Settled) else one.padded_hw,
         batch_size=batch_size,
-        workers=workers,
+        pace=pace,
     )
     for key, result in results:
         if isinstance(result, ImageError):
@@ -206,7 +207,7 @@ def in_turn(
     journal: Journal | None,
     *,
     batch_size: int,
-    workers: int,
+    pace: Pace,
 ) -> Generator[tuple[Source, Any], None, None]:
     """All items in their order, each with its record: the journal's, or else the model's.
 
@@ -216,13 +217,13 @@ def in_turn(
     Args:
         items: Name of each, in the order of names, and what it is read from; run through once, no
             further ahead than batches need. None for a name: not for the model.
-        answer, prepare, batch_size, workers: See `work_through`.
+        answer, prepare, batch_size, pace: See `work_through`.
         journal: Of the only process; None to keep nothing.
     Yields:
         Item and record; None as its record for an item without a name, or one that could not be
         used, which is "rejected" in the journal.
     Raises:
-        ConfigError: `batch_size` or `workers` is not a whole number from 1.
+        ConfigError: `batch_size` or a number of the pace is not a whole number from 1.
         StorageError: The journal cannot be written.
     """
     under_way: dict[int, tuple[str | None, Source]] = {}
@@ -253,7 +254,7 @@ def in_turn(
             ask,
             size_of=lambda one: None if isinstance(one, Settled) else one.padded_hw,
             batch_size=batch_size,
-            workers=workers,
+            pace=pace,
         )
         for number, result in in_order(results):
             key, source = under_way.pop(number)
@@ -282,11 +283,16 @@ class _Past:
 
 
 class _Store:
-    """Writes records while the model goes on; whatever came meanwhile is the next transaction."""
+    """Writes records while the model goes on; whatever came meanwhile is the next transaction.
+
+    Any thread may add to it. One that still waits for a model when all has ended adds nothing.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._lock = threading.Lock()
+        self._open = True
         self._rows: list[Row] = []
         self._writing: Future[None] | None = None
 
@@ -295,9 +301,12 @@ class _Store:
 
     def add(self, row: Row) -> None:
         """Take over a finished record; raises what became of earlier ones."""
-        self._rows.append(row)
-        if self._writing is None or self._writing.done() or len(self._rows) >= MOST_UNSTORED:
-            self._write()
+        with self._lock:
+            if not self._open:
+                return
+            self._rows.append(row)
+            if self._writing is None or self._writing.done() or len(self._rows) >= MOST_UNSTORED:
+                self._write()
 
     def _write(self) -> None:
         if self._writing is not None:
@@ -312,6 +321,8 @@ class _Store:
         traceback: TracebackType | None,
     ) -> None:
         """Store the rest, also when something else has gone wrong meanwhile."""
+        with self._lock:
+            self._open = False
         try:
             if not isinstance(error, StorageError):
                 self._write()

@@ -139,8 +139,8 @@ class LabelOptions:
     """With Ray, models at work."""
     batch_size: int = 1
     """Pictures that go through the model together."""
-    workers: int = 2
-    """Threads that read pictures."""
+    workers: int | None = None
+    """Threads that read pictures; by default 2, and on a GPU half the cores, from 2 to 8."""
     shortlist: int | None = None
     """Most phrases that are looked for in a whole picture, see `Detector.with_shortlist`."""
     every: int = 30

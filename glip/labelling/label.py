@@ -32,7 +32,7 @@ def label_photos(
     options: PostprocessOptions | None = None,
     shortlist: int | None = None,
     batch_size: int = 1,
-    workers: int = 2,
+    workers: int | None = None,
     total: int | None = None,
     before: int = 0,
     progress: Progress | None = None,
@@ -48,7 +48,8 @@ def label_photos(
             "rejected".
         options: of the detections, before the ontology decides; see `photo_answers`.
         shortlist: most phrases that are looked for in a whole picture; None for all.
-        batch_size, workers, total, before, progress: see `work_through`.
+        batch_size, total, before, progress: see `work_through`.
+        workers: threads that read pictures; None for as many as the detector's device wants.
     Raises:
         GlipError: what `work_through` and `Detector.detect` say.
     """
@@ -61,7 +62,7 @@ def label_photos(
         detector.prepare,
         journal,
         batch_size=batch_size,
-        workers=workers,
+        pace=detector.pace.with_workers(workers),
         mark=file_mark,
         total=total,
         before=before,

@@ -48,7 +48,7 @@ class Labeller:
         ontology: What to look for.
         options: Of the detections.
         dtype: See `glip.load`.
-        batch_size, workers: See `work_through`.
+        batch_size, workers: See `label_photos`.
         shortlist: Most phrases that are looked for in a whole picture; None for all.
         device: "cpu", or "cuda" for the GPU that Ray gives this actor.
     """
@@ -61,7 +61,7 @@ class Labeller:
         options: PostprocessOptions,
         dtype: DType,
         batch_size: int,
-        workers: int,
+        workers: int | None,
         shortlist: int | None,
         device: str,
     ) -> None:
@@ -71,7 +71,7 @@ class Labeller:
         self._root = Path(root)
         self._answer = photo_answers(self._detector, ontology, options)
         self._batch_size = batch_size
-        self._workers = workers
+        self._pace = self._detector.pace.with_workers(workers)
 
     def __call__(self, pictures: dict[str, Any]) -> dict[str, list[str]]:
         """Columns "key", "status" and "record" (JSON) for the column "key"."""
@@ -80,7 +80,7 @@ class Labeller:
             self._answer,
             self._detector.prepare,
             batch_size=self._batch_size,
-            workers=self._workers,
+            pace=self._pace,
         )
         try:
             rows = list(found)
@@ -105,7 +105,7 @@ def label_photos_with_ray(
     device: str | None = None,
     dtype: DType = "float32",
     batch_size: int = 1,
-    workers: int = 2,
+    workers: int | None = None,
     actors: int | None = None,
     total: int | None = None,
     before: int = 0,
@@ -125,7 +125,7 @@ def label_photos_with_ray(
         shortlist: Most phrases that are looked for in a whole picture; None for all.
         device: "cpu" leaves the GPUs of the cluster alone.
         dtype: See `glip.load`.
-        batch_size, workers: See `work_through`, of each actor.
+        batch_size, workers: See `label_photos`, of each actor.
         actors: Models at work; by default one for each GPU of the cluster, or for each CPU core if
             it has no GPU.
         total, before, progress: See `work_through`.

@@ -29,8 +29,9 @@ class GroundingConfig:
     """Who finds noun phrases; see `glip.text.nouns`. "auto" can give others on another machine."""
     batch_size: int = 1
     """Pictures that go through the model together; more than one helps on a GPU."""
-    workers: int = 2
-    """Threads that read pictures and find phrases ahead of the model."""
+    workers: int | None = None
+    """Threads that read pictures and find phrases ahead of the model; by default 2, and on a GPU
+    half the cores, from 2 to 8."""
     captions_per_part: int = 100_000
     """Lines of each file that is written."""
     sample_pictures: int = 24

@@ -136,7 +136,7 @@ def ground_captions(
             asker.prepare,
             journal,
             batch_size=config.batch_size,
-            workers=config.workers,
+            pace=teacher.pace.with_workers(config.workers),
             mark=lambda entry: _mark(captions, entry.picture),
             what="grounding",
             total=total,

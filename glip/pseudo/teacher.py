@@ -15,6 +15,7 @@ from PIL import Image
 
 from glip.choices import Aggregate
 from glip.config import PostprocessOptions
+from glip.jobs.batches import Pace
 from glip.pixels import Prepared
 from glip.settings import within
 from glip.structures import Detections
@@ -63,6 +64,10 @@ class BoxConfig:
 
 class Teacher(Protocol):
     """A detector that is asked for phrases."""
+
+    @property
+    def pace(self) -> Pace:
+        """How many threads read pictures for it, and ask it."""
 
     def identity(self) -> dict[str, Any]:
         """What tells it from any other: name, kind, SHA-256 of the weights, number format."""

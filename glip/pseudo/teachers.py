@@ -10,6 +10,7 @@ from PIL import Image
 
 from glip.choices import DType
 from glip.detector import Detector, load
+from glip.jobs.batches import Pace
 from glip.model_files import find_model, model_sha256
 from glip.pixels import Prepared
 from glip.pseudo.teacher import BoxConfig, Teacher
@@ -54,6 +55,11 @@ class DetectorTeacher:
             "sha256": sha256,
             "dtype": str(detector.dtype).removeprefix("torch."),
         }
+
+    @property
+    def pace(self) -> Pace:
+        """See `Detector.pace`."""
+        return self._detector.pace
 
     def identity(self) -> dict[str, Any]:
         """Name, kind, SHA-256."""

@@ -44,6 +44,8 @@ class GraphEngine:
     """
 
     kind = "glip"
+    at_once = 1
+    """How many threads should ask it at the same time: each of them needs memory of its own."""
 
     def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
         self.manifest = read_manifest(folder)

@@ -40,8 +40,8 @@ class TrackOptions(FollowOptions):
     """Only the first frames."""
     batch_size: int = 1
     """Frames that go through the model together."""
-    workers: int = 2
-    """Threads that prepare frames."""
+    workers: int | None = None
+    """Threads that prepare frames; by default 2, and on a GPU half the cores, from 2 to 8."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,8 +61,8 @@ class Looker:
     options: PostprocessOptions
     batch_size: int = 1
     """Frames that go through the model together."""
-    workers: int = 2
-    """Threads that prepare frames."""
+    workers: int | None = None
+    """Threads that prepare frames; None for as many as the detector's device wants."""
 
     def settings(self, clip: Clip, model: dict[str, Any]) -> dict[str, Any]:
         """All that the answers of a journal depend on.
@@ -104,7 +104,7 @@ class Looker:
             self._prepare,
             journal,
             batch_size=self.batch_size,
-            workers=self.workers,
+            pace=self.detector.pace.with_workers(self.workers),
         )
         with closing(records):
             for frame, record in records:

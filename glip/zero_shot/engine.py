@@ -67,6 +67,8 @@ class ZeroShotEngine:
     """
 
     task: TaskPrompt | None = None
+    at_once = 1
+    """How many threads should ask it at the same time: each of them needs memory of its own."""
 
     def __init__(
         self,

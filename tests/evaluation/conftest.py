@@ -13,6 +13,7 @@ from PIL import Image
 from glip.data.formats.coco import parse_detection
 from glip.data.records import DetectionData
 from glip.evaluation.predictions import Prediction, prediction
+from glip.jobs.batches import Pace
 from glip.pixels import Prepared
 from glip.structures import Detections
 
@@ -83,6 +84,8 @@ def random_case() -> Callable[..., tuple[DetectionData, list[Prediction], Json]]
 
 class ListedDetector:
     """Answers with given boxes: picture colour -> (box, score, phrase row)."""
+
+    pace = Pace()
 
     def __init__(self, answers: dict[int, list[tuple[list[float], float, int]]]) -> None:
         self.answers = answers

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from glip.errors import ConfigError, DataError, ImageError
-from glip.jobs.batches import in_order, read_ahead, through_model
+from glip.jobs import batches
+from glip.jobs.batches import Pace, in_order, read_ahead, through_model
 
 SIZES = [1, 2, 1, 1, 3, 2, 1, 2, 1, 1]
 
@@ -27,7 +30,7 @@ def test_every_item_is_answered_in_batches_of_one_size() -> None:
         return doubled(batch)
 
     found = through_model(
-        enumerate(SIZES), int, answer, size_of=lambda size: size, batch_size=3, workers=2
+        enumerate(SIZES), int, answer, size_of=lambda size: size, batch_size=3, pace=Pace(2)
     )
     assert dict(found) == {key: f"{key}:{2 * size}" for key, size in enumerate(SIZES)}
     assert batches == [[0, 2, 3], [1, 5, 7], [6, 8, 9], [4]]
@@ -41,7 +44,7 @@ def test_rare_sizes_do_not_wait_for_ever() -> None:
         return [0] * len(batch)
 
     found = through_model(
-        enumerate(range(40)), int, answer, size_of=lambda size: size, batch_size=2, workers=1
+        enumerate(range(40)), int, answer, size_of=lambda size: size, batch_size=2, pace=Pace(1)
     )
     assert next(found)[0] == 0  # eight sizes wait, then the oldest goes alone
     assert seen == [0]
@@ -70,11 +73,116 @@ def test_what_needs_no_model_passes_by() -> None:
     assert dict(found) == {0: "0:2", 1: 2, 2: "2:6"}
 
 
-@pytest.mark.parametrize("name", ["batch_size", "workers"])
+@pytest.mark.parametrize("name", ["batch_size", "workers", "at_once"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_counts_are_whole_numbers_from_one(name: str, value: object) -> None:
+def test_counts_are_whole_numbers_from_one(name: str, value: Any) -> None:
+    options = {"batch_size": value} if name == "batch_size" else {"pace": Pace(**{name: value})}
     with pytest.raises(ConfigError, match=f"{name} must be a whole number from 1, got"):
-        next(through_model([], int, doubled, size_of=int, **{name: value}))  # type: ignore[arg-type]
+        next(through_model([], int, doubled, size_of=int, **options))
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers"), [(None, 2), (1, 2), (4, 2), (10, 5), (17, 8), (96, 8)]
+)
+def test_a_gpu_has_half_the_cores_read_for_it(
+    cores: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches.os, "cpu_count", lambda: cores)
+    assert Pace.on_gpu(3) == Pace(workers, 3)
+    assert Pace.on_gpu(3).with_workers(1) == Pace(1, 3)
+    assert Pace.on_gpu(3).with_workers(None) == Pace(workers, 3)
+
+
+# ---------------------------------------------------------------- several batches asked for at once
+
+
+def through(
+    answer: Callable[[Sequence[tuple[int, int]]], list[str]],
+    count: int,
+    at_once: int,
+    read: Callable[[int], int] = int,
+) -> Iterator[tuple[int, object]]:
+    """Batches of two of so many items, all of one size."""
+    numbers = enumerate(range(count))
+    return through_model(
+        numbers, read, answer, size_of=lambda size: 0, batch_size=2, pace=Pace(2, at_once)
+    )
+
+
+def told(batch: Sequence[tuple[int, int]]) -> list[str]:
+    return [f"answer {key}" for key, _ in batch]
+
+
+def ended(threads: set[threading.Thread]) -> bool:
+    for thread in threads:
+        thread.join(60)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_so_many_batches_are_asked_for_side_by_side_and_come_in_their_order() -> None:
+    together = threading.Barrier(3, timeout=60)  # breaks unless three threads are inside
+
+    def answer(batch: Sequence[tuple[int, int]]) -> list[str]:
+        together.wait()
+        return told(batch)
+
+    found = list(through(answer, 18, at_once=3))
+    assert found == [(number, f"answer {number}") for number in range(18)]
+
+
+def test_who_does_not_fetch_answers_holds_the_others_back() -> None:
+    asked: list[int] = []
+
+    def answer(batch: Sequence[tuple[int, int]]) -> list[str]:
+        asked.append(batch[0][0])
+        return told(batch)
+
+    found = through(answer, 100, at_once=2)
+    assert next(found) == (0, "answer 0")
+    time.sleep(0.1)
+    assert sorted(asked) == [0, 2, 4]  # two under way, and the one that is handed over
+    assert len(list(found)) == 99
+
+
+def test_what_was_answered_before_an_error_is_not_lost() -> None:
+    def answer(batch: Sequence[tuple[int, int]]) -> list[str]:
+        if batch[0][0] == 4:
+            raise DataError("no memory")
+        return told(batch)
+
+    def read(number: int) -> int:
+        if number == 7:
+            raise DataError("no disk")
+        return number
+
+    for found, error in (
+        (through(answer, 20, at_once=3), "no memory"),
+        (through(told, 20, at_once=3, read=read), "no disk"),
+    ):
+        keys: list[int] = []
+        with pytest.raises(DataError, match=error):
+            keys.extend(key for key, _ in found)
+        before = set(threading.enumerate())
+        assert ended({one for one in before if one.name.startswith("ask")})
+        assert keys == list(range(4 if error == "no memory" else 6))
+
+
+def test_left_in_the_middle_it_waits_for_no_answer() -> None:
+    gate = threading.Event()
+
+    def answer(batch: Sequence[tuple[int, int]]) -> list[str]:
+        if batch[0][0]:
+            gate.wait(60)
+        return told(batch)
+
+    before = set(threading.enumerate())
+    found = through(answer, 20, at_once=2)
+    assert next(found) == (0, "answer 0")
+    assert isinstance(found, Generator)
+    found.close()
+    assert not gate.is_set()
+    gate.set()
+    assert ended(set(threading.enumerate()) - before)
 
 
 def test_no_more_is_read_than_is_needed_and_threads_end() -> None:

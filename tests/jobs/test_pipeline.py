@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from glip.detector import Detector
 from glip.errors import ConfigError, ImageError, StorageError
 from glip.images import list_pictures
 from glip.jobs import pipeline as run
+from glip.jobs.batches import Pace
 from glip.jobs.journal import Journal
 from glip.jobs.pipeline import Read, in_turn, work_through
 from glip.labelling.label import JournalPictures, label_photos
@@ -194,13 +196,15 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_done(tmp_path: Path) -> No
         assert journal.count() == 500
 
 
-@pytest.mark.parametrize("option", ["batch_size", "workers"])
-def test_options_out_of_range(option: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "option"), [("batch_size", {"batch_size": 0}), ("workers", {"pace": Pace(0)})]
+)
+def test_options_out_of_range(name: str, option: dict[str, Any], tmp_path: Path) -> None:
     with (
         Journal(tmp_path, JOB) as journal,
-        pytest.raises(ConfigError, match=f"{option} must be a whole number from 1, got 0"),
+        pytest.raises(ConfigError, match=f"{name} must be a whole number from 1, got 0"),
     ):
-        work_through((), lambda batch: [], _prepared, journal, **{option: 0})
+        work_through((), lambda batch: [], _prepared, journal, **option)
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -296,7 +300,8 @@ def test_a_failing_disk_is_told_by_its_own_error(
             work_through([("a", "1")], lambda batch: [("done", 1)], _prepared, journal)
 
 
-def test_all_in_turn_and_none_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_all_in_turn_and_none_twice(tmp_path: Path, at_once: int) -> None:
     asked: list[str] = []
 
     def answer(batch: Sequence[Read]) -> list[tuple[str, Any]]:
@@ -312,7 +317,8 @@ def test_all_in_turn_and_none_twice(tmp_path: Path) -> None:
 
     def run(count: int, journal: Journal | None) -> list[tuple[int, Any]]:
         items = ((None if number % 4 == 3 else f"{number:03d}", number) for number in range(count))
-        return list(in_turn(items, answer, prepare, journal, batch_size=3, workers=2))
+        pace = Pace(2, at_once)
+        return list(in_turn(items, answer, prepare, journal, batch_size=3, pace=pace))
 
     expected = [(n, None if n % 4 == 3 or n == 5 else n) for n in range(30)]
     assert run(30, None) == expected
@@ -323,3 +329,42 @@ def test_all_in_turn_and_none_twice(tmp_path: Path) -> None:
         assert run(30, journal) == expected
         assert not set(asked) & set(early) and sorted(asked + early) == sorted(first)
         assert [key for key, _, _ in journal.read("rejected")] == ["005"]
+
+
+def test_record_of_a_thread_that_is_left_alone_is_not_half_written(tmp_path: Path) -> None:
+    gate, left = threading.Event(), threading.Event()
+
+    def answer(batch: Sequence[Read]) -> list[tuple[str, Any]]:
+        number = batch[0].picture.number
+        if number:
+            left.set()
+            gate.wait(60)
+        return [("done", number)]
+
+    def prepare(number: int) -> Prepared:
+        return Prepared(number, np.zeros((3, 32, 32), np.float32), (32, 32))
+
+    before = set(threading.enumerate())
+    with Journal(tmp_path, JOB) as journal:
+        items = ((f"{number:03d}", number) for number in range(9))
+        turn = in_turn(items, answer, prepare, journal, batch_size=1, pace=Pace(1, 2))
+        assert next(turn) == (0, 0)
+        assert left.wait(60)
+        turn.close()  # waits for no answer
+        gate.set()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
+        assert [key for key, _, _ in journal.read("done")] == ["000"]
+
+
+def test_labels_of_several_threads_are_those_of_one(
+    tiny_detector: Detector,
+    root: Path,
+    undisturbed: list[tuple[str, str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Detector, "pace", Pace(3, 3))
+    with Journal(tmp_path / "threads", JOB) as journal:
+        label(tiny_detector, root, journal, batch_size=2)
+    assert [row[:2] for row in records(tmp_path / "threads")] == [row[:2] for row in undisturbed]

@@ -24,6 +24,7 @@ from glip.data.formats.recognise import read_annotated
 from glip.data.records import GroundingData
 from glip.data.sources import GroundingSource
 from glip.errors import ConfigError, PromptError, StorageError
+from glip.jobs.batches import Pace
 from glip.pixels import Prepared
 from glip.pseudo import ground as module
 from glip.pseudo.captions import CaptionSet
@@ -46,6 +47,8 @@ CONFIG = GroundingConfig(CURATED, BoxConfig(min_size=0), batch_size=3, sample_pi
 
 class Words:
     """A teacher whose boxes follow from the words of a phrase; it can die in the middle."""
+
+    pace = Pace()
 
     def __init__(self, *, dies_after: int | None = None, name: str = "words") -> None:
         self.left = dies_after

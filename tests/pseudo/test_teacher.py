@@ -11,6 +11,7 @@ from PIL import Image
 
 from glip.detector import Detector
 from glip.errors import ConfigError
+from glip.jobs.batches import Pace
 from glip.pseudo.teacher import BoxConfig, Teacher
 from glip.pseudo.teachers import DetectorTeacher
 from glip.pseudo.views import teach, views
@@ -59,6 +60,8 @@ def test_glip_finds_what_predict_finds(
 
 class Fixed:
     """A teacher that has its answers ready, one for each look."""
+
+    pace = Pace()
 
     def __init__(self, *answers: Detections) -> None:
         self.answers = list(answers)
