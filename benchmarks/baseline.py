@@ -68,6 +68,7 @@ from glip.evaluation.config import TaskOptions
 from glip.evaluation.table import results_table
 from glip.evaluation.tasks import run_task
 from glip.images import ImageLike, load_image
+from glip.jobs.batches import USUAL
 from glip.model.anchors import ANCHOR_STRIDES, grid_anchors
 from glip.model.fpn import LEVEL_STRIDES
 from glip.model.presets import build
@@ -460,6 +461,8 @@ class ClosedSetPredictor:
         pixels: What pictures become.
         device: Where it runs.
     """
+
+    pace = USUAL
 
     def __init__(
         self,

@@ -33,14 +33,19 @@ from PIL import Image
 from glip import Detector, Prompt
 from glip.checkpoint import Weights
 from glip.choices import DType
+from glip.config import PostprocessOptions
 from glip.data.augment import AugmentConfig
 from glip.data.batch import Batch, Target, Targets
 from glip.data.loader import training_loader
 from glip.data.mixture import MixtureSampler
 from glip.data.transforms import RawPixels
 from glip.engine import Engine
+from glip.jobs.batches import Pace
+from glip.jobs.journal import Journal
+from glip.labelling.label import label_photos
+from glip.labelling.ontology import Ontology
 from glip.model.head import HeadOutput
-from glip.model.text_encoder import Tokens
+from glip.model.text_encoder import Tokens, Words
 from glip.pixels import resize
 from glip.training.build import new_state
 from glip.training.loop import LoopConfig, StepReport, train
@@ -68,11 +73,12 @@ class Plan:
     nano_steps: int = 40
     workers: int = 14
     repeats: int = 20
+    road_batches: int = 12  # enough that the first, beside which nothing goes on, hardly counts
 
 
 def rehearsal(device: torch.device) -> Plan:
     """All of it in a minute of one processor."""
-    return Plan(device, "glip_nano", (96, 160), (1, 2), 30, (1, 2), (2,), 4, 0, 2)
+    return Plan(device, "glip_nano", (96, 160), (1, 2), 30, (1, 2), (2,), 4, 0, 2, 2)
 
 
 # ------------------------------------------------------------------------------------------ helpers
@@ -195,33 +201,97 @@ def latency(plan: Plan) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _prediction(plan: Plan, detector: Detector, batch: int) -> dict[str, Any]:
-    engine, repeats = detector.torch_engine, plan.repeats
+    engine = detector.torch_engine
     prompt = short_prompt(TOKENS, detector.tokenizer)
     (part,) = engine.passes.of(prompt)
     words, pixels = engine._words([[part]]), prepared(plan, engine, batch)
-    result: dict[str, Any] = {}
-    for name, runner in (("plain", engine.model), ("replayed", engine._runner)):
-        pyramid = runner.encode_image(pixels)
-        image = milliseconds(plan.device, partial(runner.encode_image, pixels), repeats)
-        predict = partial(runner.predict_prompts, pyramid, words)
-        rest = milliseconds(plan.device, partial(_drained, predict), repeats)
-        rate = 1e3 * batch / (image + rest)
-        result[name] = {"image_ms": image, "rest_ms": rest, "per_second": rate}
+    result: dict[str, Any] = {
+        name: _alone(plan, runner, pixels, words)
+        for name, runner in (("plain", engine.model), ("replayed", engine._runner))
+    }
     # Pictures of the very size, so that no processor's resizing is measured.
     pictures = [resize(one, detector.config.pixels) for one in make_pictures(plan.size_hw, batch)]
     many = pictures * (1 if batch == 1 else 4)
     whole = milliseconds(
         plan.device,
         lambda: detector.predict(many, prompt, threshold=0.3, batch_size=batch),
-        max(2, repeats // 4),
+        max(2, plan.repeats // 4),
     )
     result["predict"] = {"ms": whole, "per_second": 1e3 * len(many) / whole}
     result["share_of_model"] = result["predict"]["per_second"] / result["replayed"]["per_second"]
     return {**result, "peak_gib": peak_gib(plan.device)}
 
 
+def _alone(plan: Plan, runner: Any, pixels: torch.Tensor, words: list[Words]) -> dict[str, float]:
+    """Milliseconds of the model's halves for a batch (B, 3, H, W), and pictures a second of it."""
+    pyramid = runner.encode_image(pixels)
+    image = milliseconds(plan.device, partial(runner.encode_image, pixels), plan.repeats)
+    predict = partial(runner.predict_prompts, pyramid, words)
+    rest = milliseconds(plan.device, partial(_drained, predict), plan.repeats)
+    rate = 1e3 * len(pixels) / (image + rest)
+    return {"image_ms": image, "rest_ms": rest, "per_second": rate}
+
+
 def _drained(outputs: Callable[[], Iterator[HeadOutput]]) -> None:
     list(outputs())
+
+
+class OneAtATime(Detector):
+    """Is asked by one thread, whatever its device."""
+
+    @property
+    def pace(self) -> Pace:
+        """As many threads read as else."""
+        return super().pace._replace(at_once=1)
+
+
+def road(plan: Plan) -> dict[str, Any]:
+    """Pictures a second of the large batch: the model alone, and the ways that pictures take."""
+    detector, batch = detector_of(plan, "bfloat16"), max(plan.batches)
+    engine = detector.torch_engine
+    prompt = short_prompt(TOKENS, detector.tokenizer)
+    with torch.inference_mode():
+        words = engine._words([engine.passes.of(prompt)])
+        own = _alone(plan, engine._runner, prepared(plan, engine, batch), words)["per_second"]
+    some = [resize(one, detector.config.pixels) for one in make_pictures(plan.size_hw, batch)]
+    pictures = some * plan.road_batches
+    names = prompt.names
+    ontology = Ontology.of_names(names, threshold=0.3)
+    options = PostprocessOptions(score=0.3)
+    captions = [
+        Prompt.of(f"{names[0]} number {number} beside {names[-1]}")
+        for number in range(len(pictures))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.jpg" for number in range(len(pictures))]
+        for file, picture in zip(files, pictures, strict=True):
+            picture.save(file)
+
+        def label() -> None:
+            with tempfile.TemporaryDirectory() as out, Journal(out, {}) as journal:
+                own_names = [file.name for file in files]
+                label_photos(detector, folder, own_names, ontology, journal, batch_size=batch)
+
+        def ask(detector: Detector, what: Any, prompts: Any) -> None:
+            for _ in detector.stream(what, prompts, options=options, batch_size=batch):
+                pass
+
+        def caption() -> None:
+            engine._texts.clear()
+            ask(detector, pictures, captions)
+
+        ways: dict[str, Callable[[], None]] = {
+            "predict, a batch at a time": lambda: ask(OneAtATime(engine), pictures, prompt),
+            "predict": lambda: ask(detector, pictures, prompt),
+            "predict files": lambda: ask(detector, files, prompt),
+            "a caption each": caption,
+            "label": label,
+        }
+        found: dict[str, Any] = {"model": {"per_second": own}, "pace": detector.pace._asdict()}
+        for name, way in ways.items():
+            rate = len(pictures) / (milliseconds(plan.device, way, 2) / 1e3)
+            found[name] = {"per_second": rate, "share_of_model": rate / own}
+    return found
 
 
 def many_names(plan: Plan) -> dict[str, Any]:
@@ -346,6 +416,7 @@ def _sized(picture: Image.Image, hw: tuple[int, int]) -> Image.Image:
 PARTS: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "agreement": agreement,
     "latency": latency,
+    "road": road,
     "many_names": many_names,
     "launches": launches,
     "training": training,

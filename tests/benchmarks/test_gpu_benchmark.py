@@ -17,6 +17,14 @@ def test_all_parts_can_be_rehearsed_without_a_gpu(tiny_weights, tmp_path, monkey
     for batch in (1, 2):
         found = report["latency"][f"float32, batch {batch}"]
         assert found["predict"]["per_second"] > 0 < found["share_of_model"]
+    for way in (
+        "predict, a batch at a time",
+        "predict",
+        "predict files",
+        "a caption each",
+        "label",
+    ):
+        assert report["road"][way]["per_second"] > 0 < report["road"][way]["share_of_model"]
     assert report["agreement"]["float32"]["logits"][0] < 1e-3
     assert report["many_names"]["passes"] >= 1
     assert report["training"]["batch 2"]["losses"]["total"] > 0
