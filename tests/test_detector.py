@@ -21,6 +21,7 @@ from glip.config import PostprocessOptions
 from glip.detector import Detector
 from glip.engine import Engine
 from glip.errors import CheckpointError, ConfigError, DeviceError, ImageError, PromptError
+from glip.jobs.batches import USUAL, Pace
 from glip.model.glip import GLIP
 from glip.progress import Step
 from glip.structures import Detections
@@ -680,3 +681,33 @@ def test_results_know_their_picture(
     for source in (picture, tmp_path / "x.png", str(tmp_path / "x.png")):
         [found] = tiny_detector.predict(source, NAMES)
         assert found.plot().size == picture.size
+
+
+def test_a_gpu_is_asked_by_several_threads_and_a_processor_by_one(
+    tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tiny_detector.pace == USUAL
+    assert tiny_detector.torch_engine.at_once == 1
+    monkeypatch.setattr(tiny_detector.engine, "device", torch.device("cuda", 1))
+    monkeypatch.setattr(tiny_detector, "device", torch.device("cuda", 1))
+    assert tiny_detector.pace.at_once == 3
+    assert 2 <= tiny_detector.pace.workers <= 8
+
+
+def test_batches_on_their_way_at_the_same_time_find_what_each_finds_alone(
+    tiny_detector: Detector,
+    make_picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures: list[Any] = [make_picture(*size, seed=n) for n, size in enumerate(2 * SIZES)]
+    pictures.insert(5, "nowhere.jpg")
+    engine = tiny_detector.torch_engine
+    expected = list(tiny_detector.stream(pictures, NAMES, batch_size=2))
+    monkeypatch.setattr(Detector, "pace", Pace(3, 3))
+    monkeypatch.setattr(engine, "_looked_here", engine._looked_there)
+    found = list(tiny_detector.stream(pictures, NAMES, batch_size=2))
+    assert [one.index for one in found] == list(range(len(pictures)))
+    for one, other in zip(found, expected, strict=True):
+        assert (one.error is None) == (other.error is None) == (one.index != 5)
+        if one.detections is not None and other.detections is not None:
+            assert_same(one.detections, other.detections)
