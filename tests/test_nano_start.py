@@ -153,7 +153,14 @@ def test_nano_normalises_as_its_image_encoder_was_trained():
 
 @pytest.mark.parametrize(
     "name",
-    ["nano.yaml", "nano_sharp.yaml", "nano_everyday.yaml", "nano_asked.yaml", "nano_words.yaml"],
+    [
+        "nano.yaml",
+        "nano_sharp.yaml",
+        "nano_everyday.yaml",
+        "nano_asked.yaml",
+        "nano_words.yaml",
+        "nano_near.yaml",
+    ],
 )
 def test_nano_config_is_valid_and_keeps_words_for_evaluation(name):
     config = read_run(ROOT / "configs" / "nano" / name)
