@@ -160,6 +160,7 @@ def test_nano_normalises_as_its_image_encoder_was_trained():
         "nano_asked.yaml",
         "nano_words.yaml",
         "nano_near.yaml",
+        "nano_settle.yaml",
     ],
 )
 def test_nano_config_is_valid_and_keeps_words_for_evaluation(name):
