@@ -22,7 +22,7 @@ from torch import Tensor
 
 from glip.config import ModelConfig, TextConfig
 from glip.convert import convert, is_official, recognise, without_effect
-from glip.errors import CheckpointError, ConfigError
+from glip.errors import CheckpointError, ConfigError, listed
 from glip.files import parsed_json, read_json, whole_path
 from glip.model.glip import GLIP
 from glip.model.presets import SOURCES, build_empty, preset, without_sources
@@ -328,9 +328,8 @@ def assemble(
         raise ConfigError(f"no model can be built from the config: {error}") from error
     problems = _misfits(state, model.state_dict())
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(
-            f"weights do not fit {weights.config.name}: {'; '.join(problems[:5])}{more}"
+            f"weights do not fit {weights.config.name}: {listed(problems, 5, separator='; ')}"
         )
 
     if weights.exact is None:

@@ -31,6 +31,7 @@ from glip.errors import (
     ExportError,
     ImageError,
     PromptError,
+    listed,
     shown,
 )
 from glip.images import ImageLike, ImageLikes, expand_sources, load_image
@@ -243,9 +244,7 @@ class Detector:
     def __repr__(self) -> str:
         """Model, device, number format, threshold and, with a learned prompt, its classes."""
         dtype = str(self.dtype).removeprefix("torch.")
-        names = "" if self.task is None else f", only {', '.join(self.task.names[:5])}"
-        if self.task is not None and len(self.task.names) > 5:
-            names += f" and {len(self.task.names) - 5} more"
+        names = "" if self.task is None else f", only {listed(self.task.names, 5)}"
         return (
             f"<Detector: {self.config.name} on {self.device}, {dtype}, threshold "
             f"{self.lowest_threshold:g}{names}>"

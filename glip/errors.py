@@ -5,6 +5,8 @@ way out. The second base class is what a Python programmer would expect of the s
 code which already handles `ValueError` or `OSError` keeps working.
 """
 
+from collections.abc import Sequence
+
 
 class GlipError(Exception):
     """Base of all errors that glip raises on purpose."""
@@ -60,3 +62,9 @@ def shown(value: object) -> str:
     except ValueError:
         return f"{type(value).__name__} with a number of thousands of digits"
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
+
+
+def listed(texts: Sequence[str], most: int, *, separator: str = ", ", of: str = "") -> str:
+    """The first texts of many in a message: "a, b and 7 more", with what they are `of` behind."""
+    more = f" and {len(texts) - most} more{of}" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more

@@ -34,3 +34,8 @@ def test_every_error_is_caught_by_the_family_and_says_what_it_is_for(kind: type)
 )
 def test_code_that_handles_the_usual_errors_keeps_working(kind: type, usual: type) -> None:
     assert issubclass(kind, usual)
+
+
+def test_a_message_lists_the_first_of_many() -> None:
+    assert errors.listed(["a", "b"], 2) == "a, b"
+    assert errors.listed(["a", "b", "c"], 2, separator="; ", of=" names") == "a; b and 1 more names"

@@ -26,7 +26,7 @@ from glip.data.sources import DetectionSource, GroundingSource, Source
 from glip.detector import Detector
 from glip.distributed import on_main, world_size
 from glip.engine import Engine
-from glip.errors import ConfigError
+from glip.errors import ConfigError, listed
 from glip.evaluation.config import EvaluationConfig
 from glip.model.presets import build, configured, without_sources
 from glip.released import find
@@ -252,19 +252,14 @@ def _tell_unused_words(sources: Sequence[Source]) -> None:
     """
     detection = [source for source in sources if isinstance(source, DetectionSource)]
     named = {name for source in detection for name in source.data.names}
-    worded = {
-        name: words for source in detection for name, words in source.sampling.wordings.items()
-    }
+    worded = {name for source in detection for name in source.sampling.wordings}
     decorated = {name for source in detection for name in source.sampling.decorations}
-    drawn = named.union(*worded.values())
+    drawn = named.union(*(words for s in detection for words in s.sampling.wordings.values()))
     for what, names, known in (("wordings", worded, named), ("decorations", decorated, drawn)):
-        if unused := sorted(set(names) - known):
-            shown = ", ".join(_with_nearest(name, known) for name in unused[:NAMES_SHOWN])
+        if unused := sorted(names - known):
+            unused[:NAMES_SHOWN] = [_with_nearest(name, known) for name in unused[:NAMES_SHOWN]]
             logger.warning(
-                "sampling.%s: no data set has the class %s%s",
-                what,
-                shown,
-                f" and {len(unused) - NAMES_SHOWN} more" if len(unused) > NAMES_SHOWN else "",
+                "sampling.%s: no data set has the class %s", what, listed(unused, NAMES_SHOWN)
             )
 
 

@@ -20,7 +20,7 @@ from glip.data.augment import scene_boxes
 from glip.data.formats.coco import to_coco
 from glip.data.packed import Packed
 from glip.data.records import DetectionData, DetectionRecord, ImageId
-from glip.errors import DataError
+from glip.errors import DataError, listed
 from glip.files import whole_file
 from glip.settings import within
 
@@ -48,8 +48,7 @@ class Selection:
         few = [f"{name!r} {count}" for name, count in self.pictures.items() if count < wanted]
         if not few:
             return None
-        more = f" and {len(few) - NAMED} more classes" if len(few) > NAMED else ""
-        return f"fewer pictures with a box than {wanted}: {', '.join(few[:NAMED])}{more}"
+        return f"fewer pictures with a box than {wanted}: {listed(few, NAMED, of=' classes')}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
-from glip.errors import CheckpointError
+from glip.errors import CheckpointError, listed
 from glip.files import file_sha256, read_json
 from glip.released import FOLDER_CONFIG
 from glip.zero_shot.families import KINDS
@@ -77,8 +77,7 @@ def load_parts(folder: Path) -> Parts:
     if loaded["missing_keys"]:
         missing = sorted(loaded["missing_keys"])
         raise CheckpointError(
-            f"{folder} lacks weights of its {kind}: {', '.join(missing[:3])}"
-            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}; fetch it again"
+            f"{folder} lacks weights of its {kind}: {listed(missing, 3)}; fetch it again"
         )
     if len(processor.tokenizer) < model.config.text_config.vocab_size / 2:
         raise CheckpointError(f"{folder} lacks the words of its tokenizer; fetch it again")

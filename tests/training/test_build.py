@@ -100,6 +100,18 @@ def test_other_words_for_no_class_of_any_data_set_are_told_once(tmp_path, caplog
     ]
 
 
+def test_other_words_of_each_data_set_may_be_decorated(tmp_path, caplog):
+    save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model().state_dict()))
+    sample_set = copy_samples(tmp_path / "samples")
+    sampling = (
+        SamplingConfig(wordings={"cat": ["kitty"]}, decorations={"kitty": ["a ", ""]}),
+        SamplingConfig(wordings={"cat": ["feline"]}),
+    )
+    sources = tuple(SourceConfig(str(sample_set / "train.json"), sampling=one) for one in sampling)
+    materials(RunConfig(weights=str(tmp_path / "toy.safetensors"), data=DataConfig(sources)), CPU)
+    assert "sampling" not in caplog.text
+
+
 def test_large_pictures_are_kept_small_on_request(tmp_path):
     save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model(seed=3).state_dict()))
     sample_set = copy_samples(tmp_path / "samples")
