@@ -283,7 +283,7 @@ def mosaic(scenes: list[Scene], size: int, rng: Random) -> Scene:
     canvas = Image.new("RGB", (size, size), (124, 116, 104))  # the mean colour, zero for the model
     present = [scene.known | set(scene.owners.tolist()) for scene in scenes]
     known_of_all = frozenset.intersection(*map(frozenset, present))
-    boxes, owners = [], []
+    boxes, owners, scores = [], [], []
     for place, scene in enumerate(scenes):
         right, below = place % 2, place // 2
         room_x = size - centre_x if right else centre_x
@@ -298,6 +298,9 @@ def mosaic(scenes: list[Scene], size: int, rng: Random) -> Scene:
         small = small.keep(np.isin(small.owners, list(known_of_all)))
         boxes.append(small.boxes + np.array([left, top, left, top], dtype=np.float32))
         owners.append(small.owners)
+        scores.append(
+            np.ones(len(small.owners), np.float32) if small.scores is None else small.scores
+        )
     together = np.concatenate(owners)
     return Scene(
         canvas,
@@ -305,6 +308,7 @@ def mosaic(scenes: list[Scene], size: int, rng: Random) -> Scene:
         together,
         known=known_of_all - set(together.tolist()),
         doubtful=frozenset().union(*(scene.doubtful for scene in scenes)),
+        scores=None if all(s.scores is None for s in scenes) else np.concatenate(scores),
     )
 
 

@@ -52,6 +52,8 @@ class DetectionRecord:
     boxes."""
     vocabulary: str | None = None
     """Name of the list of classes the picture was labelled for, if the file has several."""
+    scores: npt.NDArray[np.float32] | None = None
+    """(N,) in [0, 1], how sure a teacher was, 1 for boxes without a score; None if none has one."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,6 +70,7 @@ class DetectionSource:
             official: left out (reference E.8).
         repeat_threshold: Show pictures of rarer classes more often, see `repeat_factors`; 0 shows
             all alike.
+        trust_scores: Weigh the boxes of a teacher by their scores.
         cache: Where large pictures are kept small; None decodes them each time.
     Raises:
         DataError: no picture is any use.
@@ -85,11 +86,13 @@ class DetectionSource:
         max_tokens: int = 256,
         keep_empty: bool = False,
         repeat_threshold: float = 0.0,
+        trust_scores: bool = False,
         cache: PictureCache | None = None,
     ) -> None:
         self.data = data
         self.pictures = pictures
         self._cache = cache
+        self._trust_scores = trust_scores
         self.sampling = sampling
         self._sampler = PromptSampler(data.names, tokenizer, sampling, max_tokens=max_tokens)
         rows, tall, vocabularies, classes = [], [], [], []
@@ -127,6 +130,7 @@ class DetectionSource:
         """A picture and its boxes, as they are in the file or as large as the cache keeps it."""
         record = self._record(index)
         boxes, kept = _useful(record)
+        scores = record.scores if self._trust_scores else None
         read = _read(self.pictures, self._cache, record.file_name)
         _check_size(read, record.image_hw, self.data.path, record.file_name)
         scene = Scene(
@@ -136,6 +140,7 @@ class DetectionSource:
             # A class with nothing but a crowd is not absent either: `absent` looks at all labels.
             known=frozenset(self.data.absent(record)),
             doubtful=_doubtful(record),
+            scores=None if scores is None else scores[kept],
             pixel=read.image.width / read.original_hw[1],
         )
         return record.image_id, scene

@@ -156,6 +156,7 @@ def training_source(
             max_tokens=detector.config.text.max_tokens,
             keep_empty=config.keep_empty,
             repeat_threshold=config.repeat_threshold,
+            trust_scores=config.trust_scores,
             cache=cache,
         )
     return GroundingSource(

@@ -60,12 +60,12 @@ class SourceConfig:
     """For data with many rare classes: those in a smaller share of the pictures are shown more
     often, see `glip.data.sources.repeat_factors`. LVIS has 0.001."""
     min_score: float = 0.5
-    """For pseudo labels: only boxes above this are taken."""
+    """For captions with pseudo labels: only boxes above this are taken."""
     trust_scores: bool = False
-    """For pseudo labels: weigh boxes by their scores."""
+    """For pseudo labels: weigh boxes by their scores, the `score` of COCO-style files included."""
     ignore_unsure: bool = False
-    """For pseudo labels: a phrase with nothing but boxes below `min_score` teaches nothing, in
-    place of teaching that it is absent."""
+    """For captions with pseudo labels: a phrase with nothing but boxes below `min_score` teaches
+    nothing, in place of teaching that it is absent."""
     packing: PackingConfig = field(default_factory=PackingConfig)
     """For captions: those of other pictures beside them."""
 

@@ -180,6 +180,18 @@ def test_mosaic_knows_only_what_all_four_know(draw):
     assert joined.known == {2}
 
 
+def test_mosaic_keeps_how_far_boxes_are_trusted(draw):
+    def one(owner, score):
+        box = np.array([[0, 0, 9, 9]], dtype=np.float32)
+        scores = None if score is None else np.array([score], dtype=np.float32)
+        known = frozenset({0, 1} - {owner})
+        return Scene(draw(10, 10), box, np.array([owner]), known=known, scores=scores)
+
+    joined = mosaic([one(0, 0.5), one(1, None), one(0, 0.25), one(1, 1.0)], 64, Random(0))
+    assert joined.scores.tolist() == [0.5, 1, 0.25, 1]
+    assert mosaic([one(0, None)] * 4, 64, Random(0)).scores is None
+
+
 def test_mosaic_that_leaves_nothing_to_ask_for_is_not_made(draw):
     def empty(known):
         none = np.zeros((0, 4), dtype=np.float32)

@@ -80,6 +80,25 @@ def test_detection_sample_points_boxes_at_their_names(detection, tokenizer):
     assert sample.target.weights is None
 
 
+def test_scores_of_classes_weigh_boxes_on_request(coco, tokenizer):
+    data = read_detection(coco)
+    scored = [
+        replace(r, scores=np.linspace(0.5, 0.75, len(r.labels), dtype=np.float32))
+        for r in data.records
+    ]
+    data = replace(data, records=Packed(scored))
+    for trusted, weights in ((True, [0.5, 0.75]), (False, None)):
+        source = DetectionSource(
+            data,
+            PictureFolder(coco.parent),
+            tokenizer,
+            SamplingConfig(),
+            trust_scores=trusted,
+        )
+        target = TrainingSet([source], tokenizer, PIXELS, PLAIN)[Draw(0, 0, 5)].target
+        assert (None if target.weights is None else target.weights.tolist()) == weights
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_raw_batches_become_those_of_normalised_samples(detection, tokenizer, workers):
     def batches(raw):

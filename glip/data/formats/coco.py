@@ -64,6 +64,7 @@ class Annotation(msgspec.Struct):
     area: float | None = None
     iscrowd: bool | None = None
     segmentation: Any = None
+    score: Any = None
 
     @property
     def called(self) -> str:
@@ -297,6 +298,7 @@ class _Reader:
                 not_exhaustive=self._rows(partly, where.replace("neg", "not_exhaustive")),
                 areas=_areas(own, boxes),
                 vocabulary=image.vocabulary,
+                scores=_scores(own),
             )
 
     def _rows(self, ids: Iterable[int], where: str) -> tuple[int, ...]:
@@ -479,6 +481,17 @@ def _areas(own: Sequence[Annotation], xywh: npt.NDArray[np.float64]) -> npt.NDAr
     )
 
 
+def _scores(own: Sequence[Annotation]) -> npt.NDArray[np.float32] | None:
+    """(N,) the `score` of each annotation, if one has any; what is no share of 1 is no score."""
+    known = [
+        float(a.score) if isinstance(a.score, (int, float)) and 0 <= a.score <= 1 else None
+        for a in own
+    ]
+    if all(score is None for score in known):
+        return None
+    return np.array([1 if score is None else score for score in known], dtype=np.float32)
+
+
 def empty_categories(
     names: Mapping[int, str],
     labelled: Iterable[Any],
@@ -537,16 +550,17 @@ def to_coco(data: DetectionData) -> dict[str, Any]:
         images.append(_image(record, ids))
         for row, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
             area = (x2 - x1) * (y2 - y1) if record.areas is None else float(record.areas[row])
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": record.image_id,
-                    "category_id": ids[int(record.labels[row])],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": area,
-                    "iscrowd": int(record.crowd[row]),
-                }
-            )
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": record.image_id,
+                "category_id": ids[int(record.labels[row])],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": area,
+                "iscrowd": int(record.crowd[row]),
+            }
+            if record.scores is not None:
+                annotation["score"] = float(record.scores[row])
+            annotations.append(annotation)
     categories = [
         {"id": number, "name": name} for number, name in zip(ids, data.names, strict=True)
     ]

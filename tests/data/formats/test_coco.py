@@ -197,6 +197,25 @@ def test_data_become_a_coco_file_and_come_back(coco_content, tmp_path):
     assert once["annotations"][0] == coco_content["annotations"][0] | {"area": 5.5}
 
 
+@pytest.mark.parametrize(
+    ("scores", "read"),
+    [
+        ([], None),
+        ([None, "0.5", -0.1, 1.1, float("nan"), [0.5]], None),  # none of them is a share of 1
+        ([0.25, None, "0.5", 1], [0.25, 1, 1, 1]),
+    ],
+)
+def test_scores_of_a_teacher(coco_content, tmp_path, scores, read):
+    annotation = coco_content["annotations"][0]
+    coco_content["annotations"] = [annotation | {"id": n, "score": s} for n, s in enumerate(scores)]
+    data = parse_detection(coco_content, tmp_path)
+    known = data.records[0].scores
+    assert (None if known is None else known.tolist()) == read
+    assert [box.get("score") for box in to_coco(data)["annotations"]] == (
+        read or [None] * len(scores)
+    )
+
+
 def test_area_of_null_is_that_of_the_box(coco_content, tmp_path):
     for annotation in coco_content["annotations"]:
         annotation["area"] = None
