@@ -161,6 +161,8 @@ def test_nano_normalises_as_its_image_encoder_was_trained():
         "nano_words.yaml",
         "nano_near.yaml",
         "nano_settle.yaml",
+        "nano_agreed.yaml",
+        "nano_fine.yaml",
     ],
 )
 def test_nano_config_is_valid_and_keeps_words_for_evaluation(name):

@@ -10,10 +10,12 @@ A teacher that is sure of little leaves much open: of a name that it doubts it s
 is there nor that it is not, and where it found one thing there may be more of the kind. The student
 decides a part of that, where the two of them do not contradict each other:
 
-* It is sure of a box (`--found`) of an open name: the box is there, with the student's score.
 * It finds next to nothing of a doubted name (`--nothing`): the name is absent. So is one that it
   finds only where the teacher is sure of another name, which is how a dog's name comes to a cat.
-* All else stays open, as do boxes where people wrote another name (`--beside`).
+* It is sure of a box (`--found`) of a name that the teacher has a box of, and may have more: the
+  box is there, with the student's score, unless people wrote another name over it (`--beside`).
+* All else stays open. Of doubted names that the student was sure of, every other one was wrong
+  where people had looked, too many to take for there.
 """
 
 from __future__ import annotations
@@ -101,14 +103,11 @@ def agree(
             noticed = ~on_other_names & (torch.from_numpy(one.scores) >= nothing)
             absent |= doubted - set(one.labels[noticed.numpy()].tolist())
             taken = boxes + people.get(picture["file_name"], [])
-            new = _sure(one, doubted | partly, found)
+            new = _sure(one, partly, found)
             new = new[~_covered(one, taken, same_place)[new]]
             new = new[_apart(one, new, same_place)]
-            for row in new.tolist():
-                annotations.append(_annotation(picture["id"], one, row))
-                partly.add(int(one.labels[row]))
-        known = {"neg_category_ids": absent, "not_exhaustive_category_ids": partly}
-        images.append({**picture, **{key: sorted(value) for key, value in known.items()}})
+            annotations += [_annotation(picture["id"], one, row) for row in new.tolist()]
+        images.append({**picture, "neg_category_ids": sorted(absent)})
     rows = [{**box, "id": number} for number, box in enumerate(annotations, 1)]
     return {**labels, "images": images, "annotations": rows}
 
