@@ -76,7 +76,11 @@ class Service:
         self._inside = 0
         self._seconds = 0.2  # a picture takes about so long
         self._readers = ThreadPoolExecutor(options.readers, thread_name_prefix="read")
-        self._worker = Worker(options.batch_size_on(str(detector.device)), done=self._batch_done)
+        self._worker = Worker(
+            options.batch_size_on(str(detector.device)),
+            at_once=detector.pace.at_once,
+            done=self._batch_done,
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -138,6 +142,8 @@ class Service:
             asyncio.ensure_future(self._answer_one(ask, number)) for number, ask in enumerate(asks)
         ]
         all_done = asyncio.gather(*tasks)
+        # Whoever leaves before the end asks for no error, which asyncio would log as forgotten.
+        all_done.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             left = deadline - time.monotonic()
             await asyncio.wait(
@@ -189,7 +195,8 @@ class Service:
         return seen.detections.plot(image)
 
     def _batch_done(self, count: int, seconds: float) -> None:
-        self._seconds += 0.1 * (seconds / count - self._seconds)
+        each = seconds / count / self.detector.pace.at_once  # as long as others wait too
+        self._seconds += 0.1 * (each - self._seconds)
         self.metrics.batch_done(count, seconds)
 
     def close(self) -> None:

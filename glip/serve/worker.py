@@ -1,8 +1,10 @@
-"""One thread that owns the model, and the pictures that wait for it.
+"""The threads that ask the model, and the pictures that wait for it.
 
-Whatever waits when the model is free goes through it together, as far as it agrees in padded size
-and options: nobody waits for company, and under load batches fill by themselves. Knows nothing
-about requests; a bound on what waits is the caller's.
+One of them on a CPU. On a GPU several, so that one batch is stacked and another turned into
+detections while the GPU works at a third. Whatever waits when a thread is free goes through the
+model together, as far as it agrees in padded size and options: nobody waits for company, and under
+load batches fill by themselves. Knows nothing about requests; a bound on what waits is the
+caller's.
 """
 
 from __future__ import annotations
@@ -50,21 +52,30 @@ class Worker:
     """Runs jobs, oldest first, those that go with the oldest in the same batch."""
 
     def __init__(
-        self, batch_size: int, *, done: Callable[[int, float], object] = lambda count, seconds: None
+        self,
+        batch_size: int,
+        *,
+        at_once: int = 1,
+        done: Callable[[int, float], object] = lambda count, seconds: None,
     ) -> None:
-        """Starts its thread.
+        """Starts its threads.
 
         Args:
             batch_size: Most pictures that go through the model together.
-            done: Told after each batch how many pictures it had and how long it took.
+            at_once: Batches that are under way at a time, a thread for each.
+            done: Told after each batch how many pictures it had and how long it took; one call at a
+                time.
         """
         self._batch_size = batch_size
         self._done = done
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name="model", daemon=True) for _ in range(at_once)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, job: Job) -> Future[Detections]:
         """Put a job behind those that wait.
@@ -83,8 +94,10 @@ class Worker:
         """Finish what waits, and stop; what is not done after so many seconds is given up."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(seconds)
+            self._changed.notify_all()
+        end = None if seconds is None else time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
         with self._changed:
             left = list(self._jobs)
             self._jobs.clear()
@@ -94,7 +107,7 @@ class Worker:
     @property
     def is_alive(self) -> bool:
         """Whether jobs are being done."""
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         while True:
@@ -103,7 +116,8 @@ class Worker:
                 return
             start = time.perf_counter()
             outcomes = _look(batch)
-            self._done(len(batch), time.perf_counter() - start)
+            with self._changed:
+                self._done(len(batch), time.perf_counter() - start)
             for job, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     job.found.set_exception(outcome)

@@ -100,6 +100,33 @@ def test_what_waits_goes_together_if_it_agrees() -> None:
     assert other.batches == [[6]]
 
 
+def test_several_batches_are_under_way_at_once() -> None:
+    class Meeting(Listener):
+        """Answers when a second batch has come."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.met = threading.Barrier(2, timeout=10)
+
+        def detect(self, *args: Any, **options: Any) -> list[list[Detections]]:
+            self.met.wait()
+            return super().detect(*args, **options)
+
+    listener, told = Meeting(), []
+    listener.released.set()
+    worker = Worker(2, at_once=2, done=lambda count, seconds: told.append(count))
+    # Different sizes: no two of them make a batch.
+    jobs = [job(listener, number, hw=(64, 32 * number)) for number in range(1, 7)]
+    for one in jobs:
+        worker.submit(one)
+    assert all(len(one.found.result(10)) == 3 for one in jobs)
+    assert worker.is_alive
+    worker.close(10)
+    assert not worker.is_alive
+    assert told == [1] * 6
+    assert sorted(listener.batches) == [[number] for number in range(1, 7)]
+
+
 def test_each_job_keeps_its_own_threshold() -> None:
     listener = Listener()
     worker = Worker(8)
