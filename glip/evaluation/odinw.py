@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from glip.data.formats.folders import folders_below
-from glip.data.formats.recognise import read_annotated
+from glip.data.formats.recognise import Part
 from glip.data.pictures import Pictures
 from glip.data.records import DetectionData
 from glip.distributed import on_main
 from glip.errors import DataError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.config import TaskOptions
-from glip.evaluation.doubts import doubts_about
+from glip.evaluation.doubts import read_evaluated
 from glip.evaluation.evaluate import Predictor, evaluate
 from glip.evaluation.questions import detection_only, detection_questions, limited
 from glip.evaluation.report import write_evaluation_report
@@ -108,10 +108,8 @@ def evaluate_odinw(
     unreadable: dict[str, str] = {}
     doubts: list[str] = []
     for name, path in odinw_sets(paths).items():
-        if options.examine:
-            found = on_main(partial(doubts_about, path, max_bad=options.max_bad)) or []
-            doubts += [f"{name}: {doubt}" for doubt in found]
-        annotated = read_annotated(path, max_bad=options.max_bad)
+        annotated, found = read_evaluated(options, Part(path))
+        doubts += [f"{name}: {doubt}" for doubt in found or ()]
         detection = limited(detection_only(annotated.data, path), options.limit)
         questions = detection_questions(
             detection,

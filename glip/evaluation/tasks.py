@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from glip.config import PostprocessOptions
 from glip.data.formats.flickr import read_flickr
-from glip.data.formats.recognise import evaluated_part, read_annotated
+from glip.data.formats.recognise import Part, evaluated_part
 from glip.data.matching import pictures_for
 from glip.data.packed import Packed
 from glip.data.pictures import Pictures
-from glip.data.records import DetectionData
+from glip.data.records import Annotated, DetectionData
 from glip.detector import Detector
-from glip.distributed import broadcast_object, is_main, on_main, wait_for_all
+from glip.distributed import is_main, on_main, wait_for_all
 from glip.errors import ConfigError, DataError
 from glip.evaluation.coco import CocoEvaluator
 from glip.evaluation.config import EvaluationConfig, TaskOptions
-from glip.evaluation.doubts import doubts_about, read_with_doubts
+from glip.evaluation.doubts import read_evaluated
 from glip.evaluation.evaluate import Evaluator, Predictor, evaluate
 from glip.evaluation.flickr import FlickrEvaluator
 from glip.evaluation.lvis import LvisEvaluator
@@ -68,6 +69,7 @@ def run_task(
     *,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    annotated: Annotated | None = None,
 ) -> dict[str, Any]:
     """Evaluate a detector by the protocol of a task; writes into `output` and returns what it
     wrote.
@@ -81,6 +83,7 @@ def run_task(
             each data set.
         settings: What else the results depend on, such as the weights.
         progress: Is told of each picture that is done.
+        annotated: The one data set with classes, where it has been read already.
     Raises:
         ConfigError: An option that does not fit the data.
         DataError: The data cannot be read.
@@ -113,8 +116,13 @@ def run_task(
             progress=progress,
         )
 
-    protocol = _flickr(options, path) if options.task == "flickr" else _classes(options, path)
-    doubts = _doubts(options, path)
+    doubts: list[str] | None = None
+    if options.task == "flickr":
+        protocol = _flickr(options, path)
+    else:
+        if annotated is None:
+            annotated, doubts = read_evaluated(options, _part(options, path))
+        protocol = _classes(options, path, annotated)
     measure(protocol, output, path.name)
     on_main(lambda: _add_analysis(options, protocol, output, doubts))
     wait_for_all()
@@ -129,13 +137,14 @@ def run_task(
     return read_results(output)
 
 
-def _doubts(options: TaskOptions, path: Path) -> list[str] | None:
-    """What the doctor doubts about data with classes; a collective call."""
-    if not options.examine or options.task == "flickr":
-        return None
+def _part(options: TaskOptions, path: Path) -> Part:
+    """What of a data set is evaluated on."""
     part = evaluated_part(path, options.split)
-    found = on_main(lambda: doubts_about(part.path, options.images, part.split, options.max_bad))
-    return broadcast_object(found)
+    if part != (path, options.split):
+        logger.info(
+            "%s: evaluated on the part that it holds out, %s", path, part.split or part.path
+        )
+    return part
 
 
 def _add_analysis(
@@ -151,14 +160,8 @@ def _add_analysis(
     write_results(output, results)
 
 
-def _classes(options: TaskOptions, path: Path) -> _Protocol:
+def _classes(options: TaskOptions, path: Path, annotated: Annotated) -> _Protocol:
     """COCO's protocol, or that of LVIS."""
-    part = evaluated_part(path, options.split)
-    if part != (path, options.split):
-        logger.info(
-            "%s: evaluated on the part that it holds out, %s", path, part.split or part.path
-        )
-    annotated = read_annotated(part.path, options.images, split=part.split, max_bad=options.max_bad)
     data = limited(detection_only(annotated.data, path), options.limit)
     truth: LvisEvaluator | CocoEvaluator
     chunk: int | None
@@ -207,6 +210,7 @@ def evaluate_on(
     detector: Detector,
     folder: Path,
     settings: Mapping[str, Any] | None = None,
+    annotated: Annotated | None = None,
 ) -> dict[str, Any]:
     """Results of a detector by the protocol of the config, as `glip.evaluation.tasks.run_task`.
 
@@ -215,21 +219,19 @@ def evaluate_on(
         detector: The detector.
         folder: Of this evaluation; one that was stopped there goes on.
         settings: What tells this detector from others that may be evaluated into the same folder.
+        annotated: What `read_evaluation` has read of it; by default it is read here.
     Raises:
         DataError: The folder holds predictions of other settings.
     """
     assert config.annotations is not None
-    options = TaskOptions(
-        config.task,
-        images=config.images,
-        split=config.split,
-        batch_size=config.batch_size,
-        limit=config.limit,
-        max_bad=config.max_bad,
-        examine=False,
-        report=False,
+    results = run_task(
+        _options(config),
+        detector,
+        [config.annotations],
+        folder,
+        settings=settings,
+        annotated=annotated,
     )
-    results = run_task(options, detector, [config.annotations], folder, settings=settings)
     if is_main():
         logger.info("%s\n%s", folder, results_table(results))
     return results
@@ -240,18 +242,24 @@ def numbers(results: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in results["metrics"].items() if value is not None}
 
 
-def check_evaluation(config: EvaluationConfig) -> None:
-    """Refuse, before anything is trained, what no evaluation could decide on.
+def read_evaluation(config: EvaluationConfig, *, examine: bool = False) -> Annotated | None:
+    """The data with classes that a config evaluates on; a collective call.
 
+    Args:
+        config: What to evaluate on.
+        examine: Log what the doctor doubts about it.
+    Returns:
+        None where there is none, or where each evaluation reads its own kind.
     Raises:
-        DataError: No box to measure on.
+        DataError: It cannot be read, or has no box to measure on.
     """
     if config.annotations is None or config.task not in ("coco", "lvis", "custom"):
-        return
-    path = Path(config.annotations)
-    data = read_with_doubts(path, config.images, config.split, config.max_bad).data
+        return None
+    options = replace(_options(config), examine=examine)
+    annotated, _ = read_evaluated(options, _part(options, Path(config.annotations)))
+    data = annotated.data
     if not isinstance(data, DetectionData):
-        return  # the evaluation says what is wrong
+        return annotated  # the evaluation says what is wrong
     count = len(data) if config.limit is None else min(config.limit, len(data))
     if not any((~data.records[row].crowd).any() for row in range(count)):
         which = "" if config.limit is None else f" in its first {config.limit} pictures"
@@ -259,3 +267,17 @@ def check_evaluation(config: EvaluationConfig) -> None:
             f"evaluation: {config.annotations} has no box{which}, so nothing can be measured on "
             "it; name other annotations, or none (evaluation.annotations=null)"
         )
+    return annotated
+
+
+def _options(config: EvaluationConfig) -> TaskOptions:
+    return TaskOptions(
+        config.task,
+        images=config.images,
+        split=config.split,
+        batch_size=config.batch_size,
+        limit=config.limit,
+        max_bad=config.max_bad,
+        examine=False,
+        report=False,
+    )

@@ -18,12 +18,10 @@ from torch import Tensor
 from glip.checkpoint import Weights
 from glip.checkpoint import save as save_weights
 from glip.choices import TuneMode
-from glip.data.formats.recognise import read_annotated
 from glip.data.records import Annotated, DetectionData
 from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.distributed import on_main
-from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.predictions import read_predictions
 from glip.evaluation.results import read_results
 from glip.report.page import per_cent
@@ -80,7 +78,11 @@ class LearnedFrom(NamedTuple):
 
 
 def write_run_report(
-    output: Path, config: RunConfig, state: TrainState, learned_from: LearnedFrom
+    output: Path,
+    config: RunConfig,
+    state: TrainState,
+    learned_from: LearnedFrom,
+    evaluated: Annotated | None,
 ) -> None:
     """Write `report.html`: what was gained, curves, AP of each class, pictures of the last
     evaluation; and say the first of these.
@@ -90,6 +92,7 @@ def write_run_report(
         config: The run.
         state: At its end.
         learned_from: See there.
+        evaluated: What it was evaluated on, if that has classes.
     """
     metrics: dict[str, float | None] = {}
     per_class: dict[str, float | None] = {}
@@ -98,7 +101,8 @@ def write_run_report(
         folder = output / "evaluation" / FOLDER_OF_STEP.format(int(state.history[-1]["step"]))
         results = read_results(folder)
         metrics, per_class = results["metrics"], results.get("per_class", {})
-        pictures = sample_pictures(config.evaluation, folder, learned_from.threshold)
+        most = config.evaluation.sample_pictures
+        pictures = sample_pictures(evaluated, folder, learned_from.threshold, most)
     summary = _summary(output, config, state, learned_from)
     logger.info("%s", "; ".join(f"{name}: {value}" for name, value in summary.items()))
     write_report(
@@ -140,27 +144,25 @@ def _summary(
 
 
 def sample_pictures(
-    config: EvaluationConfig, folder: Path, threshold: float
+    annotated: Annotated | None, folder: Path, threshold: float, most: int
 ) -> list[SamplePicture]:
     """The first pictures of detection data with boxes, each with its truth and its detections.
 
     Args:
-        config: What was evaluated on.
+        annotated: What was evaluated on.
         folder: Of the evaluation.
         threshold: Detections score above this, as those that `predict` shows.
+        most: How many pictures.
     """
-    if config.task not in ("coco", "lvis", "custom") or config.annotations is None:
+    if annotated is None:
         return []
-    annotated: Annotated = read_annotated(
-        config.annotations, config.images, split=config.split, max_bad=config.max_bad
-    )
     data = cast(DetectionData, annotated.data)
     prompt = class_prompt(data.names)
     rows = {category: row for row, category in enumerate(data.category_ids)}
     found = {one.image_id: one for one in read_predictions(folder / "predictions.jsonl")}
     pictures: list[SamplePicture] = []
     for record in data.records:
-        if len(pictures) >= config.sample_pictures:
+        if len(pictures) >= most:
             break
         one = found.get(record.image_id)
         if one is None or one.error is not None or not len(record.boxes):

@@ -26,7 +26,7 @@ from torch import nn
 
 from glip.distributed import broadcast_object, on_main
 from glip.errors import CheckpointError, ConfigError, NotFiniteError
-from glip.evaluation.tasks import check_evaluation, evaluate_on, numbers
+from glip.evaluation.tasks import evaluate_on, numbers, read_evaluation
 from glip.files import whole_file
 from glip.jobs.folder import held
 from glip.model_files import model_sha256
@@ -88,7 +88,9 @@ def run_training(
         on_main(lambda: _write_config(output, config, resume))
         with run.recorder:
             run.train()
-        on_main(lambda: write_run_report(output, config, run.state, run.learned_from))
+        on_main(
+            lambda: write_run_report(output, config, run.state, run.learned_from, run.evaluated)
+        )
     return run.metrics
 
 
@@ -112,7 +114,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.config, self.output, self.device = config, output, device
-        on_main(lambda: check_evaluation(config.evaluation))
+        self.evaluated = read_evaluation(config.evaluation, examine=True)
         self.detector, sources = materials(config, device)
         self.learned_from = LearnedFrom(
             sum(map(len, sources)), self.detector.config.name, self.detector.lowest_threshold
@@ -187,7 +189,9 @@ class _Run:
         seen = plain_detector(model, self.detector, self.device, self.encode_image)
         folder = self.output / "evaluation" / FOLDER_OF_STEP.format(step)
         try:
-            metrics = numbers(evaluate_on(self.config.evaluation, seen, folder))
+            metrics = numbers(
+                evaluate_on(self.config.evaluation, seen, folder, annotated=self.evaluated)
+            )
         except NotFiniteError as error:
             raise DivergedError(
                 f"after {step} steps the model gives NaN or infinity; lower the learning rate"

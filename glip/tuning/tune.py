@@ -35,7 +35,7 @@ from glip.data.sampling import class_prompt
 from glip.detector import Detector
 from glip.errors import ConfigError
 from glip.evaluation.config import EvaluationConfig
-from glip.evaluation.tasks import evaluate_on
+from glip.evaluation.tasks import evaluate_on, read_evaluation
 from glip.files import file_sha256, read_json, whole_path, write_json
 from glip.jobs.folder import check_same, held, is_begun
 from glip.progress import Progress
@@ -122,7 +122,12 @@ def tune(
             "interpolated": _interpolated(job, file),
             "seconds": round(time.perf_counter() - started, 1),
         }
-        pictures = sample_pictures(inputs.evaluation, output / "tuned", tuned.lowest_threshold)
+        pictures = sample_pictures(
+            read_evaluation(inputs.evaluation),
+            output / "tuned",
+            tuned.lowest_threshold,
+            inputs.evaluation.sample_pictures,
+        )
         write_page(output, result, pictures)
         write_json(output / RESULT, result)
         _clear(output, options)

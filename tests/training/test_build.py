@@ -85,6 +85,17 @@ def test_files_of_several_sources_are_read_once(tmp_path, monkeypatch, caplog):
     assert caplog.text.count("left out 1 of") == 1  # what the reader says, it says once
 
 
+def test_names_that_differ_in_letter_case_are_told_once_with_the_way_out(tmp_path, caplog):
+    save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model().state_dict()))
+    file = copy_samples(tmp_path / "samples") / "train.json"
+    file.write_text(file.read_text().replace('"cup"', '"Cat"'))
+    twice = (SourceConfig(str(file)), SourceConfig(str(file), weight=2))
+    config = RunConfig(weights=str(tmp_path / "toy.safetensors"), data=DataConfig(twice))
+    materials(config, CPU)
+    said = [r.getMessage() for r in caplog.records if "'cat' and 'Cat'" in r.getMessage()]
+    assert len(said) == 1 and "make them one category" in said[0]
+
+
 def test_other_words_for_no_class_of_any_data_set_are_told_once(tmp_path, caplog):
     save(tmp_path / "toy.safetensors", Weights(CONFIG, toy_model().state_dict()))
     sample_set = copy_samples(tmp_path / "samples")

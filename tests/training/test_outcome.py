@@ -5,7 +5,7 @@ import json
 import torch
 
 import glip
-from glip.evaluation.config import EvaluationConfig
+from glip.data.formats.recognise import read_annotated
 from glip.evaluation.predictions import prediction, write_predictions
 from glip.training.lora import LoraConfig, add_lora
 from glip.training.outcome import sample_pictures, save_outcome, weights_suffix
@@ -40,10 +40,10 @@ def test_the_average_is_saved_and_factors_are_merged(calm_file, tmp_path, make_p
 def test_samples_are_the_first_pictures_with_boxes_and_detections(squares, tmp_path):
     found = [prediction(0, [[4, 10, 34, 40]], [0.9], [0]), prediction(2, [], [], [])]
     write_predictions(found, tmp_path / "predictions.jsonl", {})
-    config = EvaluationConfig(str(squares / "train.json"), task="custom", sample_pictures=5)
-    shown = sample_pictures(config, tmp_path, 0.3)
+    shown = sample_pictures(read_annotated(squares / "train.json"), tmp_path, 0.3, 5)
     content = json.loads((squares / "train.json").read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
     assert [picture.name for picture in shown] == [names[0], names[2]]
     assert all(picture.truth.size == picture.found.size == (120, 90) for picture in shown)
-    assert sample_pictures(EvaluationConfig("a.json", task="flickr"), tmp_path, 0.3) == []
+    assert len(sample_pictures(read_annotated(squares / "train.json"), tmp_path, 0.3, 1)) == 1
+    assert sample_pictures(None, tmp_path, 0.3, 5) == []

@@ -106,7 +106,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "names alike",
         "class names that are the same words to the model",
-        "They are trained as one class; use other words if they are not.",
+        "They are trained as one class and measured as two: make them one category, or use words "
+        "that tell them apart.",
         _colliding_names,
         kinds=("detection",),
         of="classes",

@@ -17,6 +17,7 @@ USUAL = {"classes without boxes", "rare classes"}
     [
         (("cat", " "), "category names", "category 2 has the name ' '"),
         (("cat", "cat"), "names twice", "'cat', 2 times"),
+        (("cat", "Cat"), "names alike", "'cat' and 'Cat'"),
         (("cat", "Cat_"), "names alike", "'cat' and 'Cat_'"),
         (("cat", "class_7"), "names without words", "'class_7'"),
         (("cat", "very " * 300), "long names", "needs 300 tokens, there is room for 254"),
