@@ -107,16 +107,18 @@ class Outputs(nn.Module):
 
         official: a token is scaled to length one; the projection takes half of it, the bias all.
         """
-        states = F.normalize(words.states.float(), dim=-1, eps=1e-12)
-        projected = self.project(states / 2) / self.log_scale.exp()  # (B, T, C)
-        bias = states @ self.word_bias + self.bias  # (B, T)
-        return linear_each(regions.float(), projected, bias)
+        with torch.autocast(regions.device.type, enabled=False):
+            states = F.normalize(words.states.float(), dim=-1, eps=1e-12)
+            projected = self.project(states / 2) / self.log_scale.exp()  # (B, T, C)
+            bias = states @ self.word_bias + self.bias  # (B, T)
+            return linear_each(regions.float(), projected, bias)
 
     def locate(self, regions: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, A, 4) deltas and (B, A) centerness logits of regions (B, A, C)."""
-        regions = regions.float()
-        scale = torch.cat([s.expand(n) for s, n in zip(self.scales, level_sizes, strict=True)])
-        return self.deltas(regions) * scale[:, None], self.centerness(regions)[..., 0]
+        with torch.autocast(regions.device.type, enabled=False):
+            regions = regions.float()
+            scale = torch.cat([s.expand(n) for s, n in zip(self.scales, level_sizes, strict=True)])
+            return self.deltas(regions) * scale[:, None], self.centerness(regions)[..., 0]
 
 
 class Head(nn.Module):

@@ -6,6 +6,7 @@ Same calls and results as `GLIP`; what happens inside stands in `glip/model/ops/
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,8 +32,10 @@ class ReplayedGLIP:
     def __init__(self, model: GLIP, recorded: type[Replay] = Replay) -> None:
         self._model = model
         memory = Memory()
-        self._image = recorded(self._encode_image, memory)
-        self._head = recorded(self._predict, memory)
+        # Of the model, not of this object: what is in a circle keeps its memory until somebody
+        # collects such circles, and an evaluation while training leaves a few gigabytes.
+        self._image = recorded(partial(_encode_image, model), memory)
+        self._head = recorded(partial(_predict, model), memory)
 
     def encode_image(self, pixels: Tensor) -> Pyramid:
         """See `GLIP.encode_image`: (B, 3, H, W) to levels (B, C, H_l, W_l)."""
@@ -53,11 +56,13 @@ class ReplayedGLIP:
             logits, deltas, centerness = self._head(states, mask, *pyramid.levels)
             yield HeadOutput(logits[..., :tokens], deltas, centerness, anchors, sizes)
 
-    def _encode_image(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) to (B, C, H_l, W_l) of each level."""
-        return self._model.encode_image(pixels).levels
 
-    def _predict(self, states: Tensor, mask: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
-        """(B, A, T) logits, (B, A, 4) deltas and (B, A) centerness, of words (B, T, D)."""
-        fused = self._model.fuse(Pyramid(levels), Words(states, mask))
-        return self._model.predict_regions(fused)[:3]
+def _encode_image(model: GLIP, pixels: Tensor) -> tuple[Tensor, ...]:
+    """(B, 3, H, W) to (B, C, H_l, W_l) of each level."""
+    return model.encode_image(pixels).levels
+
+
+def _predict(model: GLIP, states: Tensor, mask: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+    """(B, A, T) logits, (B, A, 4) deltas and (B, A) centerness, of words (B, T, D)."""
+    fused = model.fuse(Pyramid(levels), Words(states, mask))
+    return model.predict_regions(fused)[:3]

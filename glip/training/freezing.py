@@ -5,7 +5,8 @@ No module overrides `train()`: what rests is a list of names, and `to_training` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,3 +118,21 @@ def moving_statistics(model: nn.Module) -> list[Tensor]:
     """
     norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
     return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+
+
+@contextmanager
+def statistics_stay(model: nn.Module) -> Iterator[None]:
+    """Inside, forward passes compute what they do in training mode, and move no statistics.
+
+    For a pass that is made again: it has moved them already.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, (_, count) in zip(norms, kept, strict=True):
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if count is None else count.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -11,7 +11,7 @@ know every generator and every state there is, which is easier where nobody else
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, TypeGuard, cast
@@ -25,6 +25,7 @@ from glip.distributed import is_distributed, is_main
 from glip.errors import ConfigError
 from glip.model.glip import GLIP
 from glip.training.features import FromFeatures
+from glip.training.freezing import statistics_stay
 
 Strategy = Literal["ddp", "fsdp"]
 
@@ -37,7 +38,20 @@ def checkpoint_activations(model: GLIP) -> None:
     """
     for part in (model.backbone, model.text, *model.head.stages):
         # On the instance, so that names of weights and the type of the part stay as they are.
-        part.forward = partial(checkpoint, part.forward, use_reentrant=False)
+        part.forward = partial(_checkpointed, part, part.forward)
+
+
+def _checkpointed(part: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    """The outputs of a part of a model, which is run again for their gradients."""
+    if not torch.is_grad_enabled():
+        # Nor may the state of a GPU's generator be asked for while a prediction is recorded.
+        return forward(*inputs)
+    return checkpoint(
+        forward,
+        *inputs,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), statistics_stay(part)),
+    )
 
 
 def parallelise(model: GLIP | FromFeatures, strategy: Strategy = "ddp") -> nn.Module:

@@ -70,6 +70,15 @@ def test_outputs_are_float32_whatever_comes_in() -> None:
     assert {tensor.dtype for tensor in found} == {torch.float32}
 
 
+def test_outputs_are_computed_in_float32_under_autocast() -> None:
+    outputs, regions = Outputs(8, 6, levels=1), torch.randn(1, 5, 8)
+    asked = words((1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    expected = outputs.align(regions, asked), *outputs.locate(regions, [5])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = outputs.align(regions, asked), *outputs.locate(regions, [5])
+    assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
+
+
 def test_outputs_begin_as_officially() -> None:
     outputs = Outputs(visual_dim=256, text_dim=8, levels=5)
     assert outputs.bias.sigmoid().item() == pytest.approx(0.01)

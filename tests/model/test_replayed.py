@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import ClassVar
 
 import torch
@@ -44,3 +46,15 @@ def test_prompts_of_any_length_give_what_the_model_gives(tiny_config: ModelConfi
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     width = words[0].states.shape[-1]
     assert Counted.sizes == [(2, 3, 64, 96)] + [(1, n * TOKENS, width) for n in (1, 2, 1)]
+
+
+def test_recordings_go_with_the_last_who_asks_for_them(tiny_config: ModelConfig) -> None:
+    """Not when somebody collects circles: each evaluation of a training leaves gigabytes."""
+    replayed = ReplayedGLIP(build(tiny_config))
+    parts = [weakref.ref(replayed._image), weakref.ref(replayed._head)]
+    gc.disable()
+    try:
+        del replayed
+        assert [part() for part in parts] == [None, None]
+    finally:
+        gc.enable()

@@ -1,10 +1,17 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from glip.config import BackboneConfig
 from glip.errors import ConfigError
-from glip.training.freezing import FreezeConfig, freeze, moving_statistics, to_training
+from glip.training.freezing import (
+    FreezeConfig,
+    freeze,
+    moving_statistics,
+    statistics_stay,
+    to_training,
+)
 from tests.toy import CONFIG, toy_model
 
 
@@ -100,3 +107,18 @@ def test_batch_norms_keep_their_statistics_unless_told_otherwise():
     assert all(module.training for module in norms)
     moving = {id(tensor) for tensor in moving_statistics(model)}
     assert moving == {id(tensor) for module in norms for tensor in module.buffers()}
+
+
+def test_pass_that_is_made_again_moves_no_statistics():
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3, momentum=None))
+    pixels = torch.randn(2, 3, 4, 4)
+    expected = model(pixels)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with statistics_stay(model):
+        assert model(pixels).equal(expected)
+    assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
+    assert (model[0].momentum, model[1].momentum) == (0.1, None)
+    model(pixels)
+    assert model[0].num_batches_tracked == 2 and not model[0].running_mean.equal(
+        before["0.running_mean"]
+    )

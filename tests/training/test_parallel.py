@@ -23,7 +23,12 @@ from glip.distributed import (
 from glip.training.loop import LoopConfig, train
 from glip.training.losses import Criterion
 from glip.training.optim import OptimizerConfig, Schedule, ScheduleConfig
-from glip.training.parallel import Strategy, parallelise, synchronise_batch_norm
+from glip.training.parallel import (
+    Strategy,
+    checkpoint_activations,
+    parallelise,
+    synchronise_batch_norm,
+)
 from glip.training.state import CheckpointFolder, TrainState
 from tests.toy import CONFIG, toy_batches, toy_model, toy_state
 
@@ -143,6 +148,35 @@ def test_one_process_talks_to_itself() -> None:
     assert broadcast_object("me") == "me"
     assert on_main(lambda: "done") == "done"
     wait_for_all()
+
+
+def test_checkpointed_parts_move_the_statistics_of_batch_norms_once() -> None:
+    config = replace(CONFIG, backbone=BackboneConfig("tf_efficientnet_lite0"))
+    batch = next(iter(toy_batches(0, 2)))
+    states = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        model = toy_model(without_chance(config)).train()
+        if checkpointed:
+            checkpoint_activations(model)
+        model(batch.pixels, batch.tokens).logits.sum().backward()
+        states.append(model.backbone.state_dict())
+    plain, found = states
+    assert plain.keys() == found.keys()
+    assert all(tensor.equal(plain[name]) for name, tensor in found.items())
+
+
+def test_predictions_of_checkpointed_parts_ask_no_generator_for_its_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A GPU refuses to give it while what it is told is recorded.
+    model = toy_model(without_chance(CONFIG)).eval()
+    batch = next(iter(toy_batches(0, 2)))
+    with torch.no_grad():
+        expected = model(batch.pixels, batch.tokens).logits
+        checkpoint_activations(model)
+        monkeypatch.setattr(torch, "get_rng_state", None)
+        assert model(batch.pixels, batch.tokens).logits.equal(expected)
 
 
 def test_synchronised_batch_norms_compute_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:

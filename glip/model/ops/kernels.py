@@ -149,7 +149,9 @@ def _gather(
 def _pull(table, grad_table, at, both, grad, weight, WIDE: tl.constexpr):
     """Sums of what a corner holds times the gradient; the corner gets its share of the latter."""
     dot = tl.sum(tl.load(table + at, mask=both, other=0.0).to(WIDE) * grad, 1)
-    tl.atomic_add(grad_table + at, grad * weight[:, None], mask=both)
+    # Relaxed: nobody reads the sums before the next kernel, and the default order is a barrier for
+    # all memory around each addition.
+    tl.atomic_add(grad_table + at, grad * weight[:, None], mask=both, sem="relaxed")
     return dot
 
 
@@ -607,7 +609,7 @@ def _combine(
             row, share = _coarser_corner(corners, corner_weights, cell, corner, valid, WIDE)
             at = ((coarser_first + row) * channels)[:, None] + c[None, :]
             part = grad_y * of_coarser[None, :] * share[:, None]
-            tl.atomic_add(grad_raw + at, part, mask=both & has_coarser)
+            tl.atomic_add(grad_raw + at, part, mask=both & has_coarser, sem="relaxed")
         sums = partial + ((image * tl.num_programs(0) + chunk) * 7) * channels + c
         _store_sums(sums, grad_y, same, finer, coarser, grad_1, grad_2, y, lane, channels)
 

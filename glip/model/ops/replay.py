@@ -22,7 +22,8 @@ Function = Callable[..., tuple[Tensor, ...]]
 logger = logging.getLogger(__name__)
 
 WARM_UP = 2  # runs before a recording, in which libraries choose their kernels
-REMEMBERED = 256  # sets of sizes that were seen once
+WORTH = 10  # plain runs that take about as long as a recording and its warm-up
+REMEMBERED = 256  # sets of sizes whose calls are counted
 RECORDING = threading.Lock()  # CUDA records for one thread of a process at a time
 
 
@@ -61,6 +62,10 @@ class Memory:
         if self._stream is None:
             self._stream = torch.cuda.Stream()
         return self._stream
+
+    def leave(self) -> None:
+        """Pool and stream of a recording that failed may refuse others, which get new ones."""
+        self._pool = self._stream = None
 
     def follow(self) -> None:
         """Let the current stream wait for the one that used the memory before it."""
@@ -147,7 +152,10 @@ def _memory(tensor: Tensor) -> int:
 class Replay:
     """Calls a function, by a recording from the second call with inputs of the same sizes on.
 
-    Any number of threads may use one. What cannot be recorded runs plainly.
+    Once as many are kept as may be, other sizes take the place of those unused for longest only
+    when they have come so often that their recording is worth its time: data of many sizes would
+    else be recorded again and again. Any number of threads may use one. What cannot be recorded
+    runs plainly.
 
     Args:
         function: Of tensors on one device; what it launches depends on nothing but their sizes.
@@ -167,7 +175,7 @@ class Replay:
         self._memory = memory
         self._most = most
         self._record = record
-        self._seen: OrderedDict[object, None] = OrderedDict()
+        self._seen: OrderedDict[object, int] = OrderedDict()
         self._kept: OrderedDict[object, Recording | None] = OrderedDict()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -176,23 +184,31 @@ class Replay:
         with self._memory.lock:
             if sizes in self._kept:
                 self._kept.move_to_end(sizes)
-            elif sizes in self._seen:
+            elif self._is_due(sizes):
                 self._kept[sizes] = self._recorded(inputs)
                 while len(self._kept) > self._most:
                     self._kept.popitem(last=False)
-            else:
-                self._seen[sizes] = None
-                while len(self._seen) > REMEMBERED:
-                    self._seen.popitem(last=False)
             recording = self._kept.get(sizes)
             if recording is not None:
                 return recording(inputs)
         return self._function(*inputs)
 
+    def _is_due(self, sizes: object) -> bool:
+        """Count a call with sizes that have no recording; whether it should make one."""
+        calls = self._seen.pop(sizes, 0) + 1
+        if calls >= (2 if len(self._kept) < self._most else WORTH):
+            return True
+        self._seen[sizes] = calls
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return False
+
     def _recorded(self, inputs: Sequence[Tensor]) -> Recording | None:
         try:
             return self._record(self._function, inputs, self._memory)
         except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError):  # which ends in good order
+                self._memory.leave()
             logger.warning(
                 "inputs of %s are not replayed as a CUDA graph (%s)",
                 " and ".join(str(tuple(tensor.shape)) for tensor in inputs[:1]),

@@ -6,6 +6,9 @@ They run through Triton's interpreter on a CPU, or with TRITON_INTERPRET=0 on a 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +108,19 @@ def test_no_size_of_a_picture_or_batch_compiles_a_kernel_anew(name: str) -> None
     special = {p.name for p in function.params if not (p.is_constexpr or p.do_not_specialize)}
     assert special - tensors <= {"channels", "moves_output"}  # of the model
     assert set(kernels.SIZES) >= {p.name for p in function.params if p.do_not_specialize}
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 9), reason="an early Triton is called in another way")
+def test_compiler_takes_the_kernels_and_orders_nothing_around_their_sums() -> None:
+    # In acquire-release order, which is the default, each addition is a barrier for all memory.
+    program = Path(__file__).with_name("compiled.py")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    kinds = ("fp32", "bf16", "fp16", "fp64")
+    made = subprocess.run(
+        [sys.executable, program, *kinds], env=environment, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert made.stdout.count("tt.func public") == 7 * len(kinds)
+    sums = [line for line in made.stdout.splitlines() if "tt.atomic_rmw" in line]
+    assert sums and all("relaxed" in line for line in sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glip.model.ops.replay import CudaGraph, Function, Held, Memory, Replay
+from glip.model.ops.replay import WORTH, CudaGraph, Function, Held, Memory, Replay
 
 
 class Tape:
@@ -51,10 +52,20 @@ def test_second_call_of_a_size_records_and_later_ones_replay() -> None:
 
 def test_only_the_recordings_used_last_are_kept() -> None:
     replay = Replay(doubled, Memory(), most=2, record=Tape)
-    for size in (1, 1, 2, 2, 1, 3, 3, 1, 2):
+    for size in (1, 1, 2, 2, 1, *[3] * WORTH, 1, *[2] * WORTH):
         replay(torch.ones(size))
     # The third one pushes out size 2, which had not been used since; size 1 had.
     assert Tape.made == [(1,), (2,), (3,), (2,)]
+
+
+def test_data_of_many_sizes_is_not_recorded_again_and_again() -> None:
+    replay = Replay(doubled, Memory(), most=2, record=Tape)
+    rounds = 4 * WORTH
+    for _ in range(rounds):
+        for size in range(1, 9):  # none is asked twice in a row
+            assert replay(torch.ones(size))[0].tolist() == [2.0] * size
+    assert Tape.made[:2] == [(1,), (2,)]
+    assert len(Tape.made) <= 8 * rounds / WORTH
 
 
 def test_what_cannot_be_recorded_runs_plainly(caplog: pytest.LogCaptureFixture) -> None:
@@ -106,6 +117,7 @@ class Cuda:
     def __init__(self) -> None:
         self.main = self.current = Stream()
         self.recorded_on: list[Stream] = []
+        self.pools: list[object] = []
         self.fails = False
 
     @contextmanager
@@ -117,8 +129,9 @@ class Cuda:
             self.current = before
 
     @contextmanager
-    def graph(self, graph: object, *, stream: Stream, **_: object) -> Iterator[None]:
+    def graph(self, graph: object, *, stream: Stream, pool: object, **_: object) -> Iterator[None]:
         self.recorded_on.append(stream)
+        self.pools.append(pool)
         before, self.current = self.current, stream
         yield
         if self.fails:
@@ -134,14 +147,14 @@ class NoGraph:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
-    found = Cuda()
+    found, pools = Cuda(), itertools.count()
     fakes: dict[str, Any] = {
         "CUDAGraph": NoGraph,
         "Stream": Stream,
         "current_stream": lambda: found.current,
         "device": lambda device: nullcontext(),
         "graph": found.graph,
-        "graph_pool_handle": lambda: (0, 1),
+        "graph_pool_handle": lambda: (0, next(pools)),
         "stream": found.stream,
     }
     for name, fake in fakes.items():
@@ -165,6 +178,17 @@ def test_recording_that_fails_leaves_the_stream_that_was(cuda: Cuda) -> None:
     results = [replay(torch.ones(2))[0].tolist() for _ in range(3)]
     assert results == [[2.0, 2.0]] * 3 and len(cuda.recorded_on) == 1
     assert cuda.current is cuda.main
+
+
+def test_recording_after_one_that_failed_has_pool_and_stream_of_its_own(cuda: Cuda) -> None:
+    # Those of a recording that was broken off may refuse all others.
+    replay = Replay(doubled, Memory())
+    for size, cuda.fails in ((1, False), (2, True), (3, False), (4, False)):
+        replay(torch.ones(size))
+        replay(torch.ones(size))
+    before, failed, *after = zip(cuda.recorded_on, cuda.pools, strict=True)
+    assert before == failed and after[0] == after[1]
+    assert after[0][0] is not failed[0] and after[0][1] != failed[1]
 
 
 def test_callers_on_streams_of_their_own_take_turns(cuda: Cuda) -> None:
