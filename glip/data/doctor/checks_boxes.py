@@ -80,16 +80,17 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "empty boxes",
         "boxes without width or height",
-        "They are left out of training.",
+        "They are left out of training, as many as --max-bad allows.",
         _empty_boxes,
-        tolerated=0.01,
+        tolerated=None,
     ),
     Check(
         "boxes elsewhere",
         "boxes outside their picture",
-        "They are left out of training; were the pictures resized or cut?",
+        "They are left out of training, as many as --max-bad allows; were the pictures resized "
+        "or cut?",
         _boxes_elsewhere,
-        tolerated=0.01,
+        tolerated=None,
     ),
     Check(
         "boxes beyond",

@@ -216,7 +216,8 @@ def _run(check: Check, subject: Subject) -> Finding | None:
     if not examples:
         return None
     level = check.level
-    if level == "error" and count <= check.tolerated * subject.population(check.of):
+    tolerated = subject.annotated.faults.max_bad if check.tolerated is None else check.tolerated
+    if level == "error" and count <= tolerated * subject.population(check.of):
         level = "warning"
     return Finding(check.name, level, count, check.message, check.way_out, examples)
 

@@ -42,8 +42,9 @@ class Check(NamedTuple):
     kinds: tuple[Kind, ...] = ("detection", "grounding")
     of: Population = "boxes"
     """What cases are counted against."""
-    tolerated: float = 0.0
-    """Share up to which this is a warning and no error; 1 is never an error."""
+    tolerated: float | None = 0.0
+    """Share up to which this is a warning and no error; 1 is never an error. None: the share of the
+    data set that may be left out."""
     level: Level = "error"
     """"note" for what is good to know and no fault."""
     quick: bool = True

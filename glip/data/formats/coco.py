@@ -298,7 +298,7 @@ class _Reader:
                 not_exhaustive=self._rows(partly, where.replace("neg", "not_exhaustive")),
                 areas=_areas(own, boxes),
                 vocabulary=image.vocabulary,
-                scores=_scores(own),
+                scores=_scores(own, self.faults),
             )
 
     def _rows(self, ids: Iterable[int], where: str) -> tuple[int, ...]:
@@ -481,15 +481,25 @@ def _areas(own: Sequence[Annotation], xywh: npt.NDArray[np.float64]) -> npt.NDAr
     )
 
 
-def _scores(own: Sequence[Annotation]) -> npt.NDArray[np.float32] | None:
+def _scores(own: Sequence[Annotation], faults: Faults) -> npt.NDArray[np.float32] | None:
     """(N,) the `score` of each annotation, if one has any; what is no share of 1 is no score."""
-    known = [
-        float(a.score) if isinstance(a.score, (int, float)) and 0 <= a.score <= 1 else None
-        for a in own
-    ]
+    known = [_share(a.score) for a in own]
+    if strange := sum(
+        a.score is not None and score is None for a, score in zip(own, known, strict=True)
+    ):
+        faults.note("scores that are no number from 0 to 1 were passed over", strange)
     if all(score is None for score in known):
         return None
     return np.array([1 if score is None else score for score in known], dtype=np.float32)
+
+
+def _share(value: object) -> float | None:
+    """A number from 0 to 1, which may stand in quotes; None for anything else."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number <= 1 else None
 
 
 def empty_categories(

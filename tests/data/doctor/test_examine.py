@@ -161,7 +161,7 @@ def test_a_few_bad_boxes_are_a_warning_and_many_an_error(coco, coco_content):
     coco.write_text(json.dumps(coco_content))
     report = examine(coco, quick=True)
     assert report.exit_code == 0 and "Warnings\n" in report.text()
-    for annotation in coco_content["annotations"][:4]:
+    for annotation in coco_content["annotations"][:16]:
         annotation["bbox"] = [5, 5, 0, 9]
     coco.write_text(json.dumps(coco_content))
     assert examine(coco, quick=True).exit_code == 1
@@ -285,3 +285,16 @@ def test_report_is_a_page(coco, coco_content):
 )
 def test_real_packs_pass(shared_packs, name):
     assert examine(shared_packs / name, quick=True).exit_code == 0
+
+
+@pytest.mark.parametrize("bbox", [[500, 500, 5, 5], [5, 5, 0, 9]])
+def test_boxes_of_no_use_may_be_as_many_as_may_be_left_out(coco_content, coco, bbox):
+    own = coco_content["annotations"][0]
+    coco_content["annotations"] = [own | {"id": number} for number in range(19)]
+    coco_content["annotations"].append(own | {"id": 19, "bbox": bbox})
+    coco.write_text(json.dumps(coco_content))
+    levels = [
+        [f.level for f in examine(coco, quick=True, max_bad=share).findings if "allows" in str(f)]
+        for share in (0.05, 0.04)
+    ]
+    assert levels == [["warning"], ["error"]]

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as mask_tools
 
 from glip.data.doctor.examine import examine
+from glip.data.faults import Faults
 from glip.data.formats.coco import parse_detection, read_detection, segmentation_box, to_coco
 from glip.data.formats.recognise import read_annotated
 from glip.errors import DataError
@@ -198,17 +199,22 @@ def test_data_become_a_coco_file_and_come_back(coco_content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scores", "read"),
+    ("scores", "read", "strange"),
     [
-        ([], None),
-        ([None, "0.5", -0.1, 1.1, float("nan"), [0.5]], None),  # none of them is a share of 1
-        ([0.25, None, "0.5", 1], [0.25, 1, 1, 1]),
+        ([], None, 0),
+        ([None, None], None, 0),
+        # None of these is a share of 1.
+        ([None, "high", -0.1, 1.1, 10**400, "87", float("nan"), [0.5]], None, 7),
+        ([0.25, None, "0.5", 1, 87], [0.25, 1, 0.5, 1, 1], 1),
     ],
 )
-def test_scores_of_a_teacher(coco_content, tmp_path, scores, read):
+def test_scores_of_a_teacher(coco_content, tmp_path, scores, read, strange):
     annotation = coco_content["annotations"][0]
     coco_content["annotations"] = [annotation | {"id": n, "score": s} for n, s in enumerate(scores)]
-    data = parse_detection(coco_content, tmp_path)
+    faults = Faults(tmp_path)
+    data = parse_detection(coco_content, tmp_path, faults=faults)
+    told = {"scores that are no number from 0 to 1 were passed over": strange} if strange else {}
+    assert faults.notes == told
     known = data.records[0].scores
     assert (None if known is None else known.tolist()) == read
     assert [box.get("score") for box in to_coco(data)["annotations"]] == (
