@@ -59,6 +59,10 @@ class TrainState:
     generators: list[dict[str, Any]] | None = None
     """Random states of all processes as loaded, until `restore_generators` has used them."""
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
     def to_dict(self) -> dict[str, Any]:
         """Tensors on the CPU and plain values; a collective call.
 
@@ -82,7 +86,7 @@ class TrainState:
             "ema": self.ema and gathered(self.ema.average),
             "plateau": self.plateau and self.plateau.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "generators": gather_objects(_generators()),
+            "generators": gather_objects(_generators(self._device)),
         }
 
     def load_dict(self, content: Mapping[str, Any]) -> None:
@@ -138,7 +142,7 @@ class TrainState:
         if self.generators is None:
             return
         if len(self.generators) == world_size():
-            _set_generators(self.generators[rank()])
+            _set_generators(self.generators[rank()], self._device)
         else:
             logger.warning(
                 "resumed with %d processes instead of %d: the run goes on, but with other random "
@@ -174,19 +178,23 @@ def seed_generators(seed: int) -> None:
     torch.manual_seed(number)
 
 
-def _generators() -> dict[str, Any]:
-    """States of all generators of this process, as plain values and tensors."""
+def _generators(device: torch.device) -> dict[str, Any]:
+    """States of all generators of this process, as plain values and tensors.
+
+    Args:
+        device: Where it trains; not always the GPU that is the current one.
+    """
     legacy: Any = np.random.get_state()  # noqa: NPY002 - what code of others draws from
     name, keys, position, has_gauss, gauss = legacy
     return {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
-def _set_generators(state: Mapping[str, Any]) -> None:
+def _set_generators(state: Mapping[str, Any], device: torch.device) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, position, has_gauss, numpy_gauss = state["numpy"]
@@ -194,8 +202,8 @@ def _set_generators(state: Mapping[str, Any]) -> None:
         (name, np.array(keys, dtype=np.uint32), position, has_gauss, numpy_gauss)
     )
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 class CheckpointFolder:

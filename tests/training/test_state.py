@@ -14,7 +14,7 @@ import torch
 from glip.errors import CheckpointError
 from glip.training.freezing import FreezeConfig, freeze
 from glip.training.optim import Plateau, PlateauConfig
-from glip.training.state import CheckpointFolder
+from glip.training.state import CheckpointFolder, _generators, _set_generators
 from tests.toy import toy_model, toy_state
 
 pytestmark = pytest.mark.whole
@@ -169,3 +169,17 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, make_tiny_model):
     CheckpointFolder(tmp_path).save(toy_state(toy_model()))
     with pytest.raises(CheckpointError, match="does not fit the model"):
         CheckpointFolder(tmp_path).load_newest(toy_state(make_tiny_model()))
+
+
+def test_generator_of_the_gpu_that_trains_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {torch.device("cuda", 0): torch.zeros(1), torch.device("cuda", 1): torch.ones(1)}
+    kept = dict(states)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", kept.__getitem__)
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: states.update({device: state})
+    )
+    found = _generators(torch.device("cuda", 1))
+    states[torch.device("cuda", 1)] = torch.full((1,), 7.0)
+    _set_generators(found, torch.device("cuda", 1))
+    assert states == kept
+    assert _generators(torch.device("cpu"))["cuda"] is None

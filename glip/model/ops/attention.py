@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from glip.model.ops.gpu import AMPERE, is_at_least
 
-# The fused kernel wants rows of its bias, and channels of a head, in multiples of so many numbers,
-# and has no room for more items than this.
+# The fused kernel wants rows of its bias, and channels of a head, in multiples of so many numbers.
+# No kernel has room for more items than this: the windows of some fifty large pictures.
 ALIGNMENT = 8
 MOST_ITEMS = 65535
 
@@ -46,6 +46,8 @@ def attention(
     Returns:
         (N, heads, Q, d).
     """
+    if query.device.type == "cuda" and len(query) > MOST_ITEMS:
+        return _in_parts(query, key, value, bias, dropout)
     keys = key.shape[2]
     # Its rows must stay where they are, so another number format comes before the cut.
     bias = bias.to(query.dtype)[..., :keys] if query.is_cuda else bias[..., :keys]
@@ -54,7 +56,6 @@ def attention(
         query.device.type == "cuda"
         and torch.version.hip is None
         and _has_kernel(query)
-        and len(query) <= MOST_ITEMS
         and all(number % ALIGNMENT == 0 for number in (query.shape[-1], *steps[:-1]))
     )
     if not fused:
@@ -68,6 +69,16 @@ def attention(
         dropout,
     )[0]
     return result
+
+
+def _in_parts(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
+    """`attention` of more items than a kernel takes: (N, heads, Q, d)."""
+    parts = []
+    for start in range(0, len(query), MOST_ITEMS):
+        some = slice(start, start + MOST_ITEMS)
+        own = bias if len(bias) == 1 else bias[some]
+        parts.append(attention(query[some], key[some], value[some], own, dropout=dropout))
+    return torch.cat(parts)
 
 
 def _has_kernel(query: Tensor) -> bool:

@@ -8,6 +8,7 @@ Letters as in `levels.py`; B images, C channels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,12 +16,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 
 from glip.model.ops.gpu import VOLTA, is_at_least
+from glip.model.ops.kept import kept
 from glip.model.ops.levels import MOVES, Cells, Chunks, Shape, layout
 from glip.model.ops.tiles import tiles
 
 HAS_TRITON = find_spec("triton") is not None
+logger = logging.getLogger(__name__)
 
 
 class _Kernels:
@@ -35,7 +39,31 @@ kernels: Any = _Kernels()
 
 def serves(device: torch.device) -> bool:
     """Whether these operators run there; elsewhere, `by_level.py` does the same."""
-    return device.type == "cuda" and HAS_TRITON and is_at_least(device, VOLTA)
+    if device.type != "cuda" or not HAS_TRITON or not is_at_least(device, VOLTA):
+        return False
+    return _launches(str(device))
+
+
+@kept(16)
+def _launches(device: str) -> bool:
+    """Whether Triton can launch kernels there; on a GPU that is not there, of fake tensors, it can.
+
+    Most of its versions compile a little C for that, which images of containers often cannot.
+    """
+    if detect_fake_mode() is not None or not torch.cuda.is_available():
+        return True
+    try:
+        kernels.trial(torch.device(device))
+    except Exception as error:  # of many kinds: its own, of a compiler, of the operating system
+        logger.warning(
+            "Triton cannot launch kernels on %s (%s: %s), so the model takes a slower way; most "
+            "versions need a C compiler and Python's headers",
+            device,
+            type(error).__name__,
+            (str(error).strip() or "no reason").splitlines()[0],
+        )
+        return False
+    return True
 
 
 def convolve(

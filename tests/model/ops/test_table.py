@@ -187,3 +187,27 @@ def test_training_in_few_bits_gathers_and_multiplies_in_them(dtype: torch.dtype)
             raw = table.convolve(regions, shapes, block.offset, weights, biases)
         assert raw.dtype == dtype and raw.shape == (2 * (16 + 4 + 4), C)
         assert table.convolve(regions, shapes, block.offset, weights, biases).dtype == torch.float32
+
+
+def test_trial_of_triton_runs_where_kernels_do() -> None:
+    table.kernels.trial(torch.device(DEVICE))
+
+
+def test_gpu_on_which_triton_lacks_something_goes_level_by_level(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(device: torch.device) -> None:
+        raise RuntimeError(f"Failed to find C compiler for {device}\nmore")
+
+    launches = table._launches.__wrapped__  # type: ignore[attr-defined]  # as if not asked before
+    monkeypatch.setattr(table, "_launches", launches)
+    gpu = torch.device("cuda", 1)
+    assert table.serves(gpu) or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(table, "is_at_least", lambda device, capability: True)
+    monkeypatch.setattr(table.kernels, "trial", lacking, raising=False)
+    assert not table.serves(gpu)
+    said = "cannot launch kernels on cuda:1 (RuntimeError: Failed to find C compiler for cuda:1), "
+    assert said in caplog.text
+    with FakeTensorMode():
+        assert table.serves(gpu)
