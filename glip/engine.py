@@ -191,7 +191,8 @@ class Engine:
         self.model = model.to(device).eval()
         self.config = config
         self.tokenizer = tokenizer
-        self.device = torch.device(device)
+        # With its number: which GPU is the current one, each thread has for itself.
+        self.device = next(self.model.parameters()).device
         self.dtype = dtype
         self.task = task
         self.encode_image = encode_image

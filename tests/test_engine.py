@@ -254,6 +254,17 @@ def test_new_texts_are_encoded_together_where_that_is_faster(
     assert found[5].mask.sum(1).tolist() == [one.mask.sum() for one in expected[:2]]
 
 
+def test_engine_knows_the_very_device_of_its_weights(tiny_detector: Detector) -> None:
+    # "cuda" is another GPU in a thread of its own than where `torch.cuda.set_device` was called.
+    class Elsewhere(torch.nn.Linear):
+        def to(self, *_: Any, **__: Any) -> Elsewhere:
+            return self
+
+    model: Any = Elsewhere(1, 1, device="meta")
+    made = Engine(model, tiny_detector.config, tiny_detector.tokenizer, device="cpu")
+    assert made.device == torch.device("meta")
+
+
 def test_on_a_processor_maps_are_convolved_with_their_channels_last(
     tiny_detector: Detector, tiny_weights: Weights, make_picture: Callable[..., Image.Image]
 ) -> None:

@@ -81,9 +81,9 @@ class ZeroShotEngine:
         parts = load_parts(folder)
         self.folder = folder
         self.kind = parts.kind
-        self.device = torch.device(device)
         self.dtype = dtype
-        self.model: Any = parts.model.to(self.device, dtype).eval()
+        self.model: Any = parts.model.to(device, dtype).eval()
+        self.device: torch.device = next(self.model.parameters()).device  # with its number
         kind = KINDS[parts.kind]
         self._on_square = kind.on_square
         self._images = parts.image_processor
