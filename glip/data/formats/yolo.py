@@ -157,7 +157,7 @@ def read_yolo(request: Request) -> Annotated:
             read.add(found)
             shapes = list(_shapes(found, listing, request.faults))
         entries.append(Entry(name, shapes, shares=True))
-    if request.images is not None and request.split is None and (left := labels.unread(read)):
+    if left := labels.unread(read, request.split, everywhere=request.images is not None):
         request.faults.note(f"label files are of no picture in {pictures.root}", left)
     if names and not read:
         looked = labels.candidates(names[0])[0]
@@ -233,12 +233,19 @@ class _Labels:
     def __init__(self, listing: Listing, pictures: Pictures) -> None:
         self._base = listing.base
         self._root = pictures.root
-        named = [PurePosixPath(value) for values in listing.parts.values() for value in values]
-        self._folders = [
-            self._base / _labels_of(folder).with_suffix("")
-            for folder in named
-            if "images" in folder.parts and is_inside(str(folder))
-        ]
+        self._folders_of = {
+            split: [
+                self._base / _labels_of(folder).with_suffix("")
+                for folder in map(PurePosixPath, values)
+                if "images" in folder.parts and is_inside(str(folder))
+            ]
+            for split, values in listing.parts.items()
+        }
+        self._whole = {
+            split
+            for split, values in listing.parts.items()
+            if not any(value.endswith(".txt") for value in values)  # lists name what they like
+        }
 
     def candidates(self, name: str) -> list[Path]:
         """`labels` instead of the last `images` of the path, or beside it, or in one folder."""
@@ -250,7 +257,8 @@ class _Labels:
                 found.append(Path(*parts).with_suffix(".txt"))
             found.append((root / name).with_suffix(".txt"))
         text = PurePosixPath(name).with_suffix(".txt")
-        folders = [folder / text for folder in self._folders]  # pictures may lie elsewhere
+        # Pictures may lie elsewhere.
+        folders = [folder / text for own in self._folders_of.values() for folder in own]
         return [*found, self._base / "labels" / text, self._base / "labels" / text.name, *folders]
 
     def of(self, name: str) -> Path | None:
@@ -258,11 +266,21 @@ class _Labels:
         found = next((file for file in self.candidates(name) if os.path.isfile(file)), None)
         return found or self._uploaded.get(plain_stem(PurePosixPath(name).name))
 
-    def unread(self, read: Iterable[Path]) -> int:
-        """How many files of `labels` are not among those that were read."""
+    def unread(self, read: Iterable[Path], split: str | None, *, everywhere: bool) -> int:
+        """How many label files are not among those that were read.
+
+        Args:
+            read: These files.
+            split: The part whose pictures were read; None for all of them.
+            everywhere: Of all parts, look at the whole of `labels` and not at their folders only.
+        """
+        asked = self._whole if split is None else self._whole & {split}
+        folders = [folder for part in asked for folder in self._folders_of[part]]
+        if split is None and (everywhere or not self._folders_of):
+            folders = [self._base / "labels"]
         known = set(map(os.path.realpath, read))
-        every = (self._base / "labels").rglob("*.txt")
-        return sum(f.name != "classes.txt" and os.path.realpath(f) not in known for f in every)
+        every = {os.path.realpath(file) for folder in folders for file in folder.rglob("*.txt")}
+        return sum(os.path.basename(file) != "classes.txt" for file in every - known)
 
     @cached_property
     def _uploaded(self) -> dict[str, Path | None]:

@@ -150,6 +150,34 @@ def test_labels_of_pictures_that_are_elsewhere_are_told(
     assert f"label files are of no picture in {tmp_path / 'photos'} (1)" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "split", "told"),
+    [
+        ("train: images/train", None, 1),
+        ("train: images/train\nval: images/val", "train", 1),
+        ("train: images/train\nval: images/val", "val", 0),
+        ("train: images/train\nval: images/val", None, 1),
+        ("train: train.txt", None, 0),  # which leaves out what it does not name
+    ],
+)
+def test_labels_of_pictures_that_are_gone_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: str, split: Any, told: int
+) -> None:
+    grow(
+        tmp_path,
+        {
+            **{f"labels/{name}.txt": LINE for name in ("train/a", "train/gone", "val/b", "test/c")},
+            **{f"images/{name}.png": None for name in ("train/a", "val/b")},
+            "train.txt": "images/train/a.png",
+            "data.yaml": f"{settings}\nnames: [cat]",
+        },
+    )
+    (tmp_path / "images/train/gone.png").symlink_to(tmp_path / "elsewhere.png")
+    found = boxes_of(read_annotated(tmp_path, split=split))
+    assert found and all(boxes == BOX for boxes in found.values())
+    assert caplog.text.count(f"label files are of no picture in {tmp_path} (1)") == told
+
+
 def test_names_stay_words(tmp_path: Path) -> None:
     grow(tmp_path, {**TREE, "data.yaml": "train: images/train\nnames: [no, 10, null, 1.0]"})
     assert read_listing(tmp_path / "data.yaml").names == {0: "no", 1: "10", 2: "null", 3: "1.0"}
