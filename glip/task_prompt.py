@@ -242,4 +242,7 @@ def _read(path: Path) -> tuple[str, dict[str, npt.NDArray[Any]]]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no learned prompt {path}") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is no learned prompt, or damaged ({error})") from error
+        raise CheckpointError(
+            f"{path} is no learned prompt, or damaged ({error}); class names and texts go to the "
+            "calls that look for them, as predict(image, names)"
+        ) from error

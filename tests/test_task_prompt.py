@@ -222,7 +222,7 @@ def damaged(path, task, how):
     [
         ("missing", "there is no learned prompt"),
         ("cut", "or damaged"),
-        ("pickle", "is no learned prompt, or damaged"),
+        ("pickle", r"is no learned prompt, or damaged .*names and texts go to .*predict\(image"),
         ("weights", "weights are loaded with glip.load"),
         ("shapes", r"task.prompt.safetensors: offsets of the prompt is \(1, 1\), expected"),
         ("scalar", r"states of the prompt is \(\), expected"),

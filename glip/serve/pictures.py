@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from glip.errors import ImageError
-from glip.images import FORMATS, load_image
+from glip.images import FORMATS, HEIF_BRANDS, load_image
 from glip.serve.refusals import Refusal
 
 ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -101,6 +101,8 @@ def read_picture(content: bytes, *, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large(f"more than {max_pixels:,} pixels", max_pixels) from error
     except Exception as error:  # readers meet bad bytes with whatever they trip over first
+        if content[4:12] in HEIF_BRANDS:
+            raise ImageError("HEIC pictures are not read by this server; send a JPEG") from error
         raise ImageError(
             "the file is damaged, or no picture in a format that is read here (JPEG, PNG, WebP, "
             "TIFF, BMP, GIF, AVIF and some more)"

@@ -79,3 +79,5 @@ def test_messages_do_not_tell_how_it_failed() -> None:
             read_picture(content, max_pixels=10**6)
         assert "damaged" in str(error.value)
         assert "Bytes" not in str(error.value)
+    with pytest.raises(ImageError, match="HEIC pictures are not read by this server; send a JPEG"):
+        read_picture(b"\0\0\0\x18ftypheic" + bytes(40), max_pixels=10**6)
