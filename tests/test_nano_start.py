@@ -163,6 +163,7 @@ def test_nano_normalises_as_its_image_encoder_was_trained():
         "nano_settle.yaml",
         "nano_agreed.yaml",
         "nano_fine.yaml",
+        "nano_again.yaml",
     ],
 )
 def test_nano_config_is_valid_and_keeps_words_for_evaluation(name):
