@@ -128,11 +128,11 @@ def test_interrupted_run_ends_as_one_that_was_not(
     module = importlib.import_module(home)
     original, calls = getattr(module, function), []
 
-    def stop_in_time(*args):
+    def stop_in_time(*args, **options):
         calls.append(1)
         if len(calls) == call:
             raise KeyboardInterrupt
-        return original(*args)
+        return original(*args, **options)
 
     monkeypatch.setattr(module, function, stop_in_time)
     with pytest.raises(KeyboardInterrupt):
