@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nano_join import read, write
+from nano_join import by_picture, read, write
 from torch import Tensor
 
 from glip.boxes import iou_matrix, nms_per_label
@@ -86,10 +86,10 @@ def agree(
     """
     said = {one.image_id: one for one in predictions}
     numbers = {category["id"] for category in labels["categories"]}
-    sure = _by_picture(labels)
+    sure = by_picture(labels["annotations"])
     people: dict[str, list[Annotation]] = {}
     if beside is not None:
-        theirs = _by_picture(beside)
+        theirs = by_picture(beside["annotations"])
         people = {row["file_name"]: theirs.get(row["id"], []) for row in beside["images"]}
     images, annotations = [], list(labels["annotations"])
     for picture in labels["images"]:
@@ -110,13 +110,6 @@ def agree(
         images.append({**picture, "neg_category_ids": sorted(absent)})
     rows = [{**box, "id": number} for number, box in enumerate(annotations, 1)]
     return {**labels, "images": images, "annotations": rows}
-
-
-def _by_picture(labels: dict[str, Any]) -> dict[Any, list[Annotation]]:
-    found: dict[Any, list[Annotation]] = {}
-    for box in labels["annotations"]:
-        found.setdefault(box["image_id"], []).append(box)
-    return found
 
 
 def _covered(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -59,6 +59,14 @@ def write(output: Path, made: Callable[[], dict[str, Any]]) -> int:
     return 0
 
 
+def by_picture(annotations: Iterable[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+    """Id of each picture that has boxes -> its annotations, in their order."""
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        found.setdefault(annotation["image_id"], []).append(annotation)
+    return found
+
+
 def join(files: list[dict[str, Any]], sample: int) -> dict[str, Any]:
     """One content of several, pictures matched by `file_name`."""
     names = sorted({category["name"] for content in files for category in content["categories"]})
@@ -67,9 +75,7 @@ def join(files: list[dict[str, Any]], sample: int) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for content in files:
         own_ids = {category["id"]: ids[category["name"]] for category in content["categories"]}
-        boxes: dict[Any, list[dict[str, Any]]] = {}
-        for annotation in content["annotations"]:
-            boxes.setdefault(annotation["image_id"], []).append(annotation)
+        boxes = by_picture(content["annotations"])
         for picture in content["images"]:
             row = images.setdefault(
                 picture["file_name"],

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nano_join import read, write
+from nano_join import by_picture, read, write
 
 
 def main() -> int:
@@ -55,10 +55,7 @@ def by_kind(
     if len(kind_of) < sum(map(len, members.values())):
         raise ValueError("a name belongs to two kinds; keep each in one of them")
     ids = {kind: row for row, kind in enumerate(members, 1)}
-    boxes: dict[Any, list[dict[str, Any]]] = {}
-    for box in labels["annotations"]:
-        if box["category_id"] in kind_of:
-            boxes.setdefault(box["image_id"], []).append(box)
+    boxes = by_picture(box for box in labels["annotations"] if box["category_id"] in kind_of)
     pictures = [
         picture
         for picture in labels["images"]

@@ -165,10 +165,9 @@ def _gather_gradients(
     meter: _Meter,
 ) -> tuple[Batch, dict[str, Tensor]]:
     """The gradients of all batches of a step; the last of these with its losses."""
-    device = next(state.model.parameters()).device
     for micro in range(config.accumulate):
         with meter.waiting():
-            batch = _next(stream, state.step, config.steps).to(device)
+            batch = _next(stream, state.step, config.steps).to(state.device)
         with gradients_stay_local(state.model, active=micro < config.accumulate - 1):
             losses = _backward(state, batch, criterion, config)
         meter.add(losses, 1 / config.accumulate)

@@ -60,7 +60,8 @@ class TrainState:
     """Random states of all processes as loaded, until `restore_generators` has used them."""
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where it trains; not always the GPU that is the current one."""
         return next(self.model.parameters()).device
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class TrainState:
             "ema": self.ema and gathered(self.ema.average),
             "plateau": self.plateau and self.plateau.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "generators": gather_objects(_generators(self._device)),
+            "generators": gather_objects(_generators(self.device)),
         }
 
     def load_dict(self, content: Mapping[str, Any]) -> None:
@@ -142,7 +143,7 @@ class TrainState:
         if self.generators is None:
             return
         if len(self.generators) == world_size():
-            _set_generators(self.generators[rank()], self._device)
+            _set_generators(self.generators[rank()], self.device)
         else:
             logger.warning(
                 "resumed with %d processes instead of %d: the run goes on, but with other random "
@@ -179,11 +180,7 @@ def seed_generators(seed: int) -> None:
 
 
 def _generators(device: torch.device) -> dict[str, Any]:
-    """States of all generators of this process, as plain values and tensors.
-
-    Args:
-        device: Where it trains; not always the GPU that is the current one.
-    """
+    """States of all generators of a process that trains there, as plain values and tensors."""
     legacy: Any = np.random.get_state()  # noqa: NPY002 - what code of others draws from
     name, keys, position, has_gauss, gauss = legacy
     return {
