@@ -90,8 +90,9 @@ def test_where_people_wrote_another_name_there_is_no_new_box() -> None:
     assert decided(content, student((CAT, 41, 0.9)), beside=people) == ([], [DOG, COUCH, KEY])
 
 
-def test_a_picture_that_was_not_asked_stays_as_it_is() -> None:
-    found = agree(labels((CAT, 0)), [], **LEVELS)
+@pytest.mark.parametrize("said", [[], [prediction(7, [], [], [], "it is damaged")]])
+def test_a_picture_that_was_not_looked_at_stays_as_it_is(said: list[Prediction]) -> None:
+    found = agree(labels((CAT, 0)), said, **LEVELS)
     assert found["images"][0]["neg_category_ids"] == [KEY]
     assert len(found["annotations"]) == 1
 

@@ -76,7 +76,8 @@ def agree(
 
     Args:
         labels: COCO-style, every picture with `neg_category_ids`.
-        predictions: Of its pictures, by their ids; a picture without one stays as it is.
+        predictions: Of its pictures, by their ids; a picture without one, or that could not be
+            read, stays as it is.
         beside: Other labels of the same pictures, matched by `file_name`.
         found: Least score of a student's box that is believed.
         nothing: A doubted name none of whose boxes scores as much is absent.
@@ -84,7 +85,7 @@ def agree(
     Raises:
         KeyError: A picture has no `neg_category_ids`: nothing is open in it.
     """
-    said = {one.image_id: one for one in predictions}
+    said = {one.image_id: one for one in predictions if one.error is None}
     numbers = {category["id"] for category in labels["categories"]}
     sure = by_picture(labels["annotations"])
     people: dict[str, list[Annotation]] = {}
