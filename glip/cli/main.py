@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from glip.cli.terminal import EXIT_CODES, guarded
+from glip.processors import share_out
 from glip.version import __version__
 
 COMMANDS = {
@@ -61,6 +62,7 @@ def run_alone(name: str, argv: Sequence[str] | None = None, *, prog: str | None 
     def work() -> int:
         # Options and the words between them in any order.
         args = parser_of(name, prog=prog).parse_intermixed_args(argv)
+        share_out(getattr(args, "processes", 1))
         return int(_module(name).run(args))
 
     return guarded(work)

@@ -29,6 +29,7 @@ from glip.data.sources import Source, Worded
 from glip.data.transforms import RawPixels, pad_batch, raw_pixels, to_pixels
 from glip.errors import DataError, ImageError, PromptError
 from glip.model.text_encoder import Tokens
+from glip.processors import usable
 from glip.text.prompt import Prompt, PromptPass
 from glip.text.tokenizer import Tokenizer
 
@@ -217,14 +218,15 @@ def training_loader(
         dataset: Of samples.
         sampler: Of batches of draws, such as `MixtureSampler`.
         pad_id: The token that fills a batch.
-        workers: Processes that read pictures; 0 reads them in this one.
+        workers: Processes that read pictures, no more than there are processors; 0 reads them in
+            this one.
         pin_memory: Faster copies to a GPU.
     """
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # its items are batches once they are collated
         batch_sampler=sampler,
         collate_fn=partial(collate, pad_id=pad_id, pixels=dataset.pixels),
-        num_workers=workers,
+        num_workers=min(workers, usable()),
         pin_memory=pin_memory,
         worker_init_fn=seed_worker,
     )

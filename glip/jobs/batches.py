@@ -6,7 +6,6 @@ pictures changes no result. Knows nothing about models, files or what is looked 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from contextlib import closing
 from typing import Generic, NamedTuple, TypeVar
 
 from glip.errors import ImageError
+from glip.processors import usable
 from glip.settings import within
 
 WAITING = 4
@@ -41,7 +41,7 @@ class Pace(NamedTuple):
     @classmethod
     def on_gpu(cls, at_once: int) -> Pace:
         """For a model that leaves the processors to those who read for it, and is faster."""
-        return cls(max(2, min(MOST_READERS, (os.cpu_count() or 1) // 2)), at_once)
+        return cls(max(2, min(MOST_READERS, usable() // 2)), at_once)
 
     def with_workers(self, workers: int | None) -> Pace:
         """So many threads that read; for None as it is."""

@@ -5,7 +5,6 @@ Imports nothing heavy: the command line shows these defaults before anything is 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -133,8 +132,3 @@ class ServeOptions:
     def batch_size_on(self, device: str) -> int:
         """Most pictures that go through a model together there."""
         return self.batch_size or (1 if device.startswith("cpu") else GPU_BATCH)
-
-    @property
-    def threads(self) -> int:
-        """Processor threads for the model of each of several processes."""
-        return max(1, (os.cpu_count() or 1) // self.processes)

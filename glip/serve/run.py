@@ -26,6 +26,7 @@ import uvicorn
 
 from glip.detector import Detector, load
 from glip.errors import ConfigError, GlipError
+from glip.processors import share_out
 from glip.serve.app import build_app
 from glip.serve.metrics import SHARED
 from glip.serve.options import ServeOptions
@@ -131,7 +132,7 @@ class _Processes:
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, self._stop)
         # Whatever computes there shares the processors with the other children.
-        os.environ.setdefault("OMP_NUM_THREADS", str(self._options.threads))
+        share_out(self._options.processes)
         with tempfile.TemporaryDirectory(prefix="glip-metrics-") as shared:
             os.environ[SHARED] = shared
             try:

@@ -82,7 +82,8 @@ class DataConfig:
     sources: tuple[SourceConfig, ...] = ()
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 4
-    """Processes that read pictures, for each process that trains."""
+    """Processes that read pictures, for each process that trains; no more than there are
+    processors."""
     group_by_shape: bool = True
     """Batches of tall or of wide pictures only, which saves padding."""
     cache: bool = False

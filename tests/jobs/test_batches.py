@@ -81,13 +81,11 @@ def test_counts_are_whole_numbers_from_one(name: str, value: Any) -> None:
         next(through_model([], int, doubled, size_of=int, **options))
 
 
-@pytest.mark.parametrize(
-    ("cores", "workers"), [(None, 2), (1, 2), (4, 2), (10, 5), (17, 8), (96, 8)]
-)
+@pytest.mark.parametrize(("cores", "workers"), [(1, 2), (4, 2), (10, 5), (17, 8), (96, 8)])
 def test_a_gpu_has_half_the_cores_read_for_it(
-    cores: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(batches, "usable", lambda: cores)
     assert Pace.on_gpu(3) == Pace(workers, 3)
     assert Pace.on_gpu(3).with_workers(1) == Pace(1, 3)
     assert Pace.on_gpu(3).with_workers(None) == Pace(workers, 3)

@@ -54,8 +54,6 @@ def test_batches_are_for_gpus() -> None:
     assert ServeOptions(batch_size=3).batch_size_on("cpu") == 3
 
 
-def test_processes_share_devices_and_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_devices() -> None:
     options = ServeOptions(devices=("cuda:0", "cuda:1"), processes=3)
     assert [options.device_of(number) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert options.threads == 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import closing
 
 from glip.data.doctor.subject import Check, Subject
 from glip.errors import ImageError
 from glip.jobs.batches import read_ahead
+from glip.processors import usable
 
 HEADERS = 200
 """Pictures whose size the quick part compares; the whole part decodes all of them."""
@@ -39,7 +39,7 @@ def _unreadable_pictures(subject: Subject) -> Iterator[str]:
         pictures.read(name)
 
     named = ((name, name) for name in subject.files)
-    workers = os.cpu_count() or 1
+    workers = usable()
     with closing(read_ahead(named, decode, workers=workers, ahead=4 * workers)) as decoded:
         for _, problem in decoded:
             subject.progress(1)
