@@ -164,6 +164,7 @@ def test_nano_normalises_as_its_image_encoder_was_trained():
         "nano_agreed.yaml",
         "nano_fine.yaml",
         "nano_again.yaml",
+        "nano_largest.yaml",
     ],
 )
 def test_nano_config_is_valid_and_keeps_words_for_evaluation(name):
