@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -240,6 +240,17 @@ class Detector:
         """How many threads read pictures for it, and ask it: more on a GPU, which else waits."""
         gpu = str(self.device).startswith("cuda")
         return Pace.on_gpu(self.engine.at_once) if gpu else USUAL
+
+    def __reduce__(self) -> NoReturn:
+        """Neither pickled nor copied: it holds locks, and what lies on its device.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            f"{self!r} cannot be pickled or copied: call glip.load in each process that needs one; "
+            "threads may share one"
+        )
 
     def __repr__(self) -> str:
         """Model, device, number format, threshold and, with a learned prompt, its classes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -604,6 +606,14 @@ def test_ground_takes_one_picture_and_a_caption_with_words(
         tiny_detector.ground(make_picture(), "...")
     with pytest.raises(PromptError, match="a caption must be a string"):
         tiny_detector.ground(make_picture(), ["a cat"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_another_process_loads_its_own(
+    tiny_detector: Detector, copied: Callable[[object], object]
+) -> None:
+    with pytest.raises(TypeError, match=r"cannot be pickled or copied: call glip\.load in each"):
+        copied(tiny_detector)
 
 
 def test_detector_says_what_it_is(tiny_detector: Detector) -> None:

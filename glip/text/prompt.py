@@ -83,8 +83,8 @@ class Prompt:
         """A prompt from whatever a user may pass: a prompt, a text (`from_text`) or class names.
 
         Class names are tidied as a person would: periods around them go, "cat. cup." in one string
-        is two names, and a name that is given twice is looked for once. `from_classes` takes them
-        as they are.
+        is two names, and a name that is given twice, in whatever case, is looked for once.
+        `from_classes` takes them as they are.
 
         Raises:
             PromptError: another type, or a text or list that makes no prompt.
@@ -99,7 +99,7 @@ class Prompt:
                 f"{type(value).__name__}"
             )
         if all(isinstance(name, str) and not _UNTIDY.search(name) for name in value):
-            return cls.from_classes([*dict.fromkeys(value)])
+            return cls.from_classes(_once_each(value))
         return cls.from_classes(_tidied(value))
 
     @classmethod
@@ -189,7 +189,8 @@ class Prompt:
         """What a person types: class names with periods between them, or else a caption.
 
         "person. bicycle.", "person . traffic light" and names on lines of their own are class
-        names: every piece is one phrase and the text stays verbatim. A period separates only before
+        names: every piece is one phrase and the text stays verbatim, unless a name stands in it
+        twice ("cat. Cat."), which is looked for once. A period separates only before
         a blank or at the end, and not after single letters or a title ("a.c. unit", "st. bernard").
         Pieces are sentences instead when one holds a form of "be", a pronoun or an article after
         its first word, or when half of them hold a verb. Everything else is a caption, so "cat, dog
@@ -207,7 +208,11 @@ class Prompt:
             raise PromptError(f"a prompt must be a string, got {type(text).__name__}")
         text = without_request(text)
         pieces = pieces_of(text)
-        if pieces and are_names([text[a:b] for a, b in pieces]):
+        names = [text[a:b] for a, b in pieces]
+        if names and are_names(names):
+            once = _once_each(names)
+            if len(once) < len(names):
+                return cls.from_classes(once, clean=False)
             return cls(text, tuple((span,) for span in pieces))
         return cls.from_caption(text, chunker=chunker)
 
@@ -393,13 +398,21 @@ def _tidied(names: Sequence[object]) -> list[str]:
     Raises:
         PromptError: one of them is no text.
     """
-    tidied: dict[str, None] = {}
+    tidied: list[str] = []
     for row, name in enumerate(names):
         if not isinstance(name, str):
             raise _bad_name(row, name)
         pieces = pieces_of(name)
-        tidied |= dict.fromkeys([name[a:b] for a, b in pieces] if pieces else [name])
-    return [*tidied]
+        tidied += [name[a:b] for a, b in pieces] if pieces else [name]
+    return _once_each(tidied)
+
+
+def _once_each(names: Iterable[str]) -> list[str]:
+    """Without those that are an earlier one in another case; "bow (ribbon)" is not "bow"."""
+    once: dict[str, str] = {}
+    for name in names:
+        once.setdefault(" ".join(composed(name).casefold().split()), name)
+    return [*once.values()]
 
 
 def _checked_phrase(text: str, row: int, spans: Sequence[Span]) -> tuple[Span, ...]:

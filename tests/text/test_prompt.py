@@ -141,6 +141,19 @@ def test_what_a_person_types(text: str, names: list[str]) -> None:
     assert list(prompt.names) == words(prompt) == names
 
 
+@pytest.mark.parametrize("text", ["cat. Cat. hot dog. hot  dog. CAT.", "cat\nhot dog\nCat"])
+def test_a_name_that_is_given_twice_is_looked_for_once(text: str) -> None:
+    prompt = Prompt.of(text)
+    assert list(prompt.names) == words(prompt) == ["cat", "hot dog"]
+    assert Prompt.of(["cat", "Cat", "hot dog", "cat. CAT"]).names == ("cat", "hot dog")
+
+
+def test_names_that_differ_in_brackets_or_number_are_two() -> None:
+    names = ("bow (ribbon)", "bow (weapon)", "person", "persons")
+    assert Prompt.of(list(names)).names == names
+    assert Prompt.of("person. persons.").text == "person. persons."
+
+
 @pytest.mark.parametrize(
     ("caption", "phrases", "spans"),
     [
