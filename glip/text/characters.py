@@ -65,3 +65,16 @@ def core(text: str, start: int, end: int) -> Span:
     piece = text[start:end].rstrip(" \t\r\n.,;:!?。！？、，")
     end = start + len(piece)
     return end - len(piece.lstrip(" \t\r\n-*\u2022")), end
+
+
+def whole_words(text: str, phrase: str) -> list[Span]:
+    """Where a phrase stands in a text, whatever its case and blanks, and not inside of a word."""
+    words = phrase.split()
+    if not words:
+        return []
+    pattern = r"\s+".join(re.escape(word) for word in words)
+    if WORD.match(words[0]):
+        pattern = f"(?<!{WORD.pattern}){pattern}"
+    if WORD.match(words[-1][-1]):
+        pattern = f"{pattern}(?!{WORD.pattern})"
+    return [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]

@@ -23,7 +23,14 @@ import numpy.typing as npt
 
 from glip.errors import ConfigError, PromptError
 from glip.settings import within
-from glip.text.characters import WORD, composed, core, has_word, is_visible, shown
+from glip.text.characters import (
+    composed,
+    core,
+    has_word,
+    is_visible,
+    shown,
+    whole_words,
+)
 from glip.text.nouns import Chunker, noun_phrases
 from glip.text.pack import SEPARATOR, join, split_caption, split_names
 from glip.text.sentences import are_names, pieces_of, without_request
@@ -479,15 +486,9 @@ def _places(caption: str, phrases: Sequence[str]) -> Iterator[Span]:
 
 def _occurrences(caption: str, phrase: str, number: int) -> list[Span]:
     """Where a phrase stands in a caption, at least `number` times."""
-    words = phrase.split()
     if not has_word(phrase):
         raise PromptError(f"phrase {shown(phrase)} has no words; name something in the caption")
-    pattern = r"\s+".join(re.escape(word) for word in words)
-    if WORD.match(words[0]):
-        pattern = f"(?<!{WORD.pattern}){pattern}"
-    if WORD.match(words[-1][-1]):
-        pattern = f"{pattern}(?!{WORD.pattern})"
-    found = [match.span() for match in re.finditer(pattern, caption, re.IGNORECASE)]
+    found = whole_words(caption, phrase)
     if not found:
         raise PromptError(
             f"phrase {shown(phrase)} is not in the caption {shown(caption)}; write it as it stands "

@@ -2,7 +2,16 @@
 
 import pytest
 
-from glip.text.characters import WORD, composed, composed_keys, core, has_word, is_visible, shown
+from glip.text.characters import (
+    WORD,
+    composed,
+    composed_keys,
+    core,
+    has_word,
+    is_visible,
+    shown,
+    whole_words,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,3 +52,9 @@ def test_long_texts_are_shown_short() -> None:
 def test_an_accent_and_its_letter_are_one_character() -> None:
     assert composed("cafe\u0301") == composed("caf\u00e9") == "caf\u00e9"
     assert composed_keys({"cafe\u0301": 1, "\u1112\u1161": 2}) == {"caf\u00e9": 1, "\ud558": 2}
+
+
+def test_whole_words() -> None:
+    assert whole_words("A woman, a MAN and a man", "man") == [(11, 14), (21, 24)]
+    assert whole_words("red\n hat", "Red hat") == [(0, 8)]
+    assert whole_words("a dog", " ") == []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from glip.data.records import (
 )
 from glip.errors import DataError
 from glip.files import whole_file
+from glip.text.characters import whole_words
 
 
 class _Instance(msgspec.Struct):
@@ -345,12 +347,21 @@ def _phrase(region: _Region, caption: str, where: str, faults: Faults) -> Phrase
     return phrase
 
 
-def _found(caption: str, words: Sequence[str]) -> list[Span]:
-    """The first place of each wording in a caption, whatever its case; none if one is missing."""
-    places = [(caption.lower().find(word.lower()), len(word)) for word in words]
-    if any(start < 0 or not length for start, length in places):
-        return []
-    return [(start, start + length) for start, length in places]
+def _found(caption: str, phrases: Sequence[str]) -> list[Span]:
+    """The first place of each phrase in a caption; none if one is missing."""
+    places = [_first_place(caption, phrase) for phrase in phrases]
+    known = [place for place in places if place is not None]
+    return known if len(known) == len(places) else []
+
+
+def _first_place(caption: str, phrase: str) -> Span | None:
+    """Whatever the case; inside of a word, as "dog" is in "dogs", if it stands nowhere else."""
+    if not phrase:
+        return None
+    if whole := whole_words(caption, phrase):
+        return whole[0]
+    inside = re.search(re.escape(phrase), caption, re.IGNORECASE)
+    return None if inside is None else inside.span()
 
 
 def write_odvg(data: DataSet, folder: Path) -> None:

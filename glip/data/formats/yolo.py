@@ -146,8 +146,8 @@ def read_yolo(request: Request) -> Annotated:
             + (f"only for {known}" if known else "nor for any split; leave it out")
         )
     pictures = open_pictures(request.images or listing.base)
-    names = _wanted(listing, pictures, request)
     labels = _Labels(listing, pictures)
+    names = _wanted(listing, pictures, request, labels)
     entries = []
     read: set[Path] = set()
     for name in names:
@@ -191,13 +191,13 @@ def _below(base: Path, value: str) -> Path | None:
     return next((place for place in tails if os.path.exists(place)), None)
 
 
-def _wanted(listing: Listing, pictures: Pictures, request: Request) -> list[str]:
+def _wanted(listing: Listing, pictures: Pictures, request: Request, labels: _Labels) -> list[str]:
     """Names of the pictures of the splits that were asked for, each once."""
     splits = listing.parts if request.split is None else [request.split]
     names: dict[str, None] = {}
     for split in splits:
         for value in listing.parts[split]:
-            names |= dict.fromkeys(_of_part(value, listing, pictures, request))
+            names |= dict.fromkeys(_of_part(value, listing, pictures, request, labels))
     if listing.parts:
         return list(names)
     every = pictures.names()
@@ -205,7 +205,9 @@ def _wanted(listing: Listing, pictures: Pictures, request: Request) -> list[str]
     return inside or every
 
 
-def _of_part(value: str, listing: Listing, pictures: Pictures, request: Request) -> list[str]:
+def _of_part(
+    value: str, listing: Listing, pictures: Pictures, request: Request, labels: _Labels
+) -> list[str]:
     """Pictures of a folder, or those that a text file lists."""
     place = _below(pictures.root, value) or _below(listing.base, value)
     if place is None and request.images is None:
@@ -224,7 +226,19 @@ def _of_part(value: str, listing: Listing, pictures: Pictures, request: Request)
     if place is not None and place.is_relative_to(pictures.root):
         below = place.relative_to(pictures.root)
         return [(below / name).as_posix() for name in PictureFolder(place).names()]
-    return pictures.names()  # they lie where the user said, in no folders
+    every = pictures.names()  # they lie where the user said, in no folders
+    if request.split is None or len(listing.parts) == 1:
+        return every
+    own = [name for name in every if labels.is_in_part(name, request.split)]
+    if not own:
+        raise DataError(
+            f"{listing.file}: nothing says which pictures of {pictures.root} are for "
+            f"{request.split}: neither is there {value}, nor do its labels have a folder of their "
+            "own"
+        )
+    if left := sum(labels.of(name) is None for name in every):
+        request.faults.note("pictures without labels are of no part", left)
+    return own
 
 
 class _Labels:
@@ -265,6 +279,11 @@ class _Labels:
         """The one that is there."""
         found = next((file for file in self.candidates(name) if os.path.isfile(file)), None)
         return found or self._uploaded.get(plain_stem(PurePosixPath(name).name))
+
+    def is_in_part(self, name: str, split: str) -> bool:
+        """Whether a picture that lies elsewhere has labels in a folder of a part."""
+        text = PurePosixPath(name).with_suffix(".txt")
+        return any(os.path.isfile(folder / text) for folder in self._folders_of[split])
 
     def unread(self, read: Iterable[Path], split: str | None, *, everywhere: bool) -> int:
         """How many label files are not among those that were read.

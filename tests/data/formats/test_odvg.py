@@ -69,6 +69,25 @@ def test_odvg_phrase_without_spans_is_looked_for(tmp_path):
         read_grounding(path)
 
 
+@pytest.mark.parametrize(
+    ("caption", "phrase", "there"),
+    [
+        ("A woman and a man", "man", (14, 17)),  # and not in "woman"
+        ("Two dogs", "dog", (4, 7)),  # or else inside of a word
+        ("\u0130zmir and a cat", "cat", (12, 15)),  # a letter that is two in lower case
+        ("A red  hat", "Red hat", (2, 10)),
+    ],
+)
+def test_odvg_phrases_are_whole_words_if_they_can(tmp_path, caption, phrase, there):
+    regions = [{"bbox": [1, 2, 3, 4], "phrase": phrase}]
+    grounding = {"caption": caption, "regions": regions}
+    line = {"filename": "a.png", "height": 40, "width": 60, "grounding": grounding}
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(line))
+    [record] = read_grounding(path).records
+    assert record.phrases == ((there,),)
+
+
 def test_odvg_with_labels_needs_a_label_map(tmp_path):
     path, label_map = tmp_path / "x.jsonl", tmp_path / "labels.json"
     line = {

@@ -137,6 +137,28 @@ def test_pictures_may_be_said(tmp_path: Path) -> None:
     assert found == {"train/a.png": BOX, "val/b.png": BOX}
 
 
+def test_pictures_in_no_folders_are_of_the_part_of_their_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = "train: images/train\nval: images/val\nnames: [cat]"
+    labels = {"labels/train/a.txt": LINE, "labels/val/b.txt": LINE, "labels/c.txt": LINE}
+    grow(tmp_path, {f"set/{name}": text for name, text in labels.items()})
+    grow(tmp_path, {"set/data.yaml": settings, **{f"photos/{n}.png": None for n in "abd"}})
+
+    def read(split: Any) -> list[str]:
+        return sorted(boxes_of(read_annotated(tmp_path / "set", tmp_path / "photos", split=split)))
+
+    assert (read("train"), read("val"), read(None)) == (
+        ["a.png"],
+        ["b.png"],
+        ["a.png", "b.png", "d.png"],
+    )
+    assert "pictures without labels are of no part (1)" in caplog.text
+    (tmp_path / "set/labels/val").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"nothing says which pictures of .*photos are for val"):
+        read("val")
+
+
 def test_labels_of_pictures_that_are_elsewhere_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
