@@ -176,7 +176,8 @@ def _prompts(
             + ("" if given else ", or a task of this server"),
         )
     if question.prompts is None:
-        return [_prompt(question.prompt or question.classes or "", check)] * count
+        text = question.prompt
+        return [_prompt(question.classes or [] if text is None else text, check)] * count
     if len(question.prompts) != count:
         raise Refusal(
             422,

@@ -58,7 +58,7 @@ class Labelling:
             raise _bad("label_config must be the XML of a labelling configuration")
         try:
             root = ElementTree.fromstring(xml)
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, UnicodeError) as error:  # the latter of lone surrogates
             raise _bad("label_config is not valid XML") from error
         pictures = {one.get("name"): one.get("value", "") for one in root.iter("Image")}
         for control in root.iter("RectangleLabels"):

@@ -125,12 +125,11 @@ class _Processes:
         self._context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         self._children: dict[int, BaseProcess] = {}
         self._started: dict[int, float] = {}
-        self._stopping = False
+        self._signal: int | None = None
 
     def run(self, begun: Callable[[], object]) -> None:
-        """Start all, start again what dies, until a signal comes."""
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, self._stop)
+        """Start all, start again what dies, until a signal comes; it is raised again in the end."""
+        before = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
         # Whatever computes there shares the processors with the other children.
         share_out(self._options.processes)
         with tempfile.TemporaryDirectory(prefix="glip-metrics-") as shared:
@@ -139,15 +138,18 @@ class _Processes:
                 for number in range(self._options.processes):
                     self._start(number)
                 begun()
-                while not self._stopping:
+                while self._signal is None:
                     wait([child.sentinel for child in self._children.values()], timeout=0.5)
                     self._revive(Path(shared))
             finally:
                 self._end()
                 del os.environ[SHARED]
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+        signal.raise_signal(self._signal)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
+        self._signal = number
 
     def _start(self, number: int) -> None:
         child = self._context.Process(
@@ -158,7 +160,7 @@ class _Processes:
 
     def _revive(self, shared: Path) -> None:
         for number, child in list(self._children.items()):
-            if child.is_alive() or self._stopping:
+            if child.is_alive() or self._signal is not None:
                 continue
             lived = time.monotonic() - self._started[number]
             if child.exitcode == FAILED or lived < SETTLED:

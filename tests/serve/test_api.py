@@ -118,6 +118,14 @@ def test_a_task_is_asked_by_its_name(client: TestClient, task: Detector, photo: 
     assert {one["phrase"] for one in part["detections"]} == {"rust"}
 
 
+def test_an_empty_list_of_classes_is_told_as_such(client: TestClient, photo: bytes) -> None:
+    answer = client.post(
+        "/v1/detect", json={"image": base64.b64encode(photo).decode(), "classes": []}
+    )
+    assert answer.status_code == 422
+    assert "list of class names is empty" in answer.json()["error"]["message"]
+
+
 def test_an_annotated_picture_in_both_ways(client: TestClient, photo: bytes) -> None:
     data = {"classes": "cat", "annotated": "true", "threshold": "0"}
     url = client.post("/v1/detect", files={"image": photo}, data=data).json()["annotated"]

@@ -170,6 +170,7 @@ def test_no_other_private_address_is(make_client: MakeClient, studio: Studio, va
     [
         ({"label_config": None}, 422, "label_config"),
         ({"label_config": "<View>"}, 422, "not valid XML"),
+        ({"label_config": "<View a='\ud800'/>"}, 422, "not valid XML"),
         ({"label_config": "<!DOCTYPE x [<!ENTITY a 'b'>]><View/>"}, 422, "label_config"),
         ({"label_config": "<View/>"}, 422, "no RectangleLabels"),
         ({"label_config": CONFIG.replace("<Label ", "<Choice ")}, 422, "no labels"),
@@ -188,7 +189,7 @@ def test_bad_questions(
     client: TestClient, photo: bytes, change: dict[str, Any], status: int, message: str
 ) -> None:
     body = {"tasks": [task(data_url(photo))], "label_config": CONFIG, **change}
-    answer = client.post("/predict", json=body)
+    answer = client.post("/predict", content=json.dumps(body))
     assert answer.status_code == status
     assert message in answer.json()["error"]["message"]
 
