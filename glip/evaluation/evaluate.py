@@ -11,6 +11,7 @@ Knows nothing about the truth (that is the evaluator's) or about how boxes are f
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -136,6 +137,12 @@ def evaluate(
     merged = output / MERGED
     if detector is None:
         described = read_settings(merged)
+        now = _pictures_digest(questions)
+        if described.get("pictures_sha256", now) != now:
+            logger.warning(
+                "%s: predicted for other pictures, or under other ids; what is measured is by id",
+                merged,
+            )
     else:
         limit = {} if per_picture is None else {"per_picture": per_picture}
         described = _settings(questions, options, {**(settings or {}), **limit})
@@ -257,6 +264,7 @@ def _settings(
         **settings,
         "options": asdict(options),
         "pictures": len(questions),
+        "pictures_sha256": _pictures_digest(questions),
         "prompts": [
             {"text": prompt.text, "names": list(prompt.names), "labels": list(asked.labels)}
             for prompt, asked in list(prompts.items())[:WRITTEN_PROMPTS]
@@ -264,6 +272,12 @@ def _settings(
         "prompt_count": len(prompts),
         "questions_sha256": digest.hexdigest(),
     }
+
+
+def _pictures_digest(questions: Sequence[Question]) -> str:
+    """Tells pictures from others that a file, written anew, has given the same ids."""
+    named = [[question.image_id, question.file_name] for question in questions]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _parts(output: Path) -> list[Path]:

@@ -8,6 +8,7 @@ H).
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,8 @@ def run_task(
     """
     paths, output = [Path(path) for path in data], Path(output)
     described = {"task": options.task, **(settings or {}), "limit": options.limit}
+    if options.images is not None:  # of other pictures by the same names nothing is known
+        described["images"] = os.fspath(options.images)
     if options.task == "odinw":
         return evaluate_odinw(options, detector, paths, output, described, progress)
     if len(paths) != 1:

@@ -7,6 +7,7 @@ pictures could not be used. Knows nothing about command lines.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import logging
 import os
@@ -222,8 +223,8 @@ def label(
             root = _frames(root, out / "frames", options.every, progress)
         names = _Names(root, out, options.limit)
         distributed.on_main(lambda: warn_of_unread(names.root, without=out))
-        before, left = _counts(names, journal)
-        asked = {"limit": options.limit, "pictures": before + left}
+        before, left, state = _counts(names, journal)
+        asked = {"limit": options.limit, "pictures": before + left, "state": state}
         if not left and (done := _already(out, output, asked, journal)):
             return done if distributed.is_main() else None
         for kind in output.formats:
@@ -404,19 +405,24 @@ def _frames(video: Path, folder: Path, every: int, progress: Progress | None) ->
     return folder
 
 
-def _counts(names: _Names, journal: Journal) -> tuple[int, int]:
-    """How many pictures are done and how many are left; the same on each process."""
+def _counts(names: _Names, journal: Journal) -> tuple[int, int, str]:
+    """How many pictures are done and how many are left, and what tells these pictures as they are
+    now from any others; the same on each process.
+    """
 
-    def count() -> tuple[int, int]:
-        done = left = 0
+    def count() -> tuple[int, int, str]:
+        done = left = state = 0
         for name in names:
-            if journal.is_done(name, names.mark(name)):
+            mark = names.mark(name)
+            one = hashlib.blake2b(f"{name}\n{mark}".encode("utf-8", "surrogatepass"))
+            state ^= int.from_bytes(one.digest()[:8], "big")  # in whatever order the disk has them
+            if journal.is_done(name, mark):
                 done += 1
             else:
                 left += 1
-        return done, left
+        return done, left, f"{state:016x}"
 
-    return distributed.broadcast_object(distributed.on_main(count) or (0, 0))
+    return distributed.broadcast_object(distributed.on_main(count) or (0, 0, ""))
 
 
 def _already(

@@ -97,6 +97,19 @@ def test_run_with_other_settings_does_not_go_on(toy, tmp_path):
         run(toy, tmp_path / "out", settings={"weights": "a"}, options=options)
 
 
+def test_old_ids_of_other_pictures_are_noticed(toy, tmp_path, caplog):
+    run(toy, tmp_path / "out")
+    content = json.loads(toy[0].read_text())
+    names = [image["file_name"] for image in content["images"]]
+    for image, name in zip(content["images"], names[1:] + names[:1], strict=True):
+        image["file_name"] = name
+    toy[0].write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="holds another job: pictures_sha256 was"):
+        run(toy, tmp_path / "out")
+    run(toy, tmp_path / "out", detector=None)  # which may be meant
+    assert "predicted for other pictures, or under other ids" in caplog.text
+
+
 def test_run_that_failed_at_its_first_picture_binds_nobody(toy, tmp_path):
     toy[1].stop_after = 0
     with pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_custom_data(toy, tmp_path):
     assert {(step.what, step.total) for step in seen} == {("toy.json", 6)}
     assert seen[-1].done == 6
     assert run_task(TaskOptions("custom"), None, [path], out)["metrics"] == results["metrics"]
+
+
+def test_predictions_are_of_the_pictures_that_were_said(toy, tmp_path):
+    path, detector = toy
+    shutil.copytree(path.parent, tmp_path / "others")
+    run_task(TaskOptions("coco", images=path.parent), detector, [path], tmp_path / "out")
+    others = TaskOptions("coco", images=tmp_path / "others")
+    with pytest.raises(ConfigError, match="holds another job: images was"):
+        run_task(others, detector, [path], tmp_path / "out")
 
 
 def test_limit_takes_the_first_pictures(toy, tmp_path):
