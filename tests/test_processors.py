@@ -17,11 +17,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(root: Path, **files: str) -> None:
-    for name, text in files.items():
-        path = root / "sys/fs/cgroup" / name.replace("__", "/").replace("max", "cpu.max")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+def allow(root: Path, quotas: dict[str, str]) -> None:
+    """Write what each group of version 2 may use."""
+    for group, quota in quotas.items():
+        folder = root / "sys/fs/cgroup" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(quota)
 
 
 @pytest.mark.parametrize(
@@ -30,17 +31,20 @@ def write(root: Path, **files: str) -> None:
 )
 def test_a_container_has_what_its_quota_allows(root: Path, quota: str, threads: int) -> None:
     (root / "proc/self/cgroup").write_text("0::/\n")
-    write(root, max=f"{quota}\n")
+    allow(root, {"": f"{quota}\n"})
     assert usable(root) == threads
 
 
 def test_the_narrowest_of_the_groups_around_counts(root: Path) -> None:
     (root / "proc/self/cgroup").write_text("0::/pod/a:b/leaf\n")
-    write(
+    allow(
         root,
-        max="max 100000",
-        pod__max="300000 100000",
-        **{"pod__a:b__max": "400000 100000", "pod__a:b__leaf__max": "max 100000"},
+        {
+            "": "max 100000",
+            "pod": "300000 100000",
+            "pod/a:b": "400000 100000",
+            "pod/a:b/leaf": "max 100000",
+        },
     )
     assert usable(root) == 3
 
@@ -60,7 +64,7 @@ def test_control_groups_of_version_1(root: Path, place: str) -> None:
 def test_files_that_say_nothing_limit_nothing(root: Path) -> None:
     assert usable(root) == 64  # another system
     (root / "proc/self/cgroup").write_text("0::/\n4:cpu:/\n")
-    write(root, max="100000 0", cpu__x="")
+    allow(root, {"": "100000 0"})
     assert usable(root) == 64
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glip.errors import DeviceError, ExportError
+from glip.processors import THREADS
 from glip.runtime.manifest import HEAD, IMAGE_ENCODER, TEXT_ENCODER, Manifest
 from glip.settings import within
 
@@ -82,8 +83,8 @@ class Graphs:
 
 
 def _said_threads() -> int | None:
-    """What OMP_NUM_THREADS says, which neither runtime reads."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    """What the environment says, which neither runtime reads."""
+    first = os.environ.get(THREADS, "").partition(",")[0].strip()
     return int(first) or None if first.isdecimal() else None
 
 

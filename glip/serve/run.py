@@ -27,6 +27,7 @@ import uvicorn
 from glip.detector import Detector, load
 from glip.errors import ConfigError, GlipError
 from glip.processors import share_out
+from glip.released import find
 from glip.serve.app import build_app
 from glip.serve.metrics import SHARED
 from glip.serve.options import ServeOptions
@@ -58,6 +59,7 @@ def serve(options: ServeOptions, *, begun: Callable[[str], object] = lambda url:
             begun(address)
             _server(app, options).run(sockets=[listener])
         else:
+            find(options.weights)  # what is missing is said, or fetched, once for all processes
             _Processes(options, listener).run(lambda: begun(address))
 
 

@@ -335,7 +335,12 @@ def clean_name(name: str) -> str:
 
 def reads_as(name: str) -> str:
     """What is left of a name when everything is gone that the text encoder cannot see."""
-    return " ".join(composed(clean_name(name)).casefold().split()) or name
+    return _folded(clean_name(name)) or name
+
+
+def _folded(text: str) -> str:
+    """What stays the same whatever the case and the blanks."""
+    return " ".join(composed(text).casefold().split())
 
 
 def token_map(
@@ -418,7 +423,7 @@ def _once_each(names: Iterable[str]) -> list[str]:
     """Without those that are an earlier one in another case; "bow (ribbon)" is not "bow"."""
     once: dict[str, str] = {}
     for name in names:
-        once.setdefault(" ".join(composed(name).casefold().split()), name)
+        once.setdefault(_folded(name), name)
     return [*once.values()]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 import glip
+from glip import processors
 from glip.cli.main import main, parser_of, versions
+from glip.processors import THREADS
 
 
 @pytest.mark.parametrize(
@@ -53,3 +57,22 @@ def test_options_and_words_stand_in_any_order() -> None:
 def test_packages_that_are_not_there_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glip.cli.main.PACKAGES", ("no-such-package",))
     assert versions()["no-such-package"] == "not installed"
+
+
+@pytest.mark.parametrize(
+    ("words", "threads"),
+    [
+        (["predict", "--image", "none.png", "--prompt", "cat"], "8"),
+        (["serve", "--weights", "none.safetensors", "--processes", "4", "--port", "0"], "2"),
+    ],
+)
+def test_commands_start_as_many_threads_as_a_container_may_use(
+    words: list[str], threads: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing of that name lies there, so the command soon ends
+    monkeypatch.setattr(processors, "_bound", lambda: 64)
+    monkeypatch.setattr(processors, "usable", lambda: 8)
+    monkeypatch.setenv(THREADS, "1")  # so that the test takes back what it sets
+    monkeypatch.delenv(THREADS)
+    assert main(words) != 0
+    assert os.environ[THREADS] == threads

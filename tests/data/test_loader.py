@@ -114,6 +114,14 @@ def test_raw_batches_become_those_of_normalised_samples(detection, tokenizer, wo
             assert one.equal(other)
 
 
+def test_no_more_readers_than_processors(detection, tokenizer, monkeypatch):
+    monkeypatch.setattr("glip.data.loader.usable", lambda: 2)
+    dataset = TrainingSet([detection], tokenizer, PIXELS, PLAIN)
+    sampler = MixtureSampler([2], batch_size=2, steps=1, seed=5)
+    readers = [training_loader(dataset, sampler, workers=n).num_workers for n in (0, 1, 99)]
+    assert readers == [0, 1, 2]
+
+
 def test_flipped_grounding_sample_keeps_boxes_on_their_words(coco, mdetr, tokenizer):
     source = GroundingSource(parse_grounding(mdetr, coco), PictureFolder(coco.parent))
     always = AugmentConfig(short_sides=(40,), flip=1)

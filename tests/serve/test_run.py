@@ -105,9 +105,13 @@ def test_hosts_that_are_none() -> None:
         listen("..", 0)
 
 
-def test_weights_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--port", "0", "--weights", "nowhere.safetensors"]) == 2
-    assert "nowhere.safetensors" in capsys.readouterr().err
+@pytest.mark.parametrize("processes", ["1", "3"])
+def test_weights_that_are_none(processes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--port", "0", "--weights", "nowhere.safetensors", "--processes", processes)
+    assert main(["serve", *words]) == 2
+    said = capsys.readouterr().err
+    assert "nowhere.safetensors" in said
+    assert said.count("\n") == 1, "nothing was served, and it is said once"
 
 
 @pytest.mark.parametrize(
