@@ -93,6 +93,18 @@ def test_what_is_done_is_not_done_again(
         label(photos, CATS, tmp_path / "out", options, output=Output(val=0.5))
 
 
+def test_a_data_set_of_pictures_as_they_were_is_not_what_is_asked_for(
+    photos: Path, tmp_path: Path, options: LabelOptions, make_picture: Callable[..., Image.Image]
+) -> None:
+    out = tmp_path / "out"
+    label(photos, CATS, out, options)
+    make_picture(seed=7).save(photos / "1.png")
+    label(photos, CATS, out, options, output=Output(("yolo",)))  # which labels the new picture
+    with pytest.raises(ConfigError, match=r"coco exists.*--force"):
+        label(photos, CATS, out, options)
+    assert done(label(photos, CATS, out, options, output=Output(("yolo",)))).already
+
+
 def test_pictures_that_are_gone_are_left_out(
     photos: Path, tmp_path: Path, options: LabelOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
