@@ -13,7 +13,7 @@ import os
 import struct
 import tarfile
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from PIL import ExifTags, Image
@@ -264,7 +264,7 @@ def is_inside(name: str) -> bool:
         bool(name)
         and "\0" not in name
         and not name.startswith("/")
-        and not PureWindowsPath(name).drive
+        and not os.path.splitdrive(name)[0]  # which only some systems have
         and ".." not in PurePosixPath(name.replace("\\", "/")).parts
     )
 

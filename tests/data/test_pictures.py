@@ -1,5 +1,6 @@
 """Pictures by name."""
 
+import os
 import pickle
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
@@ -100,6 +101,14 @@ def test_size_is_that_of_the_upright_picture(tmp_path, draw):
     folder = PictureFolder(tmp_path)
     assert folder.size_hw("turned.jpg") == (30, 20)
     assert folder.read("turned.jpg").size == (20, 30)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there it is a drive")
+def test_a_colon_is_a_letter_where_there_are_no_drives(coco):
+    (coco.parent / "a.png").rename(coco.parent / "a:b.png")
+    folder = PictureFolder(coco.parent)
+    assert all(name in folder for name in folder.names())
+    assert folder.read("a:b.png").size == folder.size_hw("a:b.png")[::-1]
 
 
 def test_missing_names_come_once(coco):
