@@ -174,9 +174,13 @@ def class_names(text: str) -> list[str]:
     Args:
         text: "person,stop sign", "person. stop sign.", or the name of a text file with one name a
             line, whose empty lines and those that begin with "#" are left out.
+    Returns:
+        Each of them once, whatever its case.
     Raises:
         ConfigError: A name is empty, or the file cannot be read or holds none.
     """
+    from glip.text.prompt import once_each
+
     if text.endswith(".txt"):
         try:
             lines = read_text(text).splitlines()
@@ -185,10 +189,10 @@ def class_names(text: str) -> list[str]:
         names = [" ".join(line.split()) for line in lines if not line.lstrip().startswith("#")]
         if not (names := [name for name in names if name]):
             raise ConfigError(f"--classes {text} holds no name; write one a line")
-        return names
+        return once_each(names)
     separator, said = (".", "periods") if text.rstrip().endswith(".") else (",", "commas")
     parts = text.rstrip().removesuffix(".").split("," if "," in text else separator)
     names = [" ".join(part.split()) for part in parts]
     if not all(names):
         raise ConfigError(f"--classes {text!r} has an empty name between {said}")
-    return names
+    return once_each(names)

@@ -170,9 +170,22 @@ def _steps(curve: Curve) -> list[tuple[float, float]]:
 
 
 def _thinned(curve: Curve, points: int = 300) -> Curve:
-    """A curve of so many points at most, which is all that can be seen."""
-    rows = np.unique(np.linspace(0, len(curve.threshold) - 1, points).round().astype(np.int64))
-    return Curve(*(column[rows] for column in curve)) if len(curve.threshold) else curve
+    """A curve of some so many points, which is all that can be seen: evenly along recall and along
+    the threshold, as most detections are unsure ones, and with the best F1, which bears the dot.
+    """
+    if len(curve.threshold) <= points:
+        return curve
+    first, last = curve.threshold[[0, -1]]
+    recalls = np.linspace(0, curve.recall[-1], points // 2)
+    thresholds = np.linspace(first, last, points // 2)
+    rows = np.concatenate(
+        [
+            np.searchsorted(curve.recall, recalls),
+            np.searchsorted(-curve.threshold, -thresholds),
+            [curve.f1.argmax(), len(curve.threshold) - 1],
+        ]
+    )
+    return Curve(*(column[np.unique(rows)] for column in curve))
 
 
 def _class_table(

@@ -218,7 +218,11 @@ async def _form_parts(form: FormData) -> tuple[_Files, dict[str, Any]]:
             pictures[key] = [await _form_picture(value) for value in values]
             continue
         if any(isinstance(value, UploadFile) for value in values):
-            raise Refusal(422, "bad_option", f"{key[:60]} is no picture; send it as text")
+            raise Refusal(
+                422,
+                "bad_option",
+                f"{key[:60]} is a file; pictures are sent as image or images, the rest as text",
+            )
         fields[key] = _form_value(key, [str(value) for value in values])
     if len(pictures["image"]) > 1:
         raise Refusal(422, "bad_option", "image is one picture; send several as images")

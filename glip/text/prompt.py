@@ -106,7 +106,7 @@ class Prompt:
                 f"{type(value).__name__}"
             )
         if all(isinstance(name, str) and not _UNTIDY.search(name) for name in value):
-            return cls.from_classes(_once_each(value))
+            return cls.from_classes(once_each(value))
         return cls.from_classes(_tidied(value))
 
     @classmethod
@@ -217,7 +217,7 @@ class Prompt:
         pieces = pieces_of(text)
         names = [text[a:b] for a, b in pieces]
         if names and are_names(names):
-            once = _once_each(names)
+            once = once_each(names)
             if len(once) < len(names):
                 return cls.from_classes(once, clean=False)
             return cls(text, tuple((span,) for span in pieces))
@@ -416,10 +416,10 @@ def _tidied(names: Sequence[object]) -> list[str]:
             raise _bad_name(row, name)
         pieces = pieces_of(name)
         tidied += [name[a:b] for a, b in pieces] if pieces else [name]
-    return _once_each(tidied)
+    return once_each(tidied)
 
 
-def _once_each(names: Iterable[str]) -> list[str]:
+def once_each(names: Iterable[str]) -> list[str]:
     """Without those that are an earlier one in another case; "bow (ribbon)" is not "bow"."""
     once: dict[str, str] = {}
     for name in names:

@@ -190,10 +190,11 @@ def test_picture_without_detections_has_a_row_that_says_so(
 def test_classes_are_exact_names(
     predict: Run, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["predict", "--image", str(picture), "--classes", "man on the moon, cat", "--json", "-"]
+    names = "man on the moon, no. 5, cat, Cat,cat"  # the last ones are one
+    argv = ["predict", "--image", str(picture), "--classes", names, "--json", "-"]
     assert main(argv) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["prompt"] == "man on the moon. cat"
+    assert record["prompt"] == "man on the moon. no. 5. cat"
 
 
 def test_options_reach_the_model(

@@ -2,6 +2,10 @@
 
 import json
 
+import numpy as np
+
+from glip.evaluation import report
+from glip.evaluation.analysis import curve_of
 from glip.evaluation.config import TaskOptions
 from glip.evaluation.tasks import run_task
 
@@ -54,3 +58,15 @@ def test_pairs_of_many_classes(toy, tmp_path, monkeypatch):
     run_task(TaskOptions(), detector, [path], tmp_path / "out")
     row = '<td class="text">cat</td><td class="text">dog</td><td class="number">1</td>'
     assert row in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_drawn_curves_have_the_dot_on_them():
+    score = np.linspace(0.9, 0.01, 20_000)  # nearly all of them wrong and unsure
+    right = np.arange(len(score)) % 2 == 0
+    right[40:] = False
+    curve = curve_of(score, right, 25)
+    drawn = report._thinned(curve)
+    assert drawn.f1.max() == curve.f1.max()
+    assert (drawn.recall < 0.8).sum() > 15  # of the twenty that are right, in 40 of 20,000
+    assert len(drawn.threshold) < 310 and drawn.threshold[-1] == curve.threshold[-1]
+    assert report._thinned(curve_of(score[:300], right[:300], 25)).threshold.shape == (300,)

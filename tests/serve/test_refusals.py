@@ -122,7 +122,12 @@ FORMS: list[tuple[list[tuple[str, Any]], dict[str, Any], int, str]] = [
     ([("image", b"<svg xmlns='http://www.w3.org/2000/svg'/>")], {"classes": "cat"}, 422, "no pic"),
     ([("image", b"%!PS-Adobe-3.0 EPSF-3.0")], {"classes": "cat"}, 422, "no picture"),
     ([("image", B64), ("image", B64)], {"classes": "cat"}, 422, "send several as images"),
-    ([("photo", B64)], {"classes": "cat"}, 422, "photo is no picture"),
+    (
+        [("photo", B64)],
+        {"classes": "cat"},
+        422,
+        "photo is a file; pictures are sent as image or images",
+    ),
     ([("image", B64)], {"classes": "cat", "threshold": ["0.1", "0.2"]}, 422, "threshold"),
     ([("image", B64)], {"prompts": ["cat", "dog"]}, 422, "2 prompts for 1"),
 ]
