@@ -35,8 +35,9 @@ from glip.data.pictures import (
 )
 from glip.data.records import ImageId
 from glip.errors import DataError
-from glip.files import check_regular, parsed_json, read_text, why_missing
+from glip.files import check_regular, file_sha256, parsed_json, read_text, why_missing
 from glip.images import list_images
+from glip.jobs.pipeline import file_mark
 from glip.pseudo.caption_tables import (
     MOST_CAPTIONS,
     SUFFIXES,
@@ -158,10 +159,26 @@ class CaptionSet:
         return self._pictures.read(name)
 
     def fingerprint(self) -> list[list[str | int]]:
-        """Name and size of each file: what tells this input from another one."""
-        return [
-            [path.name, path.stat().st_size if os.path.isfile(path) else 0] for path in self.paths
-        ]
+        """What tells this input from another one: name of each file and digest of its content, of
+        a shard, which may be long, its size; of a folder `state` tells.
+        """
+        return [[path.name, self._content(path)] for path in self.paths]
+
+    def state(self, picture: str) -> str | None:
+        """What is another one when the file of a picture is, or that of its captions; None where
+        neither is a file of its own.
+        """
+        if not picture or not os.path.isdir(self.root):
+            return None
+        state = file_mark(self.root / picture)
+        if os.path.isdir(self.paths[0]):
+            state += f" {file_mark((self.root / picture).with_suffix('.txt'))}"
+        return state
+
+    def _content(self, path: Path) -> str | int:
+        if os.path.isdir(path):
+            return 0
+        return path.stat().st_size if path.suffix == ".tar" else file_sha256(path)
 
     def _entries(
         self, path: Path, wanted: Callable[[int | str], bool]

@@ -31,7 +31,7 @@ from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
 from glip.images import unusable_name
 from glip.jobs.journal import Journal
-from glip.jobs.pipeline import Read, Settled, file_mark, work_through
+from glip.jobs.pipeline import Read, Settled, work_through
 from glip.pixels import Prepared
 from glip.progress import Progress
 from glip.pseudo.captions import Captioned, CaptionSet
@@ -150,9 +150,8 @@ def ground_captions(
 
 def _mark(captions: CaptionSet, picture: str) -> str:
     """The state of a picture, and which it is, if it is a file of its own."""
-    if not picture or not os.path.isdir(captions.root):
-        return ""
-    return f"{file_mark(captions.root / picture)}{MARKED}{picture}"
+    state = captions.state(picture)
+    return "" if state is None else f"{state}{MARKED}{picture}"
 
 
 def _entries(captions: CaptionSet, limit: int | None, journal: Journal) -> Iterator[Captioned]:

@@ -254,6 +254,6 @@ def test_fingerprint_tells_files_apart(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "x.tsv").write_text("a.png\ta cat\n")
     before = CaptionSet(tmp_path / "x.tsv").fingerprint()
-    assert before == CaptionSet(tmp_path / "x.tsv").fingerprint() == [["x.tsv", 12]]
-    (tmp_path / "x.tsv").write_text("a.png\ta cat.\n")
+    assert before == CaptionSet(tmp_path / "x.tsv").fingerprint()
+    (tmp_path / "x.tsv").write_text("a.png\ta dog\n")  # as many letters
     assert CaptionSet(tmp_path / "x.tsv").fingerprint() != before

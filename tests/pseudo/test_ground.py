@@ -427,3 +427,22 @@ def test_a_picture_that_was_replaced_is_grounded_again(
         "a.png": (90, 120),
         "b.png": (70, 60),
     }
+
+
+def test_captions_beside_pictures_that_were_changed_are_grounded_again(
+    tmp_path: Path, make_picture: Callable[..., Image.Image]
+) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for name, text in (("a", "a cat"), ("b", "a dog")):
+        make_picture().save(root / f"{name}.png")
+        (root / f"{name}.txt").write_text(text)
+    run(CaptionSet(root), tmp_path / "out")
+    (root / "b.txt").write_text("a red hat")
+    teacher = Words()
+    run(CaptionSet(root), tmp_path / "out", teacher=teacher)
+    assert teacher.pictures == 1
+    assert [json.loads(line)["grounding"]["caption"] for line in lines(tmp_path / "out")] == [
+        "a cat",
+        "a red hat",
+    ]
