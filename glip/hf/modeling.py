@@ -174,9 +174,9 @@ class GlipForObjectDetection(PreTrainedModel):  # type: ignore[misc]
             input_ids: (B, T) of B prompts, or (1, T) of one for all pictures.
             attention_mask: As `input_ids`, 1 on real tokens; by default all are.
             token_type_ids: Not used; tokenizers of BERT give them.
-            labels: For each picture "boxes", (N, 4) xyxy in its resized pixels, "class_labels",
-                (N,) rows of "token_map", (P, T) 1 on the tokens of each phrase; the processor
-                makes them of `annotations`.
+            labels: For each picture "boxes", (N, 4) xyxy in its resized pixels, the last pixel of
+                the original counted in, "class_labels", (N,) rows of "token_map", (P, T) 1 on the
+                tokens of each phrase; the processor makes them of `annotations`.
             return_dict: False for a tuple.
         Raises:
             ConfigError: Shapes other than these.

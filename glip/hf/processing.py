@@ -7,6 +7,7 @@ with the tokenizer and our prompts. Letters: B pictures, P phrases, T tokens, N 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,11 +20,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from glip.boxes import to_edges
 from glip.config import PixelConfig, PostprocessOptions
+from glip.data.augment import scene_boxes
 from glip.data.transforms import pad_batch, to_pixels
 from glip.errors import ConfigError, PromptError
 from glip.hf.modeling import GlipObjectDetectionOutput, head_output
 from glip.images import load_image
 from glip.model.text_encoder import Tokens
+from glip.passes import Passes
 from glip.pixels import resize, resized_hw
 from glip.postprocess import rescale, select_candidates, suppress
 from glip.text.prompt import Prompt, PromptPass
@@ -129,6 +132,7 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
         self.max_tokens = max_tokens
         self.threshold = threshold
         self._words: Tokenizer | None = None
+        self._passes: Passes | None = None
 
     @property
     def words(self) -> Tokenizer:
@@ -136,6 +140,13 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
         if self._words is None:
             self._words = Tokenizer.from_json(self.tokenizer.backend_tokenizer.to_str())
         return self._words
+
+    @property
+    def passes(self) -> Passes:
+        """Prompts less what the text encoder cannot read."""
+        if self._passes is None:
+            self._passes = Passes(self.words, self.max_tokens, None)
+        return self._passes
 
     def __call__(
         self,
@@ -152,7 +163,8 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
             text: One prompt for all pictures, a text ("cat. dog.") or class names; or a list with a
                 prompt for each picture, of which at least one is a list or a `Prompt`.
             annotations: For each picture "boxes", (N, 4) xyxy in pixels of the original picture,
-                and "phrases", (N,) rows of its prompt's phrases; they become "labels".
+                far edges exclusive, and "phrases", (N,) rows of its prompt's phrases; they become
+                "labels".
             return_tensors: "pt".
             kwargs: None that would change anything.
         Returns:
@@ -199,6 +211,9 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
         max_detections: int = 100,
     ) -> list[dict[str, Any]]:
         """Boxes of each picture, best first: those that `glip.load(folder).predict` finds.
+
+        A batch of pictures that are of several sizes once they are resized is padded to the
+        largest, which changes scores and boxes somewhat.
 
         Args:
             outputs: Of the model.
@@ -257,7 +272,7 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
         self, image: Any, part: PromptPass, annotation: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """What one picture shows, in its resized pixels, rows of its token map."""
-        boxes = torch.as_tensor(np.asarray(annotation["boxes"], np.float32)).reshape(-1, 4)
+        boxes = np.asarray(annotation["boxes"], np.float64).reshape(-1, 4)
         phrases = torch.as_tensor(np.asarray(annotation["phrases"], np.int64)).reshape(-1)
         if len(boxes) != len(phrases):
             raise ConfigError(f"{len(boxes)} boxes with {len(phrases)} phrases; give each box one")
@@ -267,9 +282,15 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
             )
         original = load_image(image)
         size = (original.height, original.width)
-        boxes = rescale(boxes, size, self._resized(size))
+        counted, useful = scene_boxes(boxes, size)
+        if not useful.all():
+            raise ConfigError(
+                f"box {boxes[~useful][0].tolist()} covers nothing of a picture of "
+                f"{original.width}x{original.height}; boxes are x1, y1, x2, y2 in its pixels"
+            )
+        scaled = rescale(torch.from_numpy(counted), size, self._resized(size))
         token_map = torch.from_numpy(part.token_map)
-        return {"boxes": boxes, "class_labels": phrases, "token_map": token_map}
+        return {"boxes": scaled, "class_labels": phrases, "token_map": token_map}
 
     def _boxes(
         self,
@@ -279,7 +300,9 @@ class GlipProcessor(ProcessorMixin):  # type: ignore[misc]
         original_hw: tuple[int, int],
         options: PostprocessOptions,
     ) -> dict[str, Any]:
-        part = self._pass(prompt)
+        whole = self._pass(prompt)
+        readable = self.passes.of(prompt)
+        part = readable[0] if readable else replace(whole, token_map=whole.token_map[:0], rows=())
         resized = self._resized(original_hw)
         token_map = torch.from_numpy(part.token_map).to(found.logits.device)
         kept = suppress(select_candidates(found, index, token_map, resized, options), options)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
+from glip.boxes import to_edges
 from glip.errors import ConfigError, ImageError, PromptError
 from glip.hf import GlipImageProcessor, GlipProcessor
+from glip.postprocess import rescale
 from glip.text.prompt import Prompt
 from tests.toy import TINY
 
@@ -86,13 +88,37 @@ def test_labels(processor: Any, make_picture: Any) -> None:
     inputs = processor(make_picture(120, 90), NAMES, [{"boxes": [[12, 9, 60, 45]], "phrases": [1]}])
     [label] = inputs["labels"]
     height, width = processor._resized((90, 120))
-    expected = torch.tensor([[12 * width / 120, 9 * height / 90, width / 2, height / 2]])
+    # The last pixel is counted in, as it is wherever we train.
+    expected = torch.tensor(
+        [[12 * width / 120, 9 * height / 90, 59 * width / 120, 44 * height / 90]]
+    )
     torch.testing.assert_close(label["boxes"], expected)
     assert label["class_labels"].tolist() == [1]
     words = inputs["input_ids"][0][label["token_map"][1]].tolist()
     assert processor.tokenizer.convert_ids_to_tokens(words) == ["traffic", "light"]
     [empty] = processor(make_picture(), NAMES, [{"boxes": [], "phrases": []}])["labels"]
     assert empty["boxes"].shape == (0, 4)
+
+
+def test_boxes_that_are_learned_come_back(processor: Any, make_picture: Any) -> None:
+    image = make_picture(120, 90)
+    boxes = [[12, 9, 60, 45], [0, 0, 120, 90], [-5, 80, 7, 95]]
+    [label] = processor(image, NAMES, [{"boxes": boxes, "phrases": [1, 0, 0]}])["labels"]
+    back = to_edges(rescale(label["boxes"], processor._resized((90, 120)), (90, 120)), (90, 120))
+    torch.testing.assert_close(back, torch.tensor([*boxes[:2], [0, 80, 7, 90]]).float())
+
+
+def test_words_that_cannot_be_read_find_nothing(
+    model: Any, processor: Any, tiny_detector: Any, make_picture: Any
+) -> None:
+    image, names = make_picture(), ["cat", "\U0001f600"]
+    for text in (names, names[1:]):
+        with torch.no_grad():
+            found = model(**processor(image, text))
+        [one] = processor.post_process_grounded_object_detection(found, text, [(90, 120)])
+        [ours] = tiny_detector.predict(image, text)
+        assert one["text_labels"] == ours.phrases
+        assert one["boxes"].shape == ours.boxes.shape
 
 
 BOX = [[0, 0, 9, 9]]
@@ -112,6 +138,7 @@ BOX = [[0, 0, 9, 9]]
         ({"annotations": [{"boxes": BOX, "phrases": []}]}, ConfigError, "1 boxes with 0 phrases"),
         ({"annotations": [{"boxes": BOX, "phrases": [2]}]}, ConfigError, "the prompt has 2"),
         ({"annotations": [{"boxes": BOX, "phrases": [-1]}]}, ConfigError, "the prompt has 2"),
+        ({"annotations": [{"boxes": [[9, 9, 9, 20]], "phrases": [0]}]}, ConfigError, "nothing of"),
     ],
 )
 def test_bad_input(
