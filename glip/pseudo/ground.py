@@ -93,7 +93,7 @@ def ground_captions(
     Returns:
         The report; None on other processes than the first one, or without grounding.
     Raises:
-        ConfigError: The folder holds another job.
+        ConfigError: The folder holds another job, or data of somebody else.
         StorageError: The disk is full or fails; what is done stays.
         GlipError: What the teacher says.
     """
@@ -114,6 +114,7 @@ def ground_captions(
 
     def begin() -> Survey:
         """What one process does before the others: the folder may be wrong, the survey long."""
+        _check_folder(output)
         with Journal(output / JOURNAL, job) as journal:
             if os.path.isdir(captions.root):
                 journal.forget_changed(lambda mark: _mark(captions, mark.partition(MARKED)[2]))
@@ -146,6 +147,24 @@ def ground_captions(
             return None
         report = _finish(captions, config, job, journal, output)
         return replace(report, newly_rejected=journal.count(REJECTED) - rejected)
+
+
+def _check_folder(output: Path) -> None:
+    """Refuse to begin where folders of somebody else would be replaced.
+
+    Raises:
+        ConfigError: There are such folders.
+        StorageError: It cannot be looked into.
+    """
+    with failing_disk(output):
+        if any((output / JOURNAL).glob("*.sqlite")):
+            return
+        for folder in (output / DATA, output / SURVEY):
+            if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
+                raise ConfigError(
+                    f"{folder} is not of glip ground and would be replaced; choose another folder "
+                    "for the results"
+                )
 
 
 def _mark(captions: CaptionSet, picture: str) -> str:

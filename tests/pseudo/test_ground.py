@@ -308,6 +308,20 @@ def test_another_job_is_refused(make_input, tmp_path) -> None:
         ground_captions(captions, Words(), CONFIG, tmp_path / "other", leave_out=["test"])
 
 
+@pytest.mark.parametrize("name", ["data", "survey"])
+def test_folders_of_somebody_else_are_not_replaced(make_input, tmp_path, name) -> None:
+    captions = make_input(some(2))
+    mine = tmp_path / "out" / name / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    with pytest.raises(ConfigError, match=f"{name} is not of glip ground and would be replaced"):
+        run(captions, tmp_path / "out")
+    assert [one.name for one in (tmp_path / "out").rglob("*")] == [name, "mine.txt"]
+    mine.unlink()
+    run(captions, tmp_path / "out")
+    run(captions, tmp_path / "out")  # its own is
+
+
 def test_limit_takes_the_first_pictures(make_input, tmp_path) -> None:
     captions = make_input(some(9))
     report = ground_captions(captions, Words(), CONFIG, tmp_path / "out", limit=4)
