@@ -370,7 +370,7 @@ def _folder_format(path: Path) -> Format:
         f"{path} is no data set that is known: no _annotations.coco.json (ODinW, Roboflow), "
         "annotations/instances_train.json (COCO), data.yaml or obj.data (YOLO), *.xml (VOC, CVAT), "
         "*.json (LabelMe), *.jsonl (ODVG), or Annotations and Sentences (Flickr30k Entities); pass "
-        "an annotation file"
+        "an annotation file (glip label makes one of photos alone)"
     )
 
 

@@ -142,7 +142,7 @@ def test_every_format_is_recognised(coco, tmp_path, yolo, voc):
 
 
 def test_what_is_no_data_set_says_what_would_be(tmp_path):
-    with pytest.raises(DataError, match="no data set that is known"):
+    with pytest.raises(DataError, match=r"no data set that is known.*glip label makes one"):
         read_annotated(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_annotated(tmp_path / "nothing")
