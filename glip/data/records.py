@@ -94,6 +94,14 @@ class DetectionData:
         doubtful = {*record.labels.tolist(), *record.not_exhaustive}
         return tuple(sorted(row for row in rows if row not in doubtful))
 
+    def looked_for(self, record: DetectionRecord) -> frozenset[int]:
+        """The class rows of which something is known in a picture; a detection of another one is
+        neither right nor wrong.
+        """
+        if record.absent is None:
+            return frozenset(self.vocabulary(record))
+        return frozenset((*record.absent, *record.labels.tolist(), *record.not_exhaustive))
+
     def only(self, vocabulary: str) -> DetectionData:
         """The pictures that were labelled for one vocabulary of several.
 

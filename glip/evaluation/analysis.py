@@ -1,8 +1,9 @@
 """What stands behind an average precision: which detections were right, and how the others erred.
 
 Kinds of errors are those of TIDE (arXiv 2008.08115), each with the AP50 that would be won without
-it. Everything is counted at an IoU of 0.5; crowds are neither right nor wrong. Knows nothing about
-models or pages. Letters: D detections, G boxes of the truth, K classes.
+it. Everything is counted at an IoU of 0.5; crowds, and classes that nobody looked for in a picture,
+are neither right nor wrong. Knows nothing about models or pages. Letters: D detections, G boxes of
+the truth, K classes.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def judge(data: DetectionData, predictions: Mapping[ImageId, Prediction]) -> Jud
     """
     row_of = {category: row for row, category in enumerate(data.category_ids)}
     parts = [
-        _judge_one(photo, record, predictions.get(record.image_id), row_of)
+        _judge_one(photo, record, predictions.get(record.image_id), row_of, data.looked_for(record))
         for photo, record in enumerate(data.records)
     ]
     starts = np.cumsum([0, *(len(part.truth_label) for part in parts)])
@@ -126,8 +127,9 @@ def _judge_one(
     record: DetectionRecord,
     prediction: Prediction | None,
     row_of: Mapping[int, int],
+    looked_for: frozenset[int],
 ) -> Judged:
-    """Detections and truth of one photo."""
+    """Detections and truth of one photo; of what may be there without a box nothing is wrong."""
     plain = ~record.crowd
     truth, truth_label = record.boxes[plain], record.labels[plain].astype(np.int64)
     found = np.zeros(len(truth), dtype=np.bool_)
@@ -143,6 +145,7 @@ def _judge_one(
     overlaps = overlap(boxes, truth)  # (D, G)
     crowds, crowd_label = record.boxes[record.crowd], record.labels[record.crowd]
     covered = overlap(boxes, crowds, of_first=True)
+    known = np.isin(label, list(looked_for.difference(record.not_exhaustive)))
     for place in np.argsort(-score, kind="stable"):
         same = truth_label == label[place]
         fits = np.where(same & ~found, overlaps[place], 0.0)
@@ -150,7 +153,7 @@ def _judge_one(
             met[place] = fits.argmax()
             found[met[place]] = True
             kind[place] = RIGHT
-        elif not (covered[place][crowd_label == label[place]] >= FITS).any():
+        elif known[place] and not (covered[place][crowd_label == label[place]] >= FITS).any():
             kind[place], met[place] = _error(overlaps[place], same)
     photos = np.full(count, photo), np.full(len(truth), photo)
     return Judged(0, photos[0], label, score, kind, met, photos[1], truth_label, found)

@@ -10,7 +10,7 @@ models or prompts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -200,7 +200,7 @@ def detected_of(
         found = predictions.get(record.image_id)
         if found is None or not len(found.scores):
             continue
-        asked = {row: place[row] for row in _looked_for(data, record) if row in place}
+        asked = {row: place[row] for row in data.looked_for(record) if row in place}
         try:
             places = [asked.get(row_of[category], -1) for category in found.labels.tolist()]
         except KeyError as error:
@@ -241,13 +241,6 @@ def summary(measured: Curves) -> dict[str, float]:
     for size, letter in enumerate(SIZES[1:], start=1):
         result[f"AR{letter}"] = mean_precision(recall[..., size, -1])
     return result
-
-
-def _looked_for(data: DetectionData, record: DetectionRecord) -> Iterable[int]:
-    """Class rows of which something is known in a picture."""
-    if record.absent is None:
-        return data.vocabulary(record)
-    return {*record.absent, *record.labels.tolist(), *record.not_exhaustive}
 
 
 def _order(record: DetectionRecord) -> tuple[bool, ImageId]:

@@ -65,6 +65,21 @@ def test_every_detection_has_its_kind(judged):
     assert judged.met.tolist() == [0, 0, 1, 1, 1, 1, -1, -1]
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"neg_category_ids": []},  # nobody has looked for dogs
+        {"neg_category_ids": [DOGS], "not_exhaustive_category_ids": [DOGS]},
+    ],
+)
+def test_what_may_be_there_without_a_box_is_no_error(known):
+    images = [CONTENT["images"][0], {**CONTENT["images"][1], **known}]
+    data = parse_detection({**CONTENT, "images": images}, Path("toy.json"))
+    boxes = [[150, 0, 170, 20], [150, 0, 170, 20]]
+    judged = judge(data, {2: prediction(2, boxes, [0.9, 0.8], [DOGS, CATS])})
+    assert judged.kind.tolist() == [IGNORED, KINDS.index("background")]
+
+
 def test_curves_and_thresholds(judged):
     cats = curve_of(*judged.of_class(0))
     assert cats.recall.tolist() == [0.5] * 5
