@@ -70,7 +70,6 @@ class TrainState:
         Only the main process gets the tensors, but all have to take part.
         """
         model = unwrapped(self.model)
-        optimizer = self.optimizer.state_dict()["state"]
 
         def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: whole(tensor, everywhere=False) for name, tensor in tensors.items()}
@@ -83,7 +82,10 @@ class TrainState:
             "stopped": self.stopped,
             "history": self.history,
             "model": gathered(model.state_dict()),
-            "optimizer": {index: gathered(moments) for index, moments in optimizer.items()},
+            "optimizer": {
+                name: gathered(self.optimizer.state.get(parameter, {}))
+                for name, parameter in self._trained().items()
+            },
             "ema": self.ema and gathered(self.ema.average),
             "plateau": self.plateau and self.plateau.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -118,22 +120,32 @@ class TrainState:
         self.history = content["history"]
         self.generators = content["generators"]
 
-    def _load_optimizer(self, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
-        present = self.optimizer.state_dict()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if moments and set(moments) != set(range(len(parameters))):
+    def _load_optimizer(self, saved: Mapping[str | int, Mapping[str, Tensor]]) -> None:
+        trained = self._trained()
+        # Numbers: as earlier versions of glip wrote them, in the order of the groups.
+        named = [*trained] if not saved or 0 in saved else [*map(str, saved)]
+        moments = dict(zip(named, saved.values(), strict=False))
+        if saved and (len(saved) != len(trained) or set(moments) != set(trained)):
             raise CheckpointError(
-                f"the checkpoint trains {len(moments)} tensors, this run {len(parameters)}; resume "
-                "with the same frozen parts, or start a new run from its weights"
+                f"the checkpoint trains {len(saved)} tensors, this run {len(trained)}, and not the "
+                "same ones; resume with the same frozen parts, or start a new run from its weights"
             )
+        present = self.optimizer.state_dict()
         present["state"] = {
             index: {
-                name: sharded_like(tensor, parameters[index]) if tensor.ndim else tensor
-                for name, tensor in tensors.items()
+                key: sharded_like(tensor, parameter) if tensor.ndim else tensor
+                for key, tensor in moments[name].items()
             }
-            for index, tensors in moments.items()
+            for index, (name, parameter) in enumerate(trained.items())
+            if moments.get(name)
         }
         self.optimizer.load_state_dict(present)
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """What the optimizer moves, in its order, which follows from the rates."""
+        names = {id(own): name for name, own in unwrapped(self.model).named_parameters()}
+        groups = self.optimizer.param_groups
+        return {names[id(own)]: own for group in groups for own in group["params"]}
 
     def restore_generators(self) -> None:
         """Set the random generators of this process as they were, once after loading.

@@ -13,7 +13,7 @@ import torch
 
 from glip.errors import CheckpointError
 from glip.training.freezing import FreezeConfig, freeze
-from glip.training.optim import Plateau, PlateauConfig
+from glip.training.optim import OptimizerConfig, Plateau, PlateauConfig
 from glip.training.state import CheckpointFolder, _generators, _set_generators
 from tests.toy import toy_model, toy_state
 
@@ -163,6 +163,32 @@ def test_other_frozen_parts_are_refused(tmp_path):
     freeze(model, FreezeConfig(), "language")
     with pytest.raises(CheckpointError, match="resume with the same frozen parts"):
         CheckpointFolder(tmp_path).load_newest(toy_state(model))
+
+
+def test_other_rates_keep_what_the_optimizer_remembers_of_each_tensor(tmp_path):
+    state = toy_state(toy_model(), OptimizerConfig(lr=1e-3, text_lr=1e-4))
+    for number, parameter in enumerate(state.model.parameters()):
+        parameter.grad = torch.full_like(parameter, number + 1)
+    state.optimizer.step()
+    CheckpointFolder(tmp_path).save(state)
+    other = toy_state(toy_model(), OptimizerConfig(lr=1e-3, text_lr=1e-3, weight_decay=0.0))
+    assert len(other.optimizer.param_groups) < len(state.optimizer.param_groups)
+    CheckpointFolder(tmp_path).load_newest(other)
+    for before, after in zip(state.model.parameters(), other.model.parameters(), strict=True):
+        assert same(dict(state.optimizer.state[before]), dict(other.optimizer.state[after]))
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_checkpoints_that_number_what_they_train_are_read(tmp_path, steps):
+    state = toy_state(toy_model())
+    for _ in range(steps):
+        for parameter in state.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        state.optimizer.step()
+    numbered = state.to_dict() | {"optimizer": state.optimizer.state_dict()["state"]}
+    other = toy_state(toy_model())
+    other.load_dict(numbered)
+    assert same(other.to_dict()["optimizer"], state.to_dict()["optimizer"])
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path, make_tiny_model):
