@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 
 from glip import api
+from glip.cli.options import some_path
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    parser.add_argument("data", help="annotations in any format that training reads")
+    what = "annotations in any format that training reads"
+    parser.add_argument("data", type=some_path, help=what)
     add_options_of(parser, api.doctor, "images", "split", "quick", "max_bad")
 
 

@@ -22,6 +22,17 @@ class Options(Protocol):
         """As of argparse."""
 
 
+def some_path(text: str) -> str:
+    """A path; never an empty one, as a variable of a shell that is not set leaves it.
+
+    Raises:
+        ArgumentTypeError: It is empty, which would be the working folder.
+    """
+    if not text:
+        raise ArgumentTypeError("an empty path; '.' is the working folder")
+    return text
+
+
 def add_detection_options(parser: Options) -> None:
     """What becomes of the model's output: `nms`, `max_detections`, `aggregate`, `exclusive`."""
     parser.add_argument(

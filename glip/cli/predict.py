@@ -32,6 +32,7 @@ from glip.cli.options import (
     add_dtype_option,
     add_shortlist_option,
     class_names,
+    some_path,
 )
 from glip.cli.terminal import (
     DONE,
@@ -139,6 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
         "--output",
+        type=some_path,
         metavar="PATH",
         help="annotated picture (a file) for one picture, a folder for several; by default "
         f"NAME{RESULT_SUFFIX} (NAME{FILM_SUFFIX} of a film) in the working folder, or the folder "

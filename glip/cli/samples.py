@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 
+from glip.cli.options import some_path
 from glip.cli.terminal import DONE
 from glip.samples import copy_samples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to."""
-    parser.add_argument("folder", nargs="?", default="samples", help="where to (default: samples)")
+    parser.add_argument(
+        "folder", nargs="?", type=some_path, default="samples", help="where to (default: samples)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from glip.cli.options import Options
+from glip.cli.options import Options, some_path
 
 METAVARS = {
     "NAME": ("weights",),
@@ -89,8 +90,16 @@ def _settings_of(kind: Any, default: Any) -> dict[str, Any]:
             return {**settings, "choices": typing.get_args(one)}
         if typing.get_origin(one) is Sequence or typing.get_origin(kind) is Sequence:
             settings["nargs"] = "+"
-    numbers = [one for one in kinds if one in (int, float)]
-    return {**settings, "type": numbers[0]} if numbers else settings
+    read = [one for one in kinds if one in (int, float)]
+    read += [some_path] if os.PathLike in _parts(kind) else []
+    return {**settings, "type": read[0]} if read else settings
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """A type and all types that it is made of, without what is in their brackets."""
+    yield typing.get_origin(kind) or kind
+    for one in typing.get_args(kind):
+        yield from _parts(one)
 
 
 def _said_of_arguments(function: Callable[..., Any]) -> dict[str, str]:

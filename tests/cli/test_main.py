@@ -76,3 +76,26 @@ def test_commands_start_as_many_threads_as_a_container_may_use(
     monkeypatch.delenv(THREADS)
     assert main(words) != 0
     assert os.environ[THREADS] == threads
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["label", "--images", "", "--classes", "cat", "--out", "labelled"],
+        ["label", "--images", "photos", "--classes", "cat", "--out", ""],
+        ["ground", "--captions", "", "--out", "pseudo"],
+        ["evaluate", "--data", "set", "--output", ""],
+        ["predict", "photo.jpg", "cat.", "--output", ""],
+        ["doctor", ""],
+        ["samples", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_working_folder(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "an empty path; '.' is the working folder" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
