@@ -96,7 +96,7 @@ def label(
     *,
     every: int = 30,
     limit: int | None = None,
-    classes: Sequence[str] | None = None,
+    classes: str | Sequence[str] | None = None,
     ontology: AnyPath | None = None,
     format: Sequence[LabelFormat] = ("coco",),
     val: float = 0.0,
@@ -132,7 +132,7 @@ def label(
         out: results, journal.
         every: of a video, take each N-th frame.
         limit: only the first pictures by name, to look at before all are labelled.
-        classes: what to label.
+        classes: what to label: names, or a text with commas between them, or a file of lines.
         ontology: classes with their wordings, what they are mistaken for, thresholds and sizes.
         format: of the data sets.
         val: share of pictures for validation, chosen by their names.
@@ -592,7 +592,7 @@ def export(
     dtype: ExportDType = "float32",
     size: tuple[int, int] | None = None,
     task: AnyPath | None = None,
-    classes: Sequence[str] | None = None,
+    classes: str | Sequence[str] | None = None,
     calibration: AnyPath | None = None,
     web: AnyPath | None = None,
     progress: Progress | Literal[True] | None = None,
@@ -607,7 +607,8 @@ def export(
             encoder in 8 bits.
         size: height and width of every picture that goes in, multiples of 32; by default any.
         task: a learned prompt (NAME.prompt.safetensors) to bake in.
-        classes: names to bake in: the folder answers these and no others.
+        classes: names to bake in, as a list or with commas between them: the folder answers these
+            and no others.
         calibration: folder of photos like those to come, some dozens; for int8.
         web: the npm package onnxruntime-web, unpacked: the folder is then also a page that runs
             the model in a browser.
@@ -628,6 +629,7 @@ def export(
     from glip.exporting import export as exporting
     from glip.model_files import find_model
     from glip.runtime.manifest import CARD
+    from glip.text.class_list import class_names
 
     path = find_model(weights)
     photos = () if calibration is None else exporting.calibration_photos(Path(calibration))
@@ -642,7 +644,7 @@ def export(
             format=format,
             dtype=dtype,
             size_hw=size,
-            classes=None if classes is None else _several(classes),
+            classes=None if classes is None else class_names(classes),
             calibration=photos,
             card=card.read_text(encoding="utf-8") if os.path.isfile(card) else None,
             web=None if web is None else Path(web),
@@ -659,7 +661,7 @@ def track(
     out: AnyPath,
     *,
     prompt: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: str | Sequence[str] | None = None,
     task: AnyPath | None = None,
     every: int = 1,
     limit: int | None = None,
@@ -686,7 +688,7 @@ def track(
         clip: a video file, or the number of a camera.
         out: results, journal.
         prompt: what to look for: names with periods between them, or a caption.
-        classes: exact names.
+        classes: exact names, as a list or with commas between them.
         task: the classes of a learned prompt, NAME.prompt.safetensors.
         every: look at each N-th frame, and at the last; between them boxes move on a line.
         limit: only the first frames; of a camera, when to stop.
@@ -715,6 +717,7 @@ def track(
     from glip.detector import load
     from glip.files import file_sha256
     from glip.model_files import find_model, model_sha256
+    from glip.text.class_list import class_names
     from glip.text.prompt import Prompt
     from glip.tracking import job
     from glip.video.reading import Clip
@@ -722,7 +725,7 @@ def track(
     if sum(one is not None for one in (prompt, classes, task)) != 1:
         raise ConfigError("say what to look for, with one of --prompt, --classes and --task")
     options = job.TrackOptions(**_fields_of(job.TrackOptions, given))
-    named = None if classes is None else Prompt.from_classes(_several(classes))
+    named = None if classes is None else Prompt.from_classes(class_names(classes))
     with Clip(clip) as opened:  # what is no clip is told before the model is read
         path = find_model(weights)
         model = {"weights": model_sha256(path), "dtype": dtype}
@@ -819,7 +822,7 @@ def _processes(device: str | None) -> Iterator[Any]:
 
 
 def _ontology(
-    classes: Sequence[str] | None,
+    classes: str | Sequence[str] | None,
     path: AnyPath | None,
     threshold: float | None,
     weights: AnyPath | None,
@@ -829,6 +832,7 @@ def _ontology(
     """What to label; labels of people have no scores and need no threshold."""
     from glip.labelling.ontology import Ontology
     from glip.model_files import find_model, threshold_of
+    from glip.text.class_list import class_names
 
     if classes is None and path is None:
         return None
@@ -836,7 +840,7 @@ def _ontology(
     if usual is None:
         usual = threshold_of(find_model(weights)) if scored else 0.0
     if classes is not None:
-        return Ontology.of_names(_several(classes), threshold=usual)
+        return Ontology.of_names(class_names(classes), threshold=usual)
     assert path is not None
     ontology = Ontology.read(path, threshold=usual)
     own = [f"{c.name} {c.threshold:g}" for c in ontology.classes if c.threshold != usual]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
     labels = glip.label(
         tmp_path / "photos",
         tmp_path / "out",
-        classes=["cat", "red car"],
+        classes="cat, red car",  # as a command takes them
         format=["coco", "yolo"],
         weights=tiny_file,
         device="cpu",
@@ -111,6 +112,8 @@ def test_photos_are_labelled_and_the_result_prints_its_counts(
         progress=told.append,
     )
     assert labels is not None and set(labels.data_sets) == {"coco", "yolo"}
+    names = json.loads((tmp_path / "out" / "coco" / "annotations.json").read_text())["categories"]
+    assert [name["name"] for name in names] == ["cat", "red car"]
     assert str(labels).endswith("2 pictures labelled, 0 rejected") and "red car" in str(labels)
     assert (told[-1].done, told[-1].total) == (2, 2)
     report = glip.doctor(tmp_path / "out" / "yolo")

@@ -6,7 +6,6 @@ import argparse
 import re
 
 from glip import api
-from glip.cli.options import class_names
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import DONE, note, progress_bar
 
@@ -59,8 +58,6 @@ def size_hw(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> int:
     """Export and say what came of it; returns the exit code."""
     options = options_of(args, api.export)
-    if args.classes is not None:
-        options["classes"] = class_names(args.classes)
     with progress_bar() as show:
         result = api.export(**options, progress=show)
     print(result)

@@ -10,7 +10,6 @@ from glip.choices import LabelFormat
 from glip.cli.options import (
     add_shortlist_option,
     add_strict_option,
-    class_names,
     formats_option,
 )
 from glip.cli.signatures import add_options_of, options_of
@@ -67,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
 
     options = options_of(args, api.label)
     options["format"] = args.format or ("coco",)
-    if args.classes is not None:
-        options["classes"] = class_names(args.classes)
     with progress_bar() as show:
         labels = api.label(**options, progress=show)
     if labels is None:

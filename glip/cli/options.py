@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from glip.choices import Aggregate, DType
-from glip.errors import ConfigError
-from glip.files import read_text
 
 
 class Options(Protocol):
@@ -177,33 +175,3 @@ def words_of(kinds: object) -> Callable[[str], list[str]]:
         return names
 
     return words
-
-
-def class_names(text: str) -> list[str]:
-    """Names of classes, from a command line: commas between them, periods, or a file of lines.
-
-    Args:
-        text: "person,stop sign", "person. stop sign.", or the name of a text file with one name a
-            line, whose empty lines and those that begin with "#" are left out.
-    Returns:
-        Each of them once, whatever its case.
-    Raises:
-        ConfigError: A name is empty, or the file cannot be read or holds none.
-    """
-    from glip.text.prompt import once_each
-
-    if text.endswith(".txt"):
-        try:
-            lines = read_text(text).splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--classes {text} cannot be read: {error}") from error
-        names = [" ".join(line.split()) for line in lines if not line.lstrip().startswith("#")]
-        if not (names := [name for name in names if name]):
-            raise ConfigError(f"--classes {text} holds no name; write one a line")
-        return once_each(names)
-    separator, said = (".", "periods") if text.rstrip().endswith(".") else (",", "commas")
-    parts = text.rstrip().removesuffix(".").split("," if "," in text else separator)
-    names = [" ".join(part.split()) for part in parts]
-    if not all(names):
-        raise ConfigError(f"--classes {text!r} has an empty name between {said}")
-    return once_each(names)

@@ -31,7 +31,6 @@ from glip.cli.options import (
     add_device_option,
     add_dtype_option,
     add_shortlist_option,
-    class_names,
     some_path,
 )
 from glip.cli.terminal import (
@@ -348,6 +347,8 @@ def _check_json(path: str | None, taken: Sequence[str]) -> None:
 def _images_and_text(args: argparse.Namespace) -> tuple[list[str], str | None]:
     """Which words are pictures, and which one the prompt, if it is among them."""
     words, text = list(args.words), args.prompt
+    if text is not None and text.endswith(".txt") and os.path.isfile(text):
+        raise ConfigError(f"--prompt {text} is a file; names of a file come with --classes {text}")
     if text is None and args.classes is None and args.task is None:
         if len(words) + len(args.image) < 2 or not words:
             raise ConfigError(
@@ -367,6 +368,7 @@ def _images_and_text(args: argparse.Namespace) -> tuple[list[str], str | None]:
 
 def _prompt(args: argparse.Namespace, text: str | None) -> Prompt:
     from glip.task_prompt import read_prompt
+    from glip.text.class_list import class_names
     from glip.text.prompt import Prompt
 
     if args.task is not None:

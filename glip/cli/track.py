@@ -6,7 +6,7 @@ import argparse
 
 from glip import api
 from glip.choices import TrackFormat
-from glip.cli.options import class_names, formats_option
+from glip.cli.options import formats_option
 from glip.cli.signatures import add_options_of, options_of
 from glip.cli.terminal import DONE, SOME_FAILED, note, progress_bar, written
 from glip.errors import ConfigError
@@ -48,8 +48,6 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"both {args.text!r} and --prompt {args.prompt!r}; give one prompt")
         options["prompt"] = args.text
     options["format"] = args.format or ("mp4", "jsonl")
-    if args.classes is not None:
-        options["classes"] = class_names(args.classes)
     with progress_bar() as show:
         tracks = api.track(**options, progress=show)
     note(str(tracks))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from glip import api
 from glip.cli.export import size_hw
 from glip.cli.main import main
+from glip.errors import ExportError
 
 
 @pytest.fixture
@@ -54,12 +55,20 @@ def test_the_result_is_printed_and_how_to_run_it_said(
     assert asked["classes"] is None and asked["dtype"] == "float32"
 
 
-def test_names_come_with_commas_or_from_a_file(asked: dict[str, Any], tmp_path: Path) -> None:
-    assert main(["export", "--out", "nano", "--classes", "red car, cat"]) == 0
-    assert asked["classes"] == ["red car", "cat"]
+def test_names_come_with_commas_or_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[list[str]] = []
+
+    def export(*_: object, classes: list[str], **__: object) -> NoReturn:
+        seen.append(classes)
+        raise ExportError("seen")
+
+    monkeypatch.setattr("glip.exporting.export.export", export)
     (tmp_path / "names.txt").write_text("t-shirt\n# no name\ncup\n")
-    assert main(["export", "--out", "nano", "--classes", str(tmp_path / "names.txt")]) == 0
-    assert asked["classes"] == ["t-shirt", "cup"]
+    for words in ("red car, cat", str(tmp_path / "names.txt")):
+        assert main(["export", "--out", str(tmp_path / "nano"), "--classes", words]) == 2
+    assert seen == [["red car", "cat"], ["t-shirt", "cup"]]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from glip.checkpoint import read_config as read_weights_config
-from glip.cli.options import class_names
 from glip.data.doctor.examine import examine
 from glip.data.formats.flickr import read_flickr
 from glip.data.formats.recognise import read_annotated
@@ -30,6 +29,7 @@ from glip.model_files import find_model
 from glip.pseudo.captions import CaptionSet
 from glip.settings import read_yaml
 from glip.task_prompt import read_prompt
+from glip.text.class_list import class_names
 from glip.tuning.protocol import data_sets
 from tests.data.formats.trees import coco, grow
 from tests.fuzz.border import refusal

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from glip.api import read_other_words
-from glip.cli.options import class_names
 from glip.config import ModelConfig, PostprocessOptions
 from glip.evaluation.config import EvaluationConfig
 from glip.evaluation.predictions import read_predictions
 from glip.labelling.ontology import Ontology
 from glip.pseudo.config import GroundingConfig
 from glip.settings import from_dict, plain, read_config
+from glip.text.class_list import class_names
 from glip.text.prompt import Prompt
 from glip.text.tokenizer import Tokenizer
 from glip.training.run_config import RunConfig, read_run

@@ -141,7 +141,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "classes without boxes",
         "classes without a box",
-        "They are only ever trained as absent; leave them out unless that is meant.",
+        "Nothing but their absence is learned or measured; leave them out unless that is meant.",
         _classes_without_boxes,
         kinds=("detection",),
         of="classes",
