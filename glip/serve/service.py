@@ -23,7 +23,7 @@ from glip.pixels import Prepared
 from glip.serve.fetch import fetch_public
 from glip.serve.metrics import Metrics
 from glip.serve.options import ServeOptions
-from glip.serve.pictures import Fetch, Picture, content_of, no_addresses, read_picture
+from glip.serve.pictures import ADDRESS, Fetch, Picture, content_of, no_addresses, read_picture
 from glip.serve.refusals import Refusal, refusal_of
 from glip.serve.worker import Job, Worker
 from glip.structures import Detections
@@ -167,8 +167,10 @@ class Service:
     async def _answer_one(self, ask: Ask, number: int) -> Seen:
         try:
             content = ask.picture.content
-            if isinstance(content, str):  # not on the readers' threads: an address can be slow
-                content = await asyncio.to_thread(content_of, ask.picture, self._fetch)
+            if isinstance(content, str):
+                # An address can be slow: whoever sends pictures does not wait for its thread.
+                run = asyncio.to_thread if ADDRESS.match(content) else self.in_thread
+                content = await run(partial(content_of, ask.picture, self._fetch))
             prepared = await self.in_thread(partial(self._prepare, content, ask.detector))
             job = Job(ask.detector, prepared, ask.prompt, ask.options)
             found = await asyncio.wrap_future(self._worker.submit(job))

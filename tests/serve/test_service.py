@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import threading
 import time
@@ -29,7 +30,7 @@ def service(served: Detector) -> Iterator[Service]:
     made.close()
 
 
-def asks(service: Service, *contents: bytes) -> list[Ask]:
+def asks(service: Service, *contents: bytes | str) -> list[Ask]:
     prompt, options = Prompt.from_classes(["cat"]), PostprocessOptions()
     return [
         Ask(Picture(content, "a"), prompt, service.detector, options, False) for content in contents
@@ -66,6 +67,36 @@ def test_one_bad_picture_ends_the_others(service: Service, photo: bytes) -> None
     with pytest.raises(Refusal) as refused:
         asyncio.run(service.answer(asks(service, photo, b"broken"), deadline=soon()))
     assert refused.value.picture == 1
+
+
+def test_slow_addresses_keep_no_picture_that_is_sent_waiting(
+    served: Detector, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    def slow(url: str, **limits: Any) -> bytes:
+        assert released.wait(60)
+        return photo
+
+    monkeypatch.setattr("glip.serve.service.fetch_public", slow)
+    service = Service(served, {}, ServeOptions(urls=True))
+    sent = base64.b64encode(photo).decode()
+
+    async def visit() -> None:
+        far = asyncio.ensure_future(
+            service.answer(asks(service, *["http://example.org/a.png"] * 40), deadline=soon() + 40)
+        )
+        await asyncio.sleep(0.1)
+        [one] = await service.answer(asks(service, sent), deadline=soon())
+        assert one.content == photo and not far.done()
+        released.set()
+        assert len(await far) == 40
+
+    try:
+        asyncio.run(visit())
+    finally:
+        released.set()
+        service.close()
 
 
 def test_nobody_works_for_people_who_left(
