@@ -360,6 +360,11 @@ def _images_and_text(args: argparse.Namespace) -> tuple[list[str], str | None]:
             raise ConfigError(
                 f"{text} is a file, and the last word is the prompt: say what to look for behind it"
             )
+        if words and "." not in words[-1] and not os.path.exists(words[-1]):
+            raise ConfigError(
+                f"{words[-1]} is no file or folder; a prompt of several words stands in quotes: "
+                f'"{words[-1]} {text}"'
+            )
     images = [*words, *args.image]
     if not images:
         raise ConfigError("say where to look: name a picture or a folder of them")

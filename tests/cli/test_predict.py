@@ -268,6 +268,8 @@ def test_pictures_and_prompt_need_no_flags(
     assert main(["predict", "street.png", "photos/b.jpg", "--classes", "cat", "--no-output"]) == 0
     assert main(["predict", "street.png", "photos/b.jpg"]) == 2
     assert "photos/b.jpg is a file, and the last word is the prompt" in capsys.readouterr().err
+    assert main(["predict", "street.png", "red", "car"]) == 2
+    assert 'stands in quotes: "red car"' in capsys.readouterr().err
     Path("names.txt").write_text("cat\n")
     assert main(["predict", "street.png", "--prompt", "names.txt"]) == 2
     assert "names of a file come with --classes names.txt" in capsys.readouterr().err
