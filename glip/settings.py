@@ -483,7 +483,8 @@ def plain(value: Any) -> Any:
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What differs between two nested settings, each by its dotted name: "a.b was 1, is 2".
+    """What differs between two nested settings, each by its dotted name: "a.b was 1, is 2"; of
+    those that are nested themselves and on one side only, "a.c is new" or "a.c is gone".
 
     Args:
         old, new: Mappings, lists and values, as JSON and YAML give them.
@@ -501,7 +502,13 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
                 f"{name}.{key}" if name else str(key),
             )
         ]
-    return [] if old == new else [f"{name} was {_shown(old)}, is {_shown(new)}"]
+    if old == new:
+        return []
+    if old is _ABSENT and isinstance(new, dict):
+        return [f"{name} is new"]
+    if new is _ABSENT and isinstance(old, dict):
+        return [f"{name} is gone"]
+    return [f"{name} was {_shown(old)}, is {_shown(new)}"]
 
 
 _ABSENT = object()

@@ -222,6 +222,8 @@ def test_differences_are_named_by_their_place() -> None:
     assert (first, second) == ("a.b was 1, is 2", "list.0.x was 1, is 2")
     assert third == "gone was 1, is absent"
     assert fourth.startswith('new was absent, is "nnn') and fourth.endswith("...")
+    nested = {"cat": {"phrases": ["cat"]}}, {"dog": {"phrases": ["dog"]}}
+    assert differences(*nested) == ["cat is gone", "dog is new"]
 
 
 def keys(kind: type) -> set[str]:
