@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,16 @@ class _Line(msgspec.Struct):
 
 
 def read_odvg(request: Request) -> Annotated:
-    """Read lines of captions, or of classes where there is a label map; a file or a folder."""
+    """Read lines of captions, or of classes where there is a label map; a file or a folder.
+
+    A label map that was not asked for may be that of a file beside lines that are all captions.
+    """
     path, faults = request.path, request.faults
-    names = list(_some_names(path))
-    pictures = pictures_for(path, request.images, names)
-    label_map = request.label_map or (
-        label_map_of(path) if os.path.isfile(label_map_of(path)) else None
-    )
+    some = list(_some_lines(path))
+    pictures = pictures_for(path, request.images, [line.name for line in some])
+    label_map = request.label_map
+    if label_map is None and not (some and all(line.grounding for line in some)):
+        label_map = label_map_of(path) if os.path.isfile(label_map_of(path)) else None
     if label_map is not None:
         return Annotated(_detections(path, label_map, faults, pictures), pictures, faults)
     return Annotated(
@@ -197,12 +201,9 @@ def parts_of(path: Path) -> list[Path]:
     return parts
 
 
-def _some_names(path: Path) -> Iterator[str]:
-    """Of the first pictures."""
-    for number, (_, line) in enumerate(_lines(path, Faults(path))):
-        if number == SAMPLE:
-            return
-        yield line.name
+def _some_lines(path: Path) -> Iterator[_Line]:
+    """The first ones."""
+    return (line for _, line in islice(_lines(path, Faults(path)), SAMPLE))
 
 
 def _lines(path: Path, faults: Faults) -> Iterator[tuple[str, _Line]]:
@@ -253,6 +254,9 @@ def _detections(
     row_of = {label: row for row, label in enumerate(sorted(names))}
     records: list[DetectionRecord] = []
     for where, line, name, size in _placed(path, faults, pictures):
+        if line.detection is None and line.grounding is not None:
+            faults.add("lines", f"{where}: has a caption, no classes; read it by itself")
+            continue
         kept = []
         for instance in line.detection.instances if line.detection else ():
             faults.count("boxes")

@@ -7,7 +7,7 @@ import pytest
 
 from glip.data.formats.odvg import read_odvg_detection, to_odvg, write_grounding
 from glip.data.formats.recognise import read_annotated, read_grounding
-from glip.data.records import GroundingRecord
+from glip.data.records import DetectionData, GroundingData, GroundingRecord
 from glip.errors import DataError
 from tests.data.formats.trees import grow
 
@@ -86,6 +86,21 @@ def test_odvg_phrases_are_whole_words_if_they_can(tmp_path, caption, phrase, the
     path.write_text(json.dumps(line))
     [record] = read_grounding(path).records
     assert record.phrases == ((there,),)
+
+
+def test_odvg_captions_beside_the_label_map_of_others(tmp_path, draw):
+    draw(60, 40).save(tmp_path / "a.png")
+    picture = {"filename": "a.png", "height": 40, "width": 60}
+    regions = [{"bbox": [1, 2, 3, 4], "phrase": "box"}]
+    captions = {**picture, "grounding": {"caption": "A red box", "regions": regions}}
+    classes = {**picture, "detection": {"instances": [{"bbox": [1, 2, 3, 4], "label": 0}]}}
+    (tmp_path / "label_map.json").write_text('{"0": "box"}')
+    for name, line in (("captions", captions), ("classes", classes)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(line))
+    assert isinstance(read_annotated(tmp_path / "captions.jsonl").data, GroundingData)
+    assert isinstance(read_annotated(tmp_path / "classes.jsonl").data, DetectionData)
+    with pytest.raises(DataError, match=r"captions.jsonl:1: has a caption, no classes"):
+        read_annotated(tmp_path)
 
 
 def test_odvg_with_labels_needs_a_label_map(tmp_path):
