@@ -172,7 +172,7 @@ def test_a_change_of_the_job_or_a_data_set_that_is_there_stops_before_any_work(
 ) -> None:
     assert label("--classes", "cat") == 1
     for argv, message in (
-        (["--classes", "dog"], "ontology.cat was"),
+        (["--classes", "dog"], "ontology.cat is gone; ontology.dog is new"),
         (["--classes", "cat", "--threshold", "0.5"], "ontology.cat.threshold was 0.3, is 0.5"),
         (["--classes", "cat", "--nms", "0.5"], "nms was 0.6, is 0.5"),
     ):
