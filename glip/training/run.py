@@ -24,8 +24,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from glip.checkpoint import fingerprint
+from glip.detector import Detector
 from glip.distributed import broadcast_object, on_main
-from glip.errors import CheckpointError, ConfigError, NotFiniteError
+from glip.errors import CheckpointError, ConfigError, NotFiniteError, listed
 from glip.evaluation.tasks import evaluate_on, numbers, read_evaluation
 from glip.files import whole_file
 from glip.jobs.folder import held
@@ -126,6 +128,7 @@ class _Run:
         self.checkpoints = CheckpointFolder(output / "checkpoints", config.keep_checkpoints)
         if resume:
             self.checkpoints.load_newest(self.state)
+            _check_words(output, self.detector, unwrapped(self.state.model))
             _check_length(output, self.steps, self.state.step)
             on_main(lambda: _drop_later_evaluations(output, self.state.step))
         self.recorder = Recorder(
@@ -257,6 +260,29 @@ def _check_folder(output: Path, resume: bool) -> None:
     if not resume and os.path.exists(output / "checkpoints"):
         raise ConfigError(
             f"{output} already holds a run; go on with it (--resume), or choose another folder"
+        )
+
+
+def _check_words(output: Path, detector: Detector, model: nn.Module) -> None:
+    """Whether words go on being learned for what they were begun for: it is not in their file.
+
+    Args:
+        output: Folder of the run.
+        detector: That the run would begin with; checked only if it has a learned prompt.
+        model: As the checkpoint left it.
+    """
+    if detector.task is None:
+        return
+    state = model.state_dict()
+    if fingerprint(state) != detector.fingerprint:
+        raise CheckpointError(
+            f"{output} learns words for other weights than these; go on with those that it was "
+            "begun with, or learn in another folder"
+        )
+    if tuple(state["text.ids"].tolist()) != detector.task.token_ids:
+        raise CheckpointError(
+            f"{output} learns the words of other classes than {listed(detector.task.names, 5)}; "
+            "go on with those that it was begun with, or learn in another folder"
         )
 
 

@@ -142,6 +142,27 @@ def test_resumed_run_equals_one_that_never_stopped(drawn, tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_words_go_on_being_learned_for_what_they_were_begun_for(drawn, tmp_path):
+    config = config_for(drawn, steps=1, tune="prompt", evaluation=EvaluationConfig())
+    run_training(config, tmp_path / "run", CPU)
+    chosen = without_chance(CONFIG)
+    save(tmp_path / "other.safetensors", Weights(chosen, toy_model(chosen, seed=1).state_dict()))
+    longer = replace(config, steps=2)
+    other = replace(longer, weights=str(tmp_path / "other.safetensors"))
+    with pytest.raises(CheckpointError, match="for other weights than these"):
+        run_training(other, tmp_path / "run", CPU, resume=True)
+    content = json.loads((drawn / "coco.json").read_text())
+    names = [category["name"] for category in content["categories"]]
+    for category, name in zip(content["categories"], reversed(names), strict=True):
+        category["name"] = name
+    shutil.copytree(drawn, tmp_path / "turned")
+    (tmp_path / "turned" / "coco.json").write_text(json.dumps(content))
+    turned = replace(longer, data=config_for(tmp_path / "turned", 2).data)
+    with pytest.raises(CheckpointError, match="the words of other classes than blue, green, red"):
+        run_training(turned, tmp_path / "run", CPU, resume=True)
+    run_training(longer, tmp_path / "run", CPU, resume=True)
+
+
 def test_weights_of_the_losses_are_those_of_the_configuration(drawn, tmp_path):
     config = config_for(drawn, steps=1, evaluation=EvaluationConfig())
     run_training(config, tmp_path / "usual", CPU)
