@@ -21,7 +21,7 @@ from PIL import Image
 
 from glip.choices import ExportDType, Runtime
 from glip.detector import Detector
-from glip.errors import ExportError, PromptError
+from glip.errors import ExportError, PromptError, listed, shown
 from glip.exporting.onnx_graphs import halve_weights, write_onnx
 from glip.exporting.openvino_graphs import write_openvino
 from glip.exporting.quantise import quantise_image_encoder, quantise_text_encoder
@@ -84,7 +84,7 @@ def export(
         progress: Told of each part of the work.
     Raises:
         ExportError: An option out of range, a package is missing, or the folder is something else.
-        PromptError: The classes need more than one prompt.
+        PromptError: The classes need more than one prompt, or the text encoder cannot read one.
         StorageError: The folder cannot be written.
     """
     out = Path(out)
@@ -206,13 +206,19 @@ def _baked(detector: Detector, classes: Sequence[str]) -> TaskPrompt:
     """The words of some classes as the text encoder says them, as a learned prompt of no learning.
 
     Raises:
-        PromptError: No name, or more than one prompt holds.
+        PromptError: No name, one that cannot be read, or more than one prompt holds.
         ExportError: The detector answers a learned prompt.
     """
     if detector.task is not None:
         raise ExportError("a learned prompt has its classes already; leave `classes` out")
     prompt = Prompt.from_classes(list(classes))
-    passes = prompt.passes(detector.tokenizer, detector.config.text.max_tokens)
+    passes = detector.torch_engine.passes.of(prompt)
+    read = {row for part in passes for row in part.rows}
+    if strange := [shown(name) for row, name in enumerate(prompt.names) if row not in read]:
+        raise PromptError(
+            f"the text encoder cannot read {listed(strange, 5)}, and so nothing would be found for "
+            "that; leave it out, or use words of the language it was trained on"
+        )
     if len(passes) != 1:
         raise PromptError(
             f"{len(classes)} names need {len(passes)} prompts of {detector.config.text.max_tokens} "

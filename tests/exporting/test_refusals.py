@@ -26,6 +26,7 @@ REFUSED: list[tuple[dict[str, Any], type[GlipError], str]] = [
     ({"dtype": "int8"}, ExportError, "int8 needs photos"),
     ({"classes": MANY}, PromptError, "200 names need"),
     ({"classes": []}, PromptError, "empty"),
+    ({"classes": ["cat", "\U0001f600"]}, PromptError, "cannot read '\U0001f600'"),
 ]
 
 
