@@ -180,7 +180,7 @@ class LabelOptions:
             "aggregate": self.aggregate or "mean",
             "exclusive": self.exclusive,
             "ontology": ontology.to_dict(),
-            **({"every": self.every} if is_video(images) else {}),
+            **({"every": self.every, "film": file_mark(images)} if is_video(images) else {}),
             **({} if self.shortlist is None else {"shortlist": self.shortlist}),
         }
 

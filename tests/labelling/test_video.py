@@ -58,6 +58,17 @@ def test_a_video_is_labelled_as_a_folder_is(film: Path, tiny_file: Path, tmp_pat
     assert main([*argv, "--weights", str(tiny_file), "--device", "cpu", "--force"]) == 2
 
 
+def test_frames_are_those_of_the_film_as_it_is(
+    film: Path, tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["label", "--images", str(film), "--classes", "cat", "--every", "5"]
+    argv += ["--out", str(tmp_path / "out"), "--weights", str(tiny_file), "--device", "cpu"]
+    assert main(argv) == 0
+    film.write_bytes(film.read_bytes() + b"\0\0\0\x08free")  # another one by its name
+    assert main([*argv, "--force"]) == 2  # whose frames would not be those that are there
+    assert "holds another job: film was" in capsys.readouterr().err
+
+
 def test_files_that_are_no_video(film: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(DataError, match=r"text.mp4 cannot be read as a video"):
