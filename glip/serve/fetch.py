@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -105,7 +105,7 @@ def fetch_public(
         addresses = resolve(str(parts.hostname), port)
         if not addresses or not all(map(is_public, addresses)):
             raise Refusal(403, "private_address", "the address is not a public one")
-        response = _ask(_Request(parts, {}), port, addresses[0], max_bytes, deadline, connect)
+        response = _ask(_Request(parts, {}), port, addresses, max_bytes, deadline, connect)
         if response.location is None:
             return _content(response)
         url = urljoin(url, response.location)
@@ -136,9 +136,9 @@ def ask_trusted(
     parts = urlsplit(url)
     port = parts.port or PORTS[parts.scheme]
     deadline = time.monotonic() + seconds
-    address = resolve(str(parts.hostname), port)[0]
+    addresses = resolve(str(parts.hostname), port)
     asked = _Request(parts, headers, body)
-    return _content(_ask(asked, port, address, max_bytes, deadline, connect))
+    return _content(_ask(asked, port, addresses, max_bytes, deadline, connect))
 
 
 def _checked(url: str) -> SplitResult:
@@ -160,14 +160,14 @@ def _checked(url: str) -> SplitResult:
 def _ask(
     asked: _Request,
     port: int,
-    address: str,
+    addresses: Sequence[str],
     max_bytes: int,
     deadline: float,
     connect: Connect,
 ) -> Response:
-    """Ask the host of an address, at the address that was checked for it."""
+    """Ask the host of an address, at the first of the addresses found for it that answers."""
     try:
-        stream = connect(address, port, _left(deadline))
+        stream = _connected(addresses, port, deadline, connect)
         if asked.parts.scheme == "https":
             stream = ssl.create_default_context().wrap_socket(
                 stream, server_hostname=asked.parts.hostname, do_handshake_on_connect=False
@@ -184,6 +184,17 @@ def _ask(
                 cut.cancel()
     except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
         raise _unreachable("its server does not answer as it should") from error
+
+
+def _connected(
+    addresses: Sequence[str], port: int, deadline: float, connect: Connect
+) -> socket.socket:
+    """A connection: "localhost" is ::1 to many machines, where a server may listen on 127.0.0.1."""
+    *others, last = addresses
+    for address in others:
+        with contextlib.suppress(OSError):
+            return connect(address, port, _left(deadline) / 2)
+    return connect(last, port, _left(deadline))
 
 
 def _cut(stream: socket.socket) -> None:

@@ -218,3 +218,23 @@ def test_what_the_operator_named_may_be_private(web: Web) -> None:
     posted = ask_trusted(f"{url}/a", headers=headers, max_bytes=100, seconds=5, body=b"{}")
     assert posted == b"hello"
     assert web.asked[-1].startswith(b"POST /a ")
+
+
+def test_a_host_is_asked_at_whichever_of_its_addresses_answers(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As of "localhost", where ::1 comes first and nobody listens there.
+    monkeypatch.setattr("glip.serve.fetch.resolve", lambda host, port: ["127.0.0.9", "127.0.0.1"])
+    url = f"http://localhost:{web.port}/a"
+    assert ask_trusted(url, headers={}, max_bytes=100, seconds=5) == b"hello"
+
+    def connect(address: str, port: int, seconds: float) -> socket.socket:
+        if address != PUBLIC:
+            raise ConnectionRefusedError
+        return web.connect(address, port, seconds)
+
+    options = {"max_bytes": 100, "seconds": 5.0, "connect": connect}
+    url = "http://example.org/a"
+    assert fetch_public(url, resolve=lambda *_: ["1.1.1.1", PUBLIC], **options) == b"hello"
+    with pytest.raises(Refusal, match="does not answer"):
+        fetch_public(url, resolve=lambda *_: ["1.1.1.1", "8.8.8.8"], **options)
