@@ -207,6 +207,7 @@ def survey(
     folder: Path,
     *,
     leave_out: Iterable[Image.Image] = (),
+    left_out: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Survey:
     """Count over the whole input what the filters need; done only once for a folder.
@@ -217,13 +218,18 @@ def survey(
         folder: Where to keep it; made whole or not at all. Meanwhile it needs up to 32 bytes for
             each pair and for each word.
         leave_out: Pictures, such as those of test sets, near duplicates of which are to go.
+        left_out: Names of these sets; a survey for others is done anew.
         progress: Is told of each entry that is read.
     Raises:
         StorageError: The folder cannot be written.
     """
     if not filters.needs_survey:
         return Survey(filters)
-    of = {"captions": captions.fingerprint(), "filters": asdict(filters)}
+    of = {
+        "captions": captions.fingerprint(),
+        "filters": asdict(filters),
+        "leave_out": list(left_out),
+    }
     if not _is_survey(folder, of):
         unfinished = folder.with_name(f"{folder.name}.part")
         try:

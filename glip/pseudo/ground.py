@@ -118,9 +118,13 @@ def ground_captions(
         with Journal(output / JOURNAL, job) as journal:
             if os.path.isdir(captions.root):
                 journal.forget_changed(lambda mark: _mark(captions, mark.partition(MARKED)[2]))
-            left_out = load_left_out()
             return survey(
-                captions, config.filters, output / SURVEY, leave_out=left_out, progress=progress
+                captions,
+                config.filters,
+                output / SURVEY,
+                leave_out=load_left_out(),
+                left_out=leave_out,
+                progress=progress,
             )
 
     distributed.on_main(begin)

@@ -226,6 +226,11 @@ def test_copies_and_test_pictures_go(tmp_path):
     seen = survey(captions, options, tmp_path / "survey", leave_out=[photo(2)])
     refused = [seen.refuse_entry(entry) for entry in captions]
     assert refused == [None, None, "duplicate", "duplicate", None]
+    others = survey(
+        captions, options, tmp_path / "survey", leave_out=[photo(1)], left_out=["others"]
+    )
+    refused = [others.refuse_entry(entry) for entry in captions]
+    assert refused == [None, "duplicate", "duplicate", None, None]
 
 
 def test_every_filter_is_described():

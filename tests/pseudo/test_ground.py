@@ -322,6 +322,26 @@ def test_folders_of_somebody_else_are_not_replaced(make_input, tmp_path, name) -
     run(captions, tmp_path / "out")  # its own is
 
 
+def test_what_is_to_be_left_out_is_surveyed_anew(make_input, tmp_path) -> None:
+    captions = make_input(some(2))
+    config = replace(CONFIG, filters=replace(CURATED, near_duplicates=0))
+
+    def ground(leave_out: list[str], *, survey_only: bool) -> Summary | None:
+        return ground_captions(
+            captions,
+            Words(),
+            config,
+            tmp_path / "out",
+            leave_out=leave_out,
+            load_left_out=lambda: map(captions.picture, ["000.png", "001.png"][: len(leave_out)]),
+            survey_only=survey_only,
+        )
+
+    assert ground([], survey_only=True) is None  # forgotten
+    summary = ground(["test"], survey_only=False)
+    assert summary is not None and "duplicate" in summary.refused
+
+
 def test_limit_takes_the_first_pictures(make_input, tmp_path) -> None:
     captions = make_input(some(9))
     report = ground_captions(captions, Words(), CONFIG, tmp_path / "out", limit=4)
