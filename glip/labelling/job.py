@@ -38,7 +38,7 @@ from glip.labelling.ontology import Ontology
 from glip.labelling.ray_engine import label_photos_with_ray
 from glip.labelling.review import Rejected, write_report
 from glip.labelling.video import extract_frames
-from glip.model_files import find_model, model_sha256
+from glip.model_files import find_model, is_zero_shot, model_sha256
 from glip.progress import Progress
 from glip.settings import one_of, within
 from glip.version import __version__
@@ -170,6 +170,7 @@ class LabelOptions:
 
     def job(self, images: Path, weights: Path, ontology: Ontology) -> dict[str, Any]:
         """All that labels depend on; the limit is not, so that a preview counts."""
+        usual = None if is_zero_shot(weights) else "mean"  # detectors of others have their own
         return {
             "images": str(images.resolve()),
             "weights": model_sha256(weights),
@@ -177,7 +178,7 @@ class LabelOptions:
             "dtype": self.dtype,
             "nms": self.nms,
             "max_detections": self.max_detections,
-            "aggregate": self.aggregate or "mean",
+            "aggregate": self.aggregate or usual,
             "exclusive": self.exclusive,
             "ontology": ontology.to_dict(),
             **({"every": self.every, "film": file_mark(images)} if is_video(images) else {}),

@@ -145,6 +145,20 @@ def test_a_folder_that_cannot_be_labelled_gets_no_files(
     assert sorted(root.rglob("*")) == before
 
 
+def test_what_detectors_of_others_do_with_tokens_is_no_mean(
+    tmp_path: Path, tiny_file: Path
+) -> None:
+    (tmp_path / "dino").mkdir()
+    (tmp_path / "dino/config.json").write_text('{"model_type": "grounding-dino"}')
+    (tmp_path / "dino/model.safetensors").touch()
+
+    def same(weights: Path) -> bool:
+        asked, by_itself = LabelOptions(aggregate="mean"), LabelOptions()
+        return asked.job(tmp_path, weights, CATS) == by_itself.job(tmp_path, weights, CATS)
+
+    assert same(tiny_file) and not same(tmp_path / "dino")
+
+
 def test_a_limit_is_a_whole_number_from_one() -> None:
     with pytest.raises(ConfigError, match="limit must be a whole number from 1, got 0; leave it"):
         LabelOptions(limit=0)
