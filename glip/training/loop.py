@@ -411,6 +411,7 @@ def _evaluate(
     if name not in metrics:
         has = ", ".join(metrics) or "none, as there was nothing to find"
         raise ConfigError(f"the evaluation has no metric '{name}'; it has {has}")
+    state.judge_by(name)
     state.history.append({"step": state.step, **metrics})
     logger.info("step %d: %s", state.step, {key: round(v, 4) for key, v in metrics.items()})
     if metrics[name] > state.best:

@@ -202,6 +202,10 @@ class Plateau:
     def __init__(self, config: PlateauConfig) -> None:
         self.config = config
         self.factor = 1.0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin to watch anew; rates stay as they are."""
         self._best = -math.inf
         self._below = 0  # evaluations since the best
         self._borne = 0  # the same since the last cut

@@ -147,6 +147,14 @@ class TrainState:
         groups = self.optimizer.param_groups
         return {names[id(own)]: own for group in groups for own in group["params"]}
 
+    def judge_by(self, metric: str) -> None:
+        """Take the best weights for what they are by a metric, if the run goes on with another."""
+        rows = [row for row in self.history if row["step"] == self.best_step]
+        if rows and rows[-1].get(metric, self.best) != self.best:
+            self.best = rows[-1][metric]
+            if self.plateau is not None:
+                self.plateau.forget()
+
     def restore_generators(self) -> None:
         """Set the random generators of this process as they were, once after loading.
 

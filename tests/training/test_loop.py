@@ -248,6 +248,19 @@ def test_failed_save_on_the_way_does_not_end_the_run(caplog):
     assert "disk full; training goes on" in caplog.text
 
 
+def test_a_run_that_goes_on_with_another_metric_judges_its_best_weights_by_it():
+    state = toy_state(toy_model())
+    state.plateau = Plateau(PlateauConfig(patience=0, stop_patience=1))
+    metrics = iter([{"AP": 0.1, "AP50": 0.6}, {"AP": 0.05, "AP50": 0.9}, {"AP": 0.2, "AP50": 0.3}])
+    options = {"evaluate": lambda model: next(metrics)}
+    go(state, toy_batches(0, 1), LoopConfig(1, metric="AP50"), **options)
+    assert (state.best, state.best_step) == (0.6, 1)
+    go(state, toy_batches(1, 1), LoopConfig(2, metric="AP"), **options)
+    assert (state.best, state.best_step, state.stopped) == (0.1, 1, False)
+    go(state, toy_batches(2, 1), LoopConfig(3, metric="AP"), **options)
+    assert (state.best, state.best_step) == (0.2, 3)
+
+
 def test_weights_that_could_not_be_saved_are_not_the_best():
     metrics = iter([0.3, 0.5, 0.4])
 
