@@ -1,7 +1,7 @@
 """Photos and an ontology -> labels in a journal, and the journal as pictures with labels.
 
-The middle of the labelling factory: `run` reads and stores, `ontology` decides, `writers` and
-`review` take what comes out here.
+The middle of the labelling factory: `glip.jobs.pipeline` reads and stores, `ontology` decides,
+`export` and `review` take what comes out here.
 """
 
 from __future__ import annotations
