@@ -95,7 +95,7 @@ def read_listing(file: Path) -> Listing:
     """
     if file.suffix == ".txt":
         base = file.parent.parent if file.parent.name == "labels" else file.parent
-        return Listing(file, _numbered(read_text(file).splitlines()), base)
+        return Listing(file, _numbered(read_text(file)), base)
     if file.suffix == ".data":
         return _read_darknet(file)
     try:
@@ -175,11 +175,13 @@ def _read_darknet(file: Path) -> Listing:
         raise DataError(f"{file}: needs 'names', a file of class names below {file.parent}")
     splits = {"train": values.get("train"), "val": values.get("valid"), "test": values.get("test")}
     parts = {split: [value] for split, value in splits.items() if value}
-    return Listing(file, _numbered(read_text(names).splitlines()), file.parent, parts)
+    return Listing(file, _numbered(read_text(names)), file.parent, parts)
 
 
-def _numbered(lines: Sequence[str]) -> dict[int, str]:
-    return dict(enumerate(line.strip() for line in lines if line.strip()))
+def _numbered(text: str) -> dict[int, str]:
+    """Names by their lines, as the tools count that write such files; a blank one names nothing."""
+    lines = text.replace("\r\r\n", "\n").splitlines()  # of Windows, twice over
+    return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
 
 
 def _below(base: Path, value: str) -> Path | None:

@@ -112,6 +112,27 @@ def test_label_files_of_uploads(label: str, tmp_path: Path) -> None:
     assert boxes_of(read_annotated(tmp_path / "set", tmp_path / "ph")) == {"my a.png": BOX}
 
 
+@pytest.mark.parametrize(
+    ("names", "second"),
+    [
+        ("cup\ndog\ncat\n\n", "dog"),
+        ("cup\r\r\ndog\r\r\ncat\r\r\n", "dog"),
+        ("\ncup\ncat\n", "cup"),
+        ("cup\n\ncat\n", None),
+    ],
+)
+def test_class_numbers_are_lines(names: str, second: str | None, tmp_path: Path) -> None:
+    grow(tmp_path, {"classes.txt": names, "images/a.png": None, "labels/a.txt": f"2{LINE[1:]}"})
+    assert boxes_of(read_annotated(tmp_path)) == {"images/a.png": BOX}
+    (tmp_path / "labels/a.txt").write_text(f"1{LINE[1:]}")
+    if second is None:
+        with pytest.raises(DataError, match="class"):
+            read_annotated(tmp_path)
+    else:
+        [[(name, _)]] = boxes_of(read_annotated(tmp_path)).values()
+        assert name == second
+
+
 def test_labels_that_are_nowhere_are_no_negatives(tmp_path: Path) -> None:
     settings = "train: images/train\nnames: [cat]"
     grow(tmp_path, {"images/train/a.png": None, "data.yaml": settings})
