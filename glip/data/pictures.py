@@ -13,7 +13,7 @@ import os
 import struct
 import tarfile
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Protocol
 
 from PIL import ExifTags, Image
@@ -264,7 +264,8 @@ def is_inside(name: str) -> bool:
         bool(name)
         and "\0" not in name
         and not name.startswith("/")
-        and not os.path.splitdrive(name)[0]  # which only some systems have
+        and not PureWindowsPath(name).is_absolute()
+        and not os.path.splitdrive(name)[0]  # "a:b.jpg" is a name where there are no drives
         and ".." not in PurePosixPath(name.replace("\\", "/")).parts
     )
 
