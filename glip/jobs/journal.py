@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from glip.errors import StorageError
+from glip.errors import ConfigError, StorageError
+from glip.files import failing_disk
 from glip.jobs.folder import check_same, locked
 
 LAYOUT = 2
@@ -263,6 +264,27 @@ class Journal:
                 if _layout(connection) != 0:  # else its process is about to make the tables
                     self._check_job(path, connection)
                     self._others[path] = connection
+
+
+def check_spared(folder: Path, places: Iterable[Path]) -> None:
+    """Refuse to begin a job that would replace what it has not made.
+
+    Args:
+        folder: Of its journal; whoever goes on with one replaces only what is its own.
+        places: Files and folders that the job replaces; empty folders are nobody's.
+    Raises:
+        ConfigError: One is there, and no journal.
+        StorageError: It cannot be looked into.
+    """
+    with failing_disk(folder):
+        if any(folder.glob("journal-*.sqlite")):
+            return
+        for place in places:
+            if os.path.exists(place) and (not os.path.isdir(place) or any(place.iterdir())):
+                raise ConfigError(
+                    f"{place} is not of this job and would be replaced; choose another folder for "
+                    "the results"
+                )
 
 
 def read_journal(

@@ -27,7 +27,7 @@ from glip.detector import load
 from glip.errors import ConfigError, DataError
 from glip.files import read_json, whole_file, write_json
 from glip.images import list_pictures, warn_of_unread
-from glip.jobs.journal import Journal
+from glip.jobs.journal import Journal, check_spared
 from glip.jobs.pipeline import file_mark
 from glip.labelling.changes import Corrections
 from glip.labelling.corrected import changed_since, read_corrected
@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 JOURNAL = "journal"
 WRITTEN = "data_sets.json"
 REJECTED = "rejected.txt"
+REPORT = "report.html"
+FRAMES = "frames"
 NEXT = "next.txt"
 """Photos whose labels a person should look at first, one a line with the reason."""
 FEW_BOXES = 0.05
@@ -219,9 +221,11 @@ def label(
     if not is_video(root):
         _check_folder(root, out)
     job = options.job(root, file, ontology)
+    own = (REPORT, REJECTED, NEXT, WRITTEN, *([FRAMES] if is_video(root) else []))
+    distributed.on_main(lambda: check_spared(out / JOURNAL, (out / name for name in own)))
     with _open_journal(out / JOURNAL, job, retry=options.retry_rejected) as journal:
         if is_video(root):
-            root = _frames(root, out / "frames", options.every, progress)
+            root = _frames(root, out / FRAMES, options.every, progress)
         names = _Names(root, out, options.limit)
         distributed.on_main(lambda: warn_of_unread(names.root, without=out))
         before, left, state = _counts(names, journal)
@@ -442,7 +446,7 @@ def _already(
     return Labels(
         out,
         {kind: out / kind for kind in output.formats},
-        out / "report.html",
+        out / REPORT,
         first["labelled"],
         journal.count("rejected"),
         0,
@@ -497,7 +501,7 @@ def _write(
         source.pictures,
         source.names,
         source.root,
-        out / "report.html",
+        out / REPORT,
         title=f"Labels by {source.made_by}",
         rejected=source.rejected(),
         doubts=doubts,

@@ -14,6 +14,7 @@ from glip.settings import within
 from glip.text.nouns import Chunker
 
 JOURNAL, SURVEY, DATA, HEADER = "journal", "survey", "data", "header.json"
+REPORT = "report.html"
 PART = "pseudo-{:05d}.jsonl"
 DONE, REFUSED, REJECTED = "done", "refused", "rejected"
 """Status of an entry: asked the teacher; no caption passed the filters; picture or line is bad."""

@@ -30,7 +30,7 @@ from glip.data.records import GroundingRecord, Span
 from glip.errors import ConfigError, PromptError
 from glip.files import failing_disk, whole_file
 from glip.images import unusable_name
-from glip.jobs.journal import Journal
+from glip.jobs.journal import Journal, check_spared
 from glip.jobs.pipeline import Read, Settled, work_through
 from glip.pixels import Prepared
 from glip.progress import Progress
@@ -43,6 +43,7 @@ from glip.pseudo.config import (
     PART,
     REFUSED,
     REJECTED,
+    REPORT,
     SURVEY,
     GroundingConfig,
 )
@@ -114,7 +115,7 @@ def ground_captions(
 
     def begin() -> Survey:
         """What one process does before the others: the folder may be wrong, the survey long."""
-        _check_folder(output)
+        check_spared(output / JOURNAL, (output / DATA, output / SURVEY, output / REPORT))
         with Journal(output / JOURNAL, job) as journal:
             if os.path.isdir(captions.root):
                 journal.forget_changed(lambda mark: _mark(captions, mark.partition(MARKED)[2]))
@@ -151,24 +152,6 @@ def ground_captions(
             return None
         report = _finish(captions, config, job, journal, output)
         return replace(report, newly_rejected=journal.count(REJECTED) - rejected)
-
-
-def _check_folder(output: Path) -> None:
-    """Refuse to begin where folders of somebody else would be replaced.
-
-    Raises:
-        ConfigError: There are such folders.
-        StorageError: It cannot be looked into.
-    """
-    with failing_disk(output):
-        if any((output / JOURNAL).glob("*.sqlite")):
-            return
-        for folder in (output / DATA, output / SURVEY):
-            if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
-                raise ConfigError(
-                    f"{folder} is not of glip ground and would be replaced; choose another folder "
-                    "for the results"
-                )
 
 
 def _mark(captions: CaptionSet, picture: str) -> str:
@@ -351,7 +334,7 @@ def _finish(
         )
     with whole_file(output / "report.txt") as file:
         file.write(report.text() + "\n")
-    write_summary_page(captions, config, job, journal, report, output / "report.html")
+    write_summary_page(captions, config, job, journal, report, output / REPORT)
     return report
 
 

@@ -145,6 +145,19 @@ def test_a_folder_that_cannot_be_labelled_gets_no_files(
     assert sorted(root.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["report.html", "next.txt"])
+def test_files_of_somebody_else_are_not_replaced(
+    name: str, photos: Path, tmp_path: Path, options: LabelOptions
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"{name} is not of this job and would be replaced"):
+        label(photos, CATS, out, options)
+    assert [file.name for file in out.iterdir()] == [name]
+    assert (out / name).read_text() == "mine"
+
+
 def test_what_detectors_of_others_do_with_tokens_is_no_mean(
     tmp_path: Path, tiny_file: Path
 ) -> None:

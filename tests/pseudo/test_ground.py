@@ -314,7 +314,7 @@ def test_folders_of_somebody_else_are_not_replaced(make_input, tmp_path, name) -
     mine = tmp_path / "out" / name / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.touch()
-    with pytest.raises(ConfigError, match=f"{name} is not of glip ground and would be replaced"):
+    with pytest.raises(ConfigError, match=f"{name} is not of this job and would be replaced"):
         run(captions, tmp_path / "out")
     assert [one.name for one in (tmp_path / "out").rglob("*")] == [name, "mine.txt"]
     mine.unlink()
