@@ -16,6 +16,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,9 +159,10 @@ class CaptionSet:
             self._pictures = PictureFolder(self.root)
         return self._pictures.read(name)
 
+    @cached_property
     def fingerprint(self) -> list[list[str | int]]:
         """What tells this input from another one: name of each file and digest of its content, of
-        a shard, which may be long, its size; of a folder `state` tells.
+        a shard, which may be long, its size; of a folder `state` tells. Files are read once.
         """
         return [[path.name, self._content(path)] for path in self.paths]
 

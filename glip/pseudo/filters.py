@@ -226,7 +226,7 @@ def survey(
     if not filters.needs_survey:
         return Survey(filters)
     of = {
-        "captions": captions.fingerprint(),
+        "captions": captions.fingerprint,
         "filters": asdict(filters),
         "leave_out": list(left_out),
     }

@@ -106,7 +106,7 @@ def ground_captions(
     within("limit", limit, least=1, way_out="leave it out for all pictures")
     job = {
         "glip": __version__,
-        "captions": captions.fingerprint(),
+        "captions": captions.fingerprint,
         "teacher": teacher.identity(),
         "leave_out": list(leave_out),
         "limit": limit,

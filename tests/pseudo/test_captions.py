@@ -253,7 +253,7 @@ def test_memory_does_not_grow_with_the_input(tmp_path):
 def test_fingerprint_tells_files_apart(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "x.tsv").write_text("a.png\ta cat\n")
-    before = CaptionSet(tmp_path / "x.tsv").fingerprint()
-    assert before == CaptionSet(tmp_path / "x.tsv").fingerprint()
+    before = CaptionSet(tmp_path / "x.tsv").fingerprint
+    assert before == CaptionSet(tmp_path / "x.tsv").fingerprint
     (tmp_path / "x.tsv").write_text("a.png\ta dog\n")  # as many letters
-    assert CaptionSet(tmp_path / "x.tsv").fingerprint() != before
+    assert CaptionSet(tmp_path / "x.tsv").fingerprint != before
